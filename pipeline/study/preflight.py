@@ -7,6 +7,7 @@ space with one batch; nothing is recorded. What would fail is one list, with a l
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ GROUPS = ("model", "data", "experiment")
 #: Number of failing places that an error line names; the rest are only counted.
 NAMED = 3
 #: Most workers on CPUs and on a GPU; a worker takes seconds to start, a run a fraction of one.
-MOST_WORKERS, WORKERS_A_GPU = 8, 4
+MOST_WORKERS = 8
+WORKERS_A_GPU = 4
 AHEAD = 2  # runs composed ahead for each worker
 #: Time between two polls of the workers.
 SECONDS = 0.25
@@ -65,8 +67,11 @@ class PreflightCell(NamedTuple):
     @property
     def words(self) -> str:
         """The overrides of the cell, as on a command line."""
-        words = [word for word in self if word != OWN]
-        return " ".join(words[::-1] if self.row.startswith("data=") else words)
+        if self.column == OWN:
+            return self.row
+        if self.row.startswith("data="):
+            return f"{self.column} {self.row}"
+        return f"{self.row} {self.column}"
 
 
 @dataclass(slots=True)
@@ -94,16 +99,16 @@ def preflight(words: Sequence[str], config_dir: str | None, server: ForkServer |
         EnvironmentFaultError: Workers die before they are ready.
     """
     started_at = time.monotonic()
-    trying = Preflight(words, config_dir)
+    rehearsals = Preflight(words, config_dir)
     with (
         TemporaryDirectory(prefix="preflight-") as folder,
-        WorkerPool(server=server, grace=trying.grace) as pool,
+        WorkerPool(server=server, grace=rehearsals.grace) as pool,
     ):
-        trying.work(pool, Path(folder))
-    if trying.verbose != 0:
-        say(console(), trying.counts(f" in {duration(time.monotonic() - started_at)}"))
+        rehearsals.work(pool, Path(folder))
+    if rehearsals.verbose != 0:
+        say(console(), rehearsals.counts(f" in {duration(time.monotonic() - started_at)}"))
     sys.stdout.flush()
-    if lines := trying.lines():
+    if lines := rehearsals.lines():
         raise ConfigError(*lines)
 
 
@@ -117,16 +122,16 @@ class Preflight:
         study = TrialConfigs(words, config_dir)
         tree = study.tree()
         ranges = _ranges({key: tree.sweep.space[key] for key in study.varied_on_command_line()})
-        left_out = ("sweeps", "sweep.space", "sweep.preflight", "sweep.preflight_skip", *ranges)
-        self._words = [word for word in words if key_of(word) not in left_out]
+        excluded = ("sweeps", "sweep.space", "sweep.preflight", "sweep.preflight_skip", *ranges)
+        self._words = [word for word in words if key_of(word) not in excluded]
         self._config_dir = config_dir
         self._trials = TrialConfigs(self._words, config_dir)
         self.verbose = self._trials.config().get("verbose")
         self._options = validated(SweepOptions, tree.sweep, prefix="sweep.")
         self.grace = self._options.grace
-        here = available()
-        room = min(here.cores, WORKERS_A_GPU if here.gpus or here.mps else MOST_WORKERS)
-        self._workers = self._options.workers or room
+        devices = available()
+        most_workers = WORKERS_A_GPU if devices.gpus or devices.mps else MOST_WORKERS
+        self._workers = self._options.workers or min(devices.cores, most_workers)
         self._fixed = set(GROUPS) & {key_of(word) for word in self._words}
         if "experiment" in self._fixed:
             self._fixed |= {"model", "data"}
@@ -142,38 +147,52 @@ class Preflight:
         """Return the choices of a group that need no value from the user, such as a path."""
         if group in self._fixed:
             return [str(self._trials.choices[group])]
-        choices, lacking = self._trials.source.choices(group), set[str]()
-        for choice in choices if group != "model" else ():
-            with suppress(ConfigError):  # its rehearsal reports it
-                if OmegaConf.missing_keys(self._trials.config({group: choice})):
-                    lacking.add(choice)
-        return [choice for choice in choices if choice not in lacking]
+        choices = self._trials.source.choices(group)
+        if group == "model":
+            return choices
+        return [choice for choice in choices if not self._lacks_values(group, choice)]
+
+    def _lacks_values(self, group: str, choice: str) -> bool:
+        try:
+            config = self._trials.config({group: choice})
+        except ConfigError:
+            return False  # its rehearsal reports it
+        return bool(OmegaConf.missing_keys(config))
 
     def work(self, pool: WorkerPool, folder: Path) -> None:
         """Try everything on the workers of `pool`, each run in its own folder below `folder`."""
         self._folder = folder
-        coming, more = chain(self._runs(), self._sweeps()), True
+        rehearsals = chain(self._runs(), self._sweeps())
+        all_queued = False
         shows = self.verbose in (None, 1)
         with redrawing(lambda: self._progress(pool)) if shows else nullcontext():
-            while more or self._waiting or pool.busy():
+            while not all_queued or self._waiting or pool.busy():
                 pool.start(self._workers)
-                if more and len(self._waiting) < AHEAD * self._workers:
-                    more = next(coming, None) is not None
+                if not all_queued and self._has_room_in_queue():
+                    all_queued = next(rehearsals, None) is None
                 for worker in pool.idle()[: len(self._waiting)]:
                     worker.train(self._waiting.pop(0))
-                composes = more and len(self._waiting) < AHEAD * self._workers
-                for worker, answer in pool.listen(0.0 if composes else SECONDS):
-                    if isinstance(answer, Gone):
-                        pool.dismiss(worker, answer)
-                    if isinstance(answer, Gone | TrialEnd) and worker.is_busy:
-                        self._judge(worker, answer)
-                for worker in pool.busy():
-                    worker.end_if_slower_than(self._options.trial_timeout)
+                composes_next = not all_queued and self._has_room_in_queue()
+                self._listen(pool, 0.0 if composes_next else SECONDS)
+
+    def _has_room_in_queue(self) -> bool:
+        return len(self._waiting) < AHEAD * self._workers
+
+    def _listen(self, pool: WorkerPool, seconds: float) -> None:
+        for worker, answer in pool.listen(seconds):
+            if isinstance(answer, Gone):
+                pool.dismiss(worker, answer)
+            if isinstance(answer, Gone | TrialEnd) and worker.is_busy:
+                self._judge(worker, answer)
+        for worker in pool.busy():
+            worker.end_if_slower_than(self._options.trial_timeout)
 
     def _progress(self, pool: WorkerPool) -> Text:
-        words = f"preflight  {self.counts()}"
-        now = ", ".join(self._rehearsals[worker.number].cell.words for worker in pool.busy())
-        return Text(f"{words}   now {now}" if now else words, overflow="ellipsis", no_wrap=True)
+        line = f"preflight  {self.counts()}"
+        running = [self._rehearsals[worker.number].cell.words for worker in pool.busy()]
+        if running:
+            line += f"   now {', '.join(running)}"
+        return Text(line, overflow="ellipsis", no_wrap=True)
 
     # ── what is tried ───────────────────────────────────────────────────────────────────────
 
@@ -182,14 +201,17 @@ class Preflight:
         skipped = [set(pair.split()) for pair in self._options.preflight_skip]
         for data, model in product(self._choices["data"], self._choices["model"]):
             cell = PreflightCell(f"data={data}", f"model={model}")
-            chosen = {"model": model, "data": data}.items()
-            groups = {group: choice for group, choice in chosen if group not in self._fixed}
-            if {*cell} not in skipped:
-                yield self._queued(cell, self._trials, groups)
-        # No experiments if the command line limits the models or the data.
-        for name in self._choices["experiment"] if not self._limited - {"experiment"} else ():
+            if set(cell) in skipped:
+                continue
+            groups = {"model": model, "data": data}
+            for group in self._fixed:
+                groups.pop(group, None)
+            yield self._queue(cell, self._trials, groups)
+        if self._limited - {"experiment"}:
+            return  # no experiments if the command line limits the models or the data
+        for name in self._choices["experiment"]:
             cell = PreflightCell(f"experiment={name}", OWN)
-            yield self._queued(cell, self._trials, {"experiment": name})
+            yield self._queue(cell, self._trials, {"experiment": name})
 
     def _sweeps(self) -> Iterator[Rehearsal]:
         """Queue the extreme points of each file of `sweeps/` with each model that fits them."""
@@ -201,15 +223,17 @@ class Preflight:
                     continue
                 ranges, _ = read_ranges(tree.sweep.get("space"), tree.sweep.get("when"))
                 chosen = {parameter.key for parameter in ranges} & set(GROUPS)
-                before, after = self._trials.choices, tree.hydra.runtime.choices
-                chosen |= {one for one in GROUPS if before.get(one) != after.get(one)}
+                choices = tree.hydra.runtime.choices
+                for group in GROUPS:
+                    if choices.get(group) != self._trials.choices.get(group):
+                        chosen.add(group)
             if not chosen & self._limited:
                 yield from self._of_file(file, is_own=bool(chosen & {"model", "experiment"}))
 
     def _of_file(self, file: str, *, is_own: bool) -> Iterator[Rehearsal]:
         """Queue a study with each model that suits it, or with its own."""
         errors: dict[PreflightCell, ConfigError] = {}
-        columns = [OWN] if is_own else [f"model={one}" for one in self._choices["model"]]
+        columns = [OWN] if is_own else [f"model={model}" for model in self._choices["model"]]
         for column in columns:
             cell = PreflightCell(f"sweeps={file}", column)
             group = [] if is_own or "model" in self._fixed else [column]
@@ -223,7 +247,7 @@ class Preflight:
                 yield from self._of_study(cell, trials, space)
         if len(errors) == len(columns):
             for cell, problem in errors.items():
-                yield self._failed(cell, problem)
+                yield self._add_failure(cell, problem)
 
     def _of_study(
         self, cell: PreflightCell, trials: TrialConfigs, space: Space
@@ -233,13 +257,13 @@ class Preflight:
             options, run = checked_study(trials.tree(), space, trials)
             read_objectives(options.objective, run.monitor or "train/loss", metrics=run.metrics)
         except ConfigError as error:
-            yield self._failed(cell, error)
+            yield self._add_failure(cell, error)
             return
         names = [options.objective] if isinstance(options.objective, str) else options.objective
         for point in space.extreme_points():
-            yield self._queued(cell, trials, point, names or ())
+            yield self._queue(cell, trials, point, names or ())
 
-    def _queued(
+    def _queue(
         self,
         cell: PreflightCell,
         trials: TrialConfigs,
@@ -251,11 +275,12 @@ class Preflight:
         try:
             config = written(trials.config(overrides))
         except ConfigError as error:
-            return self._failed(cell, error, point)
+            return self._add_failure(cell, error, point)
         config |= {"name": "preflight", "test": False}
-        for section, changed in (("trainer", {"fast_dev_run": 1}), ("tracking", {"kind": "none"})):
-            if isinstance(config.get(section), dict):
-                config[section] |= changed
+        if isinstance(config.get("trainer"), dict):
+            config["trainer"]["fast_dev_run"] = 1
+        if isinstance(config.get("tracking"), dict):
+            config["tracking"]["kind"] = "none"
         number = len(self._rehearsals)
         folder = self._folder / str(number)
         folder.mkdir()
@@ -274,13 +299,14 @@ class Preflight:
 
     # ── what came of it ─────────────────────────────────────────────────────────────────────
 
-    def _failed(
+    def _add_failure(
         self, cell: PreflightCell, error: ConfigError, point: Mapping[str, str] | None = None
     ) -> Rehearsal:
         """Record that a cell, or a point in it, can't be composed."""
         rehearsal = Rehearsal(cell, point or {})
         self._rehearsals.append(rehearsal)
-        self._note(rehearsal, " ".join(" ".join(error.problems).split()))
+        message = " ".join(error.problems)
+        self._set_message(rehearsal, " ".join(message.split()))
         return rehearsal
 
     def _judge(self, worker: Worker, ended: TrialEnd | Gone) -> None:
@@ -301,27 +327,38 @@ class Preflight:
             message = ""
         elif ended.code == BUG or RAISED in message:
             rehearsal.hint = self._hint(rehearsal)
-        self._note(rehearsal, message)
+        self._set_message(rehearsal, message)
 
-    def _note(self, rehearsal: Rehearsal, message: str) -> None:
+    def _set_message(self, rehearsal: Rehearsal, message: str) -> None:
         rehearsal.message = message
         if self.verbose == 2:
-            say(console(), f"{'FAILS' if message else 'ok':7}{rehearsal.cell.words}")
+            verdict = "FAILS" if message else "ok"
+            say(console(), f"{verdict:7}{rehearsal.cell.words}")
 
-    def _hint(self, tried: Rehearsal) -> str:
+    def _hint(self, rehearsal: Rehearsal) -> str:
         """Return a hint with the command that repeats one run and shows its traceback."""
-        folder = [] if self._config_dir is None else ["--config-dir", self._config_dir]
-        of_cell = [word for word in tried.cell.words.split() if not word.startswith("sweeps=")]
-        of_run = [w for w in self._words if not w.startswith("sweep.") and w not in of_cell]
-        point = [f"{key}={text}" for key, text in tried.point.items()]
-        words = [*folder, *of_run, *of_cell, *point, "debug=default", "traceback=true"]
+        words = [] if self._config_dir is None else ["--config-dir", self._config_dir]
+        cell_words = [
+            word for word in rehearsal.cell.words.split() if not word.startswith("sweeps=")
+        ]
+        for word in self._words:
+            if not word.startswith("sweep.") and word not in cell_words:
+                words.append(word)
+        words += cell_words
+        words += [f"{key}={text}" for key, text in rehearsal.point.items()]
+        words += ["debug=default", "traceback=true"]
         command = shlex.join(map(redact_word, words))
         return f"; for the traceback: pipeline train {command}"
 
     def counts(self, took: str = "") -> str:
         """Return the number of cells that were tried, and of those that would fail."""
-        tried = {one.cell for one in self._rehearsals if one.message is not None}
-        failing = {one.cell for one in self._rehearsals if one.message}
+        tried = set()
+        failing = set()
+        for rehearsal in self._rehearsals:
+            if rehearsal.message is not None:
+                tried.add(rehearsal.cell)
+            if rehearsal.message:
+                failing.add(rehearsal.cell)
         return f"{len(tried)} tried{took}, {len(failing)} would fail"
 
     def lines(self) -> list[str]:
@@ -330,44 +367,51 @@ class Preflight:
         for rehearsal in self._rehearsals:
             if rehearsal.message:
                 reasons.setdefault(rehearsal.message, []).append(rehearsal)
-        return [
-            f"{self._places(failures)}: {message}{failures[0].hint}"
-            for message, failures in reasons.items()
-        ]
+        lines = []
+        for message, failures in reasons.items():
+            lines.append(f"{self._places(failures)}: {message}{failures[0].hint}")
+        return lines
 
     def _places(self, failures: Sequence[Rehearsal]) -> str:
         """Return the names of what fails for one reason: whole rows and columns, else cells."""
-        left = dict.fromkeys(one.cell for one in failures)
-        cells = dict.fromkeys(one.cell for one in self._rehearsals)
+        failing: dict[PreflightCell, list[Rehearsal]] = {}
+        for rehearsal in failures:
+            failing.setdefault(rehearsal.cell, []).append(rehearsal)
+        counts = Counter(rehearsal.cell for rehearsal in self._rehearsals)
         places: list[str] = []
-        for word in dict.fromkeys(chain(*left)):
-            of_word = {cell for cell in cells if word in cell}
-            if word != OWN and len(of_word) > 1 and of_word <= left.keys():
+        for word in dict.fromkeys(chain(*failing)):
+            cells = {cell for cell in counts if word in cell}  # a whole row or column
+            if word != OWN and len(cells) > 1 and cells <= failing.keys():
                 places.append(word)
-                left = {cell: None for cell in left if cell not in of_word}
-        for cell in left:
-            points = [one.point for one in failures if one.cell == cell]
-            count = sum(one.cell == cell for one in self._rehearsals)
-            is_point = points[0] and len(points) < count
-            where = f" where {point_words(points[0])}" if is_point else ""
-            places.append(f"{cell.words}{where}")
-        more = len(places) - NAMED
-        return ", ".join(places[:NAMED]) + (f" and {more} more" if more > 0 else "")
+                for cell in cells:
+                    del failing[cell]
+        for cell, cell_failures in failing.items():
+            place = cell.words
+            point = cell_failures[0].point
+            if point and len(cell_failures) < counts[cell]:
+                place += f" where {point_words(point)}"
+            places.append(place)
+        text = ", ".join(places[:NAMED])
+        if len(places) > NAMED:
+            text += f" and {len(places) - NAMED} more"
+        return text
 
 
-def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the choices of each group with a range in `given`, the command line's ranges.
+def _ranges(texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the choices of each group with a range in `texts`, the command line's ranges.
 
     Raises ConfigError if another key has a range, or a range can't be read.
     """
-    ranges, _ = read_ranges(given, None)
-    problems = [line for parameter in ranges for line in parameter.problems]
-    problems += [
-        f"{key}={text}: a preflight tries the ranges in sweeps/; put this one into a file there, "
-        "or remove it."
-        for key, text in given.items()
-        if key not in GROUPS
-    ]
+    ranges, _ = read_ranges(texts, None)
+    problems: list[str] = []
+    for parameter in ranges:
+        problems += parameter.problems
+    for key, text in texts.items():
+        if key not in GROUPS:
+            problems.append(
+                f"{key}={text}: a preflight tries the ranges in sweeps/; put this one into a file "
+                "there, or remove it."
+            )
     if problems:
         raise ConfigError(*problems)
     return {parameter.key: list(parameter.choices) for parameter in ranges}

@@ -77,12 +77,15 @@ class Studies:
 
         A name that can't be that of a study's folder, such as a path, is passed over.
         """
-        names = [name for name in self._all_names() if name_problem("study", name) is None]
-        return sorted(name for name in names if self._may_be_of_a_sweep(name))
+        names = []
+        for name in self._all_names():
+            if name_problem("study", name) is None and self._may_be_of_a_sweep(name):
+                names.append(name)
+        return sorted(names)
 
     def misnamed(self) -> list[str]:
         """Return a line for each name that `names` passes over."""
-        problems = (name_problem("study", name) for name in self._all_names())
+        problems = [name_problem("study", name) for name in self._all_names()]
         return [problem for problem in problems if problem is not None]
 
     def _all_names(self) -> list[str]:
@@ -133,29 +136,29 @@ class Studies:
         assert isinstance(values, dict)
         options = SweepOptions.model_validate({**values, "grace": grace})
 
-        def opened() -> Ledger:
-            study = find_study(self._store.optuna, name)
-            assert study is not None  # its name was found
-            objectives = [Objective(**one) for one in study.user_attrs.get("objectives", [])]
-            stored = study.user_attrs.get("space") or {}
-            # Without conditions: the values of a trial show which ranges held.
-            parameters = [Range.from_plain({**plain, "when": None}) for plain in stored.values()]
-            definition = StudyDefinition(
-                url=self._url,
-                name=name,
-                options=options,
-                space=Space(parameters, {}),
-                base={},
-                objectives=objectives,
-                seed=0,
-            )
-            return Ledger(self._store, study, definition)
-
         with self.reading(name):
-            ledger = self._store.call(opened)
+            ledger = self._store.call(partial(self._open, name, options))
             ledger.trials()  # a trial that has not ended is not read before
             ledger.leases()
             return ledger
+
+    def _open(self, name: str, options: SweepOptions) -> Ledger:
+        study = find_study(self._store.optuna, name)
+        assert study is not None  # its name was found
+        facts = study.user_attrs
+        stored_ranges = facts.get("space") or {}
+        # Without conditions: the values of a trial show which ranges held.
+        parameters = [Range.from_plain({**plain, "when": None}) for plain in stored_ranges.values()]
+        definition = StudyDefinition(
+            url=self._url,
+            name=name,
+            options=options,
+            space=Space(parameters, {}),
+            base={},
+            objectives=[Objective(**stored) for stored in facts.get("objectives", [])],
+            seed=0,
+        )
+        return Ledger(self._store, study, definition)
 
     def delete(self, name: str) -> None:
         """Delete a study and its trials from the database."""
@@ -179,28 +182,28 @@ def reap_trials(
     while True:
         for study in tuple(opened):
             try:
-                reaped = _reaped(study, output / study.name)
+                lost_trials = _reap(study, output / study.name)
             except ConfigError as error:
                 print(f"warning: {error}", file=sys.stderr)
                 opened.remove(study)
                 continue
-            for lost in reaped:
+            for lost in lost_trials:
                 yield study.name, lost
         if time.monotonic() > deadline or not any(study.is_in_doubt for study in opened):
             return
         time.sleep(min(grace / REAP_LOOKS, BEAT_SECONDS))
 
 
-def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
-    folder_of = partial(trial_folder, folder, ledger.uid)
-    found = ledger.close_lost(folder_of)
-    for lost in found:
-        place = folder_of(lost.number)
-        if not lost.adopted and RunRecord.read(place).is_trial:
-            with closing(Journal(place)) as journal:
+def _reap(ledger: Ledger, study_folder: Path) -> list[Lost]:
+    folder_of = partial(trial_folder, study_folder, ledger.uid)
+    lost_trials = ledger.close_lost(folder_of)
+    for lost in lost_trials:
+        folder = folder_of(lost.number)
+        if not lost.adopted and RunRecord.read(folder).is_trial:
+            with closing(Journal(folder)) as journal:
                 journal.end(lost.ended)  # whatever the trial itself has written
-            mark(place)
-    return found
+            mark(folder)
+    return lost_trials
 
 
 def require_study(folder: Path, study: Ledger) -> None:
@@ -246,11 +249,10 @@ def removal_of(
             is_trained = any(lease is not None and alive(lease) for lease in study.leases())
         if is_led or is_trained:
             raise ConfigError(f"study={name!r} is running; stop it, or wait until it ends")
-        run_ids = [
-            run.info.run_id
-            for run in store.of_study(study.uid)
-            if run.data.tags.get("study", run.info.run_name) == name
-        ]
+        run_ids = []
+        for run in store.of_study(study.uid):
+            if run.data.tags.get("study", run.info.run_name) == name:
+                run_ids.append(run.info.run_id)
         size = f"{size_of(folder) / MIB:.1f} MiB in {folder}"
         if folder.is_dir() and not is_own(folder):
             size += ", which is foreign (a copy, or not begun here by you)"
@@ -267,7 +269,10 @@ def removal_of(
 
 def metric_names(objectives: Iterable[str]) -> list[str]:
     """Return the names of the metrics that may hold the value of an objective in a run."""
-    return [name for objective in objectives for name in (f"best/{objective}", objective)]
+    names = []
+    for objective in objectives:
+        names += [f"best/{objective}", objective]
+    return names
 
 
 def differences(
@@ -281,16 +286,13 @@ def differences(
     by_trial: dict[int, list[RecordedTrial]] = defaultdict(list)
     for run in runs:
         by_trial[run.trial].append(run)
-    lines = [
-        line
-        for row in sorted(rows, key=lambda row: row.number)
-        for line in _trial_differences(row, by_trial.pop(row.number, []), objectives)
-    ]
-    return lines + [
-        f"run {run.run_id} is of trial {number}, which is not in the study"
-        for number, strangers in sorted(by_trial.items())
-        for run in strangers
-    ]
+    lines: list[str] = []
+    for row in sorted(rows, key=lambda row: row.number):
+        lines += _trial_differences(row, by_trial.pop(row.number, []), objectives)
+    for number, runs_without_trial in sorted(by_trial.items()):
+        for run in runs_without_trial:
+            lines.append(f"run {run.run_id} is of trial {number}, which is not in the study")
+    return lines
 
 
 def _trial_differences(
@@ -306,18 +308,18 @@ def _trial_differences(
         yield f"{trial} has {len(runs)} runs: {', '.join(run.run_id for run in runs)}"
         return
     (run,) = runs
-    wanted = ("RUNNING" if row.end is None else row.end.status, reason)
-    if (run.status, run.end_reason) != wanted:
+    status = "RUNNING" if row.end is None else row.end.status
+    if run.status != status or run.end_reason != reason:
         yield (
-            f"{trial} should have a run that is {_words(*wanted)}; "
+            f"{trial} should have a run that is {_words(status, reason)}; "
             f"run {run.run_id} is {_words(run.status, run.end_reason)}"
         )
     for name, value in zip(objectives, row.values, strict=False):
-        held = [run.metrics[key] for key in metric_names([name]) if key in run.metrics]
-        if not held:
+        metrics = [run.metrics[key] for key in metric_names([name]) if key in run.metrics]
+        if not metrics:
             yield f"trial {row.number} has {name}={value}; run {run.run_id} has no such value"
-        elif not any(math.isclose(value, one, rel_tol=1e-9) for one in held):
-            yield f"trial {row.number} has {name}={value}; run {run.run_id} has {held[0]}"
+        elif not any(math.isclose(value, metric, rel_tol=1e-9) for metric in metrics):
+            yield f"trial {row.number} has {name}={value}; run {run.run_id} has {metrics[0]}"
 
 
 def _words(state: str, reason: str | None) -> str:
@@ -346,11 +348,13 @@ def record_missing(
     of a trial.
     """
     ended = [row for row in rows if row.end is not None]
-    known = recorder.trials(destination.uid) if ended else set()
-    unknown = [row for row in ended if row.number not in known]
-    missing = [
-        row for row in unknown if not RunRecord.read(destination.trial_folder(row.number)).has_begun
-    ]
+    recorded = recorder.trials(destination.uid) if ended else set()
+    missing = []
+    for row in ended:
+        if row.number not in recorded:
+            record = RunRecord.read(destination.trial_folder(row.number))
+            if not record.has_begun:
+                missing.append(row)
     for row in missing:
         write_run(row, destination, recorder, params_of(row))
     return len(missing)
@@ -365,9 +369,11 @@ def write_run(
     """Write the journal of a trial that has none from its row, and send it to MLflow."""
     folder = destination.trial_folder(row.number)
     create_folder(folder)
-    began, ended = (None if at is None else round(1000 * at) for at in (row.started, row.ended))
-    pairs = zip(destination.objectives, row.values, strict=False)
-    values = {f"best/{one.name}": value for one, value in pairs}
+    began = None if row.started is None else round(1000 * row.started)
+    ended = None if row.ended is None else round(1000 * row.ended)
+    values = {}
+    for objective, value in zip(destination.objectives, row.values, strict=False):
+        values[f"best/{objective.name}"] = value
     for key, value in row.attributes.items():
         if "/" in key and isinstance(value, int | float) and not isinstance(value, bool):
             values[key] = float(value)

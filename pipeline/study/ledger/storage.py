@@ -9,7 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -62,25 +62,26 @@ _reached: set[str] = set()
 Answer = TypeVar("Answer")
 
 
-def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
+def storage_url(storage: str | None, *, key: str = "sweep.storage") -> str:
     """Return the absolute address of a database; `None` = `optuna.db` in the working directory.
 
-    `key` is the option that `given` comes from. Raises ConfigError if Optuna can't keep studies
+    `key` is the option that `storage` comes from. Raises ConfigError if Optuna can't keep studies
     at that address, or the database's driver is not installed.
     """
-    if given is None:
+    if storage is None:
         return sqlite_uri(Path.cwd() / DATABASE)
-    kind = given.partition("://")[0].partition("+")[0]
-    if "://" not in given or kind not in KINDS:
+    scheme, separator, _ = storage.partition("://")
+    kind = scheme.partition("+")[0]
+    if not separator or kind not in KINDS:
         raise ConfigError(
-            f"{key}={redact(given)!r} is not a supported database URL; expected sqlite:///FILE or "
-            f"postgresql://HOST/NAME.{did_you_mean(kind, KINDS)}"
+            f"{key}={redact(storage)!r} is not a supported database URL; expected "
+            f"sqlite:///FILE or postgresql://HOST/NAME.{did_you_mean(kind, KINDS)}"
         )
     if kind != "sqlite":
-        return with_driver(key, given)
-    path = sqlite_path(given)
+        return with_driver(key, storage)
+    path = sqlite_path(storage)
     if path is None or path.name in ("", ":memory:") or path.is_dir():
-        raise ConfigError(f"{key}={given!r} has no file name; expected sqlite:///FILE")
+        raise ConfigError(f"{key}={storage!r} has no file name; expected sqlite:///FILE")
     return sqlite_uri(path)
 
 
@@ -143,7 +144,9 @@ class StudyStorage:
         self.wait = wait
         self.rollbacks = 0
         """Number of calls to a server that failed; what they read may have been rolled back."""
-        self._backend, self._url, self._retry = backend, url, retry
+        self._backend = backend
+        self._url = url
+        self._retry = retry
         self._connection: Connection | None = None
         """Connection of the transaction of the current call to a server."""
         self._path = None if retry is not None else sqlite_path(url)
@@ -160,29 +163,36 @@ class StudyStorage:
             EnvironmentFaultError: The database is locked, gone, replaced, full or down.
             ConfigError: The file is no longer a database.
         """
-
-        def locked() -> Answer:
-            with nullcontext() if lock is None else self.lock(lock):
-                return function()
-
         if self._retry is not None:
-            return self._retry.call(lambda: self._in_transaction(locked))
+            return self._retry.call(lambda: self._in_transaction(function, lock))
+        self._require_same_file()
+        with storage_faults(self._url):
+            return self._call_locked(function, lock)
+
+    def _call_locked(self, function: Callable[[], Answer], lock: str | None) -> Answer:
+        if lock is None:
+            return function()
+        with self.lock(lock):
+            return function()
+
+    def _require_same_file(self) -> None:
+        """Require that the file is there, and is the one that was opened.
+
+        SQLite continues in a deleted file, and would create a missing one. The open connections
+        keep the inode of the deleted file from being used again.
+        """
         assert self._path is not None
         assert self._opened is not None
-        # SQLite continues in a deleted file, and would create a missing one. The open connections
-        # keep the inode of the deleted file from being used again.
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except OSError as error:
             raise file_gone(self._path) from error
-        if not os.path.samestat(found, self._opened):
+        if not os.path.samestat(status, self._opened):
             raise EnvironmentFaultError(
                 f"the study database {str(self._path)!r} was replaced during the study; restore "
                 "it and continue with the same command"
             )
-        _require_pages(self._path, found.st_size)
-        with storage_faults(self._url):
-            return locked()
+        _require_pages(self._path, status.st_size)
 
     @contextmanager
     def lock(self, study: str) -> Iterator[None]:
@@ -213,28 +223,47 @@ class StudyStorage:
         """Close all connections; the next call opens new ones."""
         self.engine.dispose()
 
-    def _in_transaction(self, function: Callable[[], Answer]) -> Answer:
+    def _in_transaction(self, function: Callable[[], Answer], lock: str | None) -> Answer:
         """Return what `function` returns, with Optuna's transactions as parts of a single one."""
-        from optuna.storages import get_storage
-
         try:
-            with storage_faults(self._url), self.engine.connect() as connection, connection.begin():
-                self._connection = connection
-                self._bind(connection, "create_savepoint")
-                try:
-                    return function()
-                finally:
-                    self._bind(self.engine, "conditional_savepoint")
-                    self._connection = None
+            with (
+                storage_faults(self._url),
+                self.engine.connect() as connection,
+                connection.begin(),
+                self._joining(connection),
+            ):
+                return self._call_locked(function, lock)
         except BaseException:
-            # What Optuna has cached may have been rolled back, so it reads everything again.
             self.rollbacks += 1
-            vars(self.optuna).update(vars(get_storage(self._backend)))
+            self._forget_cache()
             raise
 
-    def _bind(self, bind: "Connection | Engine", mode: str) -> None:
+    @contextmanager
+    def _joining(self, connection: "Connection") -> Iterator[None]:
+        """Let Optuna's sessions join the transaction of a connection while the body runs."""
+        self._connection = connection
+        # Each commit of Optuna ends a savepoint, and not the transaction.
+        self._configure_sessions(connection, "create_savepoint")
+        try:
+            yield
+        finally:
+            self._configure_sessions(self.engine, "conditional_savepoint")
+            self._connection = None
+
+    def _configure_sessions(self, bind: "Connection | Engine", mode: str) -> None:
+        """Let Optuna's next session use a connection or engine, and end the current session."""
         self._backend.scoped_session.remove()
         self._backend.scoped_session.configure(bind=bind, join_transaction_mode=mode)
+
+    def _forget_cache(self) -> None:
+        """Let Optuna read everything again, since what it has cached may have been rolled back.
+
+        The storage gets the state of a new one, and stays the same object for open studies.
+        """
+        from optuna.storages import get_storage
+
+        new_storage = get_storage(self._backend)
+        vars(self.optuna).update(vars(new_storage))
 
 
 class Retry:
@@ -264,9 +293,7 @@ class Retry:
                     line = f"warning: {error}; waiting up to {self._seconds:g} s"
                     print(line, file=sys.stderr)
                 spread = random.uniform(0.5, 1.0)  # many drivers do not come back at once
-                again_at = time.monotonic() + min(left, pause * spread)
-                while stop.signal_number is None and (rest := again_at - time.monotonic()) > 0:
-                    time.sleep(min(STOP_POLL_SECONDS, rest))
+                _sleep_until_stop(min(left, pause * spread))
                 pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
             else:
                 if pause > FIRST_PAUSE:
@@ -280,14 +307,27 @@ class Retry:
     def _require_time(self, error: ServerGoneError) -> float:
         """Return the seconds left to wait for the server; raise ServerGoneError if none are."""
         now = time.monotonic()
-        self._gone_at = now if self._gone_at is None else self._gone_at
+        if self._gone_at is None:
+            self._gone_at = now
         left = self._gone_at + self._seconds - now
         if left > 0 and stop.signal_number is None:
             return left
-        over = f", and sweep.storage_patience={self._seconds:g} s are over" if self._seconds else ""
+        patience = ""
+        if self._seconds:
+            patience = f", and sweep.storage_patience={self._seconds:g} s are over"
         raise ServerGoneError(
-            f"{error}{over}; {error.remedy}, then continue with the same command"
+            f"{error}{patience}; {error.remedy}, then continue with the same command"
         ) from error
+
+
+def _sleep_until_stop(seconds: float) -> None:
+    """Sleep for some seconds, or until a signal asks for a stop."""
+    deadline = time.monotonic() + seconds
+    while stop.signal_number is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(STOP_POLL_SECONDS, left))
 
 
 # ── a file ──────────────────────────────────────────────────────────────────────────────────
@@ -299,21 +339,21 @@ def _open_file(path: Path, wait: float) -> StudyStorage:
     if not path.parent.is_dir():
         raise file_gone(path)
 
-    def opened(place: Path, *, is_new: bool) -> StudyStorage:
-        url = sqlite_uri(place)
+    def open_database(file: Path, *, is_new: bool) -> StudyStorage:
+        url = sqlite_uri(file)
         # Opened by its path, since %, ? and { have a special meaning in an address.
-        options = {"creator": lambda: _connect(place, wait)}
+        options = {"creator": lambda: _connect(file, wait)}
         # The installed Optuna would add tables that a newer one may have left out.
         backend = RDBStorage(_template(url), engine_kwargs=options, skip_table_creation=not is_new)
         return StudyStorage(backend, url, wait=wait)
 
     create_file(
         path,
-        lambda unfinished: opened(unfinished, is_new=True).close(),
-        is_void=lambda place: not _tables(place, wait),
+        lambda unfinished: open_database(unfinished, is_new=True).close(),
+        is_void=lambda file: not _tables(file, wait),
         wait=wait,
     )
-    return opened(path, is_new="alembic_version" not in _tables(path, wait))
+    return open_database(path, is_new="alembic_version" not in _tables(path, wait))
 
 
 def _template(url: str) -> str:
@@ -340,13 +380,13 @@ def _tables(path: Path, wait: float) -> set[str]:
         rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     # A view or a trigger runs statements of whoever has written the file, perhaps without an end.
     # An index that SQLite makes by itself has no statement.
-    odd = [name for _, name, sql in rows if sql is not None and not _TABLE.match(str(sql))]
-    if odd:
-        raise ConfigError(
-            f"{str(path)!r} has a view, a trigger or a virtual table, {str(odd[0])!r}; expected "
-            "only tables of a sweep: restore it from a backup, or choose another database with "
-            "sqlite:///FILE"
-        )
+    for _, name, statement in rows:
+        if statement is not None and not _TABLE.match(str(statement)):
+            raise ConfigError(
+                f"{str(path)!r} has a view, a trigger or a virtual table, {str(name)!r}; expected "
+                "only tables of a sweep: restore it from a backup, or choose another database with "
+                "sqlite:///FILE"
+            )
     tables = {str(name) for kind, name, _ in rows if kind == "table"}
     if tables and not tables & {"studies", "version_info"}:
         raise ConfigError(
@@ -404,6 +444,6 @@ def _connection_options(url: str) -> dict[str, Any]:
     from sqlalchemy import make_url
 
     query = make_url(url).query
-    chosen = {key: value for key, value in LIBPQ.items() if key not in query}
+    defaults = {key: value for key, value in LIBPQ.items() if key not in query}
     # Each statement has to see what others wrote before this process got the study's lock.
-    return {"isolation_level": "READ COMMITTED", "connect_args": chosen}
+    return {"isolation_level": "READ COMMITTED", "connect_args": defaults}
