@@ -32,7 +32,7 @@ from pipeline.networks.inspection import layer_table
 from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
 from pipeline.running.plan import Occasion, Plan, build_source
-from pipeline.running.recording import connecting, on_record, writable_store
+from pipeline.running.recording import connecting, recorded_run, writable_store
 from pipeline.running.results import (
     print_data,
     print_figures,
@@ -81,21 +81,21 @@ class EvaluationRequest:
         return self.split if self.is_own else "other data"
 
 
-def evaluate(asked: EvaluationRequest) -> None:
+def evaluate(request: EvaluationRequest) -> None:
     """Score the model on the requested rows, record the evaluation, and print the result.
 
     Raises:
         PipelineError: The model or the rows can't be read, or the environment is at fault.
     """
     started_at = perf_counter()
-    options = asked.options
+    options = request.options
     uri = writable_store(options)
-    model = Model.load(asked.place, trust=options.trust)
-    prepared, what, drift = _rows(asked, model)
-    plan = _plan(asked, model, prepared, started_at)
+    model = Model.load(request.place, trust=options.trust)
+    prepared, rows_description, drift = _rows(request, model)
+    plan = _plan(request, model, prepared, started_at)
     with nullcontext() if uri is None else Recorder() as recorder:
         if options.verbose != 0:
-            print_header(plan, what, plan.devices.words.partition("; here: ")[0])
+            print_header(plan, rows_description, plan.devices.words.partition("; here: ")[0])
             print_data(plan, plan.notes)
         with (
             waiting_for("loading Lightning", options.verbose),
@@ -108,22 +108,25 @@ def evaluate(asked: EvaluationRequest) -> None:
 
             stop.check()  # an import may have swallowed it
         decision = model.decision
-        if asked.threshold is not None:
-            decision = Decision(threshold=asked.threshold, rule=str(asked.threshold))
-        with waiting_for("scoring", options.verbose), on_record(plan, recorder) as record:
+        if request.threshold is not None:
+            decision = Decision(threshold=request.threshold, rule=str(request.threshold))
+        with waiting_for("scoring", options.verbose), recorded_run(plan, recorder) as record:
             task = build_task(plan.options, plan.network, plan.prepared)
-            tested = with_intervals(plan, scored_test(plan, task, decision, None))
-            tested.write(record.artifacts, model.schema)
+            test = with_intervals(plan, scored_test(plan, task, decision, None))
+            test.write(record.artifacts, model.schema)
             if drift is not None:
                 replace_json(record.artifacts / "drift.json", drift)
-            stage, values = STAGES.get(asked.rows_word, "test"), tested.metrics.items()
+            stage = STAGES.get(request.rows_word, "test")
             if stage == "test":  # reports call these figures test metrics
-                found = findings_of_test(plan, tested, record.run_id or "")
-                save_findings(found, record.artifacts)
-            record.journal.epoch(1, {re.sub("^test/", f"{stage}/", k): v for k, v in values})
+                findings = findings_of_test(plan, test, record.run_id or "")
+                save_findings(findings, record.artifacts)
+            values = {}
+            for key, value in test.metrics.items():
+                values[re.sub("^test/", f"{stage}/", key)] = value
+            record.journal.epoch(1, values)
         seconds = perf_counter() - started_at
     if options.verbose != 0:
-        print_figures(model.schema, tested, part=asked.rows_word, details=options.details)
+        print_figures(model.schema, test, part=request.rows_word, details=options.details)
         _print_drift(drift)
         lines = [
             f"model   {model.file.parent} (epoch {model.facts['epoch']})",
@@ -133,12 +136,13 @@ def evaluate(asked: EvaluationRequest) -> None:
         print_lines([*lines, *where_lines(record)])
 
 
-def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at: float) -> Plan:
+def _plan(request: EvaluationRequest, model: Model, prepared: Prepared, started_at: float) -> Plan:
     """Return the plan of a test of the stored network."""
-    options, notes = asked.options.on_one_device(), prepared.notes
-    if asked.rows_word != "test":  # the limits of the training do not apply to other rows
-        free = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
-        trainer = options.trainer.model_copy(update=free)
+    options = request.options.on_one_device()
+    notes = prepared.notes
+    if request.rows_word != "test":  # the limits of the training do not apply to other rows
+        unlimited = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
+        trainer = options.trainer.model_copy(update=unlimited)
         options = options.model_copy(update={"trainer": trainer})
     if not len(prepared.train) and options.loss.class_weights == "balanced":
         loss = options.loss.model_copy(update={"class_weights": None})
@@ -148,22 +152,25 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at
             "test/loss uses equal class weights, as there are no training rows",
         )
     run_id = str(model.facts.get("run_id") or "")
-    is_here = asked.place.is_relative_to(cache_folder())  # fetched from the store just now
-    above = (asked.place, *asked.place.parents[:3])
-    if (run := next((one for one in above if (one / JOURNAL).is_file()), None)) is not None:
-        state, uri = read_state(run), store_uri(options.tracking)
-        run_id = state.run_id or run_id
-        # The id in a foreign folder may be that of any run.
-        is_here = uri is not None and state.uri == redact(uri) and is_own(run)
+    is_in_store = request.place.is_relative_to(cache_folder())  # fetched from it just now
+    for folder in (request.place, *request.place.parents[:3]):
+        if (folder / JOURNAL).is_file():
+            state = read_state(folder)
+            uri = store_uri(options.tracking)
+            run_id = state.run_id or run_id
+            # The id in a foreign folder may be that of any run.
+            is_in_store = uri is not None and state.uri == redact(uri) and is_own(folder)
+            break
     tags = {
         COMMAND_TAG: EVALUATE,
-        "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
-        "evaluated": asked.rows_word,
-        **({PARENT_TAG: run_id} if run_id and is_here else {}),
+        "evaluates": run_id or str(model.facts.get("name") or request.place.name),
+        "evaluated": request.rows_word,
     }
+    if run_id and is_in_store:
+        tags[PARENT_TAG] = run_id
     return Plan(
         options=options,
-        config=asked.config,
+        config=request.config,
         prepared=prepared,
         network=model.network,
         layers=tuple(layer_table(model.network, model.schema.input_shape)),
@@ -177,29 +184,33 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at
 # ── rows ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _rows(asked: EvaluationRequest, model: Model) -> tuple[Prepared, str, tuple[str, ...] | None]:
+def _rows(request: EvaluationRequest, model: Model) -> tuple[Prepared, str, tuple[str, ...] | None]:
     """Return the scored rows as a test part beside the model's training rows.
 
     A description of the rows follows, and what has drifted since training; `None` = unknown.
     """
-    options, schema, prints = asked.options, model.schema, None
-    before = _report_of(model)
+    options = request.options
+    schema = model.schema
+    training_report = _report_of(model)
+    training_prints = None
     budget = options.data["memory_budget"]
-    if asked.is_own:
+    if request.is_own:
         raw, content, digest = _read_own(options, schema)
-        rows, what = _chosen(content, asked.split)
+        rows, part_name = _rows_of_split(content, request.split)
         train = content.part(content.split.train, budget=budget)
         content = replace(content, split=Split(train=NOTHING, validation=None, test=rows))
-        test, what = content.part(rows, budget=budget), f"{len(rows):,} rows: {what}"
-        notes = _changed(digest, model, "these rows may include training rows")
+        test = content.part(rows, budget=budget)
+        description = f"{len(rows):,} rows: {part_name}"
+        notes = _change_notes(digest, model, "these rows may include training rows")
     else:
         raw, content, test = reader_of(schema).evaluated(build_source(options), budget=budget)
-        train, prints, notes = _training_rows(asked, model)
-        digest, notes = content.digest(), (*content.notes, *notes)
+        train, training_prints, training_notes = _training_rows(request, model)
+        digest = content.digest()
+        notes = (*content.notes, *training_notes)
         path = options.data.get("path")
         name = Path(str(path)).name if path else str(options.data[TARGET]).rpartition(".")[2]
-        what = f"{len(test):,} rows of {name}"
-    report = data_report(raw, content, like=before, trained=prints)
+        description = f"{len(test):,} rows of {name}"
+    report = data_report(raw, content, like=training_report, trained=training_prints)
     prepared = Prepared(
         schema=schema,
         train=train,
@@ -210,7 +221,8 @@ def _rows(asked: EvaluationRequest, model: Model) -> tuple[Prepared, str, tuple[
         example=None,
         report=report,
     )
-    return prepared, what, None if before is None else tuple(drifted(before, report))
+    drift = None if training_report is None else tuple(drifted(training_report, report))
+    return prepared, description, drift
 
 
 def _report_of(model: Model) -> DataReport | None:
@@ -219,13 +231,14 @@ def _report_of(model: Model) -> DataReport | None:
     Raises:
         ConfigError: The report is damaged, or of other columns than the model.
     """
-    if (plain := model.facts.get("report")) is None:
+    saved = model.facts.get("report")
+    if saved is None:
         return None
     encoder = model.schema.encoder
     codes = () if encoder is None else encoder.codes
     levels = {code.name: set(code.levels) for code in codes}
     try:
-        report = DataReport.from_dict(plain)
+        report = DataReport.from_dict(saved)
         for column in report.columns:
             if not levels.get(column.name, set()).issuperset(column.levels):
                 raise ValueError(f"{column.name!r} has other levels")
@@ -237,7 +250,7 @@ def _report_of(model: Model) -> DataReport | None:
     return report
 
 
-def _chosen(content: Content, split: str) -> tuple[Indices, str]:
+def _rows_of_split(content: Content, split: str) -> tuple[Indices, str]:
     """Return the rows of a part of the run's own data, and a description of them.
 
     Raises:
@@ -261,41 +274,44 @@ def _read_own(options: RunConfig, schema: Schema) -> tuple[Samples | Series, Con
     return raw, split_as_saved(raw, content, schema), content.digest()
 
 
-def _changed(digest: str, model: Model, consequence: str) -> tuple[str, ...]:
-    trained = str(model.facts.get("data", ""))
-    if trained in ("", digest):
+def _change_notes(digest: str, model: Model, consequence: str) -> tuple[str, ...]:
+    """Return a note if the run's data have changed since training."""
+    trained_digest = str(model.facts.get("data", ""))
+    if trained_digest in ("", digest):
         return ()
     return (
         f"the run's data have changed since training: their hash is {digest[:12]} and was "
-        f"{trained[:12]}; {consequence}",
+        f"{trained_digest[:12]}; {consequence}",
     )
 
 
 def _training_rows(
-    asked: EvaluationRequest, model: Model
+    request: EvaluationRequest, model: Model
 ) -> tuple[Part, Array | None, tuple[str, ...]]:
     """Return the model's training rows, their fingerprints, and notes on what has changed.
 
     If the rows can't be read any more, the part is empty and there are no fingerprints.
     """
     try:
-        options = check(asked.own_config, trust=asked.options.trust)
+        options = check(request.own_config, trust=request.options.trust)
         raw, content, digest = _read_own(options, model.schema)
     except (ConfigError, DataError, EnvironmentFaultError, OSError) as error:
-        schema, line = model.schema, str(error).splitlines()[0]
-        note = f"no baselines: the training rows of the model can't be read: {line}"
+        reason = str(error).splitlines()[0]
+        note = f"no baselines: the training rows of the model can't be read: {reason}"
+        schema = model.schema
         is_regression = schema.task == "regression"
-        none = Part(
+        no_rows = Part(
             inputs=torch.zeros(0, *schema.input_shape),
             targets=torch.zeros(0, schema.outputs) if is_regression else torch.zeros(0).long(),
             offsets=None,
             rows=NOTHING,
         )
-        return none, None, (note,)
+        return no_rows, None, (note,)
     rows = content.split.train
     prints = fingerprints(content.inputs, rows) if isinstance(raw, Samples) else None
     part = content.part(rows, budget=options.data["memory_budget"])
-    return part, prints, _changed(digest, model, "the baselines are fitted on the current data")
+    notes = _change_notes(digest, model, "the baselines are fitted on the current data")
+    return part, prints, notes
 
 
 # ── printing ────────────────────────────────────────────────────────────────────────────────

@@ -41,17 +41,20 @@ from pipeline.tracking.journal import Figure, RunRecord
 
 def decide(plan: Plan, network: nn.Module) -> Decision:
     """Find the threshold, or the intervals of a regression, on the validation rows."""
-    options, part = plan.options.metrics, plan.prepared.validation
-    if (rule := options.rule) is not None:
-        assert part is not None, "a rule without validation rows was refused"
-        found = find_threshold(
-            rule, probabilities(outputs_of(network, part.blocks())), part.targets
-        )
-        words = f"{rule} on {found.rows} validation rows: {found.metric} {number(found.reached)}"
-        return Decision(threshold=found.threshold, rule=rule, found=words)
+    options = plan.options.metrics
+    validation = plan.prepared.validation
+    rule = options.rule
+    if rule is not None:
+        assert validation is not None, "a rule without validation rows was refused"
+        scores = probabilities(outputs_of(network, validation.blocks()))
+        best = find_threshold(rule, scores, validation.targets)
+        words = f"{rule} on {best.rows} validation rows: {best.metric} {number(best.reached)}"
+        return Decision(threshold=best.threshold, rule=rule, found=words)
     threshold = options.first_threshold
-    has_intervals = plan.prepared.schema.task == "regression" and not plan.occasion.lean
-    ends = () if part is None or not has_intervals else _intervals(plan, network, part)
+    ends: tuple[Interval, ...] = ()
+    is_regression = plan.prepared.schema.task == "regression"
+    if is_regression and validation is not None and not plan.occasion.lean:
+        ends = _intervals(plan, network, validation)
     return Decision(threshold=threshold, rule=str(threshold), intervals=ends)
 
 
@@ -68,9 +71,13 @@ def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ..
     else:  # forecasts of step k share errors if they begin less than k steps apart
         steps = [1 + n // len(schema.targets) for n in range(len(columns))]
         counts = [len(part) / -(-step // schema.stride) for step in steps]
-    found = [conformal(one, count) for one, count in zip(columns, counts, strict=True)]
-    ends = tuple(one for one in found if one is not None)
-    return ends if len(ends) == len(found) else ()
+    ends = []
+    for column, count in zip(columns, counts, strict=True):
+        interval = conformal(column, count)
+        if interval is None:
+            return ()
+        ends.append(interval)
+    return tuple(ends)
 
 
 @torch.inference_mode()
@@ -79,15 +86,14 @@ def outputs_of(network: nn.Module, blocks: Iterable[Tensor]) -> Tensor:
     like = next(network.parameters(), torch.empty(0))  # device and precision
     was_training = network.training
     network.eval()
+    outputs = []
     try:
-        pieces = (
-            piece
-            for block in blocks
-            for piece in torch.split(block, rows_at_once(tuple(block.shape[1:])))
-        )
-        return torch.cat([network(piece.to(like)).float() for piece in pieces])
+        for block in blocks:
+            for rows in torch.split(block, rows_at_once(tuple(block.shape[1:]))):
+                outputs.append(network(rows.to(like)).float())
     finally:
         network.train(was_training)
+    return torch.cat(outputs)
 
 
 # ── the test ────────────────────────────────────────────────────────────────────────────────
@@ -123,10 +129,10 @@ class ScoredTest:
         write_csv(folder / "test_predictions.csv", *self._table(schema))
         if self.classes:
             header = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "f1", "support"]
-            lines = [
-                [cell(one.name), *one.counts, one.precision, one.recall, one.f1, one.support]
-                for one in self.classes
-            ]
+            lines = []
+            for scores in self.classes:
+                shares = (scores.precision, scores.recall, scores.f1)
+                lines.append([cell(scores.name), *scores.counts, *shares, scores.support])
             write_csv(folder / "classes.csv", header, lines)
         if self.intervals is not None:
             plain = {**asdict(self.intervals), "level": LEVEL}
@@ -134,20 +140,29 @@ class ScoredTest:
 
     def _table(self, schema: Schema) -> tuple[list[str], list[list[Any]]]:
         """Return a header and one line per row: number, target, prediction and probabilities."""
-        test, targets = self.rows, self.rows.targets.tolist()
-        rows, outputs = test.rows.tolist(), test.outputs.reshape(len(targets), -1).tolist()
+        test = self.rows
+        rows = test.rows.tolist()
+        targets = test.targets.tolist()
+        outputs = test.outputs.reshape(len(targets), -1).tolist()
+        lines: list[list[Any]] = []
         if schema.task == "regression":
-            suffixes = [f" {n + 1}" for n in range(schema.outputs)] if schema.outputs > 1 else [""]
-            heads = [f"{head}{suffix}" for head in ("target", "predicted") for suffix in suffixes]
-            values = zip(rows, targets, outputs, strict=True)
-            return ["row", *heads], [[row, *truth, *guess] for row, truth, guess in values]
+            suffixes = [""]
+            if schema.outputs > 1:
+                suffixes = [f" {n + 1}" for n in range(schema.outputs)]
+            header = ["row"]
+            for head in ("target", "predicted"):
+                header += [f"{head}{suffix}" for suffix in suffixes]
+            for row, target, output in zip(rows, targets, outputs, strict=True):
+                lines.append([row, *target, *output])
+            return header, lines
         names = [cell(name) for name in schema.classes]
-        shown = [schema.positive or ""] if test.outputs.ndim == 1 else list(schema.classes)
-        header = ["row", "target", "predicted", *(f"probability of {name}" for name in shown)]
-        columns = zip(rows, targets, test.called(self.threshold).tolist(), outputs, strict=True)
-        return header, [
-            [row, names[truth], names[guess], *shares] for row, truth, guess, shares in columns
-        ]
+        scored = [schema.positive or ""] if test.outputs.ndim == 1 else schema.classes
+        header = ["row", "target", "predicted"]
+        header += [f"probability of {name}" for name in scored]
+        predictions = test.called(self.threshold).tolist()
+        for row, target, predicted, shares in zip(rows, targets, predictions, outputs, strict=True):
+            lines.append([row, names[target], names[predicted], *shares])
+        return header, lines
 
 
 def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | None) -> ScoredTest:
@@ -157,24 +172,28 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     validation rows, keeps the threshold of the training; the naive one uses 0.5, which gives the
     most frequent class. If `trainer` is `None`, a new Trainer runs the test; results are equal.
     """
-    options, schema, part = plan.options, plan.prepared.schema, plan.prepared.test
+    options = plan.options
+    schema = plan.prepared.schema
+    part = plan.prepared.test
     trainer = trainer or build_trainer(plan)
     task.scores = scores_of(options, schema, threshold=decision.threshold)
     trainer.test(task, evaluated_batches(plan, part), verbose=False)
     assert task.test_outputs is not None
     outputs, targets = task.test_outputs
     rows = len(targets)  # trainer.limit_test_batches may leave fewer rows than the part has
-    logged = trainer.callback_metrics.items()
-    values = {key: float(value) for key, value in logged if key.startswith("test/")}
-    found = plan.occasion.datasets.baselines(plan.prepared)
+    values = {}
+    for key, value in trainer.callback_metrics.items():
+        if key.startswith("test/"):
+            values[key] = float(value)
+    baselines = plan.occasion.datasets.baselines(plan.prepared)
     predictions = {}
-    for kind, baseline in zip(BASELINES, found, strict=False):
-        said = baseline.outputs[:rows]
+    for kind, baseline in zip(BASELINES, baselines, strict=False):
+        predicted = baseline.outputs[:rows]
         threshold = options.metrics.first_threshold if kind == "linear" else 0.5
-        scored = scores_of(options, schema, threshold=threshold)(said, targets)
-        values |= {f"{kind}/{key}": float(value) for key, value in scored.items()}
-        predictions[kind] = said.numpy()
-    tested = TestRows(
+        scores = scores_of(options, schema, threshold=threshold)(predicted, targets)
+        values |= {f"{kind}/{key}": float(value) for key, value in scores.items()}
+        predictions[kind] = predicted.numpy()
+    test_rows = TestRows(
         rows=np.asarray(part.rows[:rows], dtype=np.int64),
         targets=(targets if part.actual is None else part.actual[:rows]).numpy(),
         outputs=outputs.numpy(),
@@ -183,11 +202,11 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     )
     classes: tuple[ClassScores, ...] = ()
     if schema.task != "regression":
-        called = tested.called(decision.threshold)
-        classes = class_scores(called, tested.targets, schema.classes)
+        predicted_classes = test_rows.called(decision.threshold)
+        classes = class_scores(predicted_classes, test_rows.targets, schema.classes)
     return ScoredTest(
-        rows=tested,
-        baselines=tuple(baseline.name for baseline in found),
+        rows=test_rows,
+        baselines=tuple(baseline.name for baseline in baselines),
         metrics=values,
         classes=classes,
         threshold=decision.threshold,
@@ -198,17 +217,18 @@ def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
     """Return a test with the 95 % intervals of its metrics."""
     schema = plan.prepared.schema
     horizon = None if schema.window is None else schema.horizon
-    outputs, targets, groups = test.rows.outputs, test.rows.targets, test.rows.groups
-    units = units_of(len(targets), groups=groups, horizon=horizon, stride=schema.stride)
-    found = intervals(
-        outputs,
-        targets,
-        units=units,
+    rows = test.rows
+    metric_intervals = intervals(
+        rows.outputs,
+        rows.targets,
+        units=units_of(
+            len(rows.targets), groups=rows.groups, horizon=horizon, stride=schema.stride
+        ),
         threshold=test.threshold,
         seed=plan.options.seed,
         more=more_metrics(plan.options, schema.task),
     )
-    return replace(test, intervals=found)
+    return replace(test, intervals=metric_intervals)
 
 
 # ── the model ───────────────────────────────────────────────────────────────────────────────
@@ -259,8 +279,10 @@ class TrainedWeights:
         Returns:
             The figure by which the model is compared with others.
         """
-        plan, monitor = self.plan, self.plan.options.monitor
-        schema, report = plan.prepared.schema, plan.prepared.report
+        plan = self.plan
+        monitor = plan.options.monitor
+        schema = plan.prepared.schema
+        report = plan.prepared.report
         facts = {
             "name": findings.name,
             "run_id": findings.run_id or None,
@@ -273,8 +295,13 @@ class TrainedWeights:
             "monitor": monitor,
             "metrics": {**self.kept, **findings.metrics},
         }
-        made = {"interface": interface(schema, self.decision), "example": plan.prepared.example}
-        save_model(folder / FOLDER, self.task.network, facts, **made)
+        save_model(
+            folder / FOLDER,
+            self.task.network,
+            facts,
+            interface=interface(schema, self.decision),
+            example=plan.prepared.example,
+        )
         _copy_own_code(plan.options.trust, folder)
         card = model_card(
             findings,
@@ -294,17 +321,17 @@ class TrainedWeights:
         )
 
 
-def read_weights(plan: Plan, kept: Path) -> TrainedWeights:
+def read_weights(plan: Plan, checkpoint: Path) -> TrainedWeights:
     """Read the weights that a run has kept in a checkpoint in its folder `checkpoints`.
 
     Raises:
         ConfigError: The checkpoint is missing, damaged, or of another run.
     """
-    content = read_checkpoint(kept)
-    require_fitting(SavedCheckpoint.of(kept, content), plan.network, plan.prepared)
+    content = read_checkpoint(checkpoint)
+    require_fitting(SavedCheckpoint.of(checkpoint, content), plan.network, plan.prepared)
     task = build_task(plan.options, plan.network, plan.prepared)
     task.load_state_dict(content["state_dict"])
-    record = RunRecord.read(kept.parent.parent)
+    record = RunRecord.read(checkpoint.parent.parent)
     epoch = content["pipeline"]["epoch"]
     return TrainedWeights(
         plan=plan,
@@ -320,12 +347,13 @@ def read_weights(plan: Plan, kept: Path) -> TrainedWeights:
 
 def _copy_own_code(trust: Sequence[str], folder: Path) -> None:
     """Copy the trusted packages in the current folder, as they are now, into `code`."""
+    code = folder / CODE
     for name in dict.fromkeys(package.partition(".")[0] for package in trust):
-        package, module = Path.cwd() / name, Path.cwd() / f"{name}.py"
-        into = folder / CODE
-        into.mkdir(mode=0o750, exist_ok=True)
+        code.mkdir(mode=0o750, exist_ok=True)
+        package = Path.cwd() / name
+        module = Path.cwd() / f"{name}.py"
         if package.is_dir():
             skipped = shutil.ignore_patterns("__pycache__", ".*")
-            shutil.copytree(package, into / name, ignore=skipped, dirs_exist_ok=True)
+            shutil.copytree(package, code / name, ignore=skipped, dirs_exist_ok=True)
         elif module.is_file():
-            shutil.copy2(module, into)
+            shutil.copy2(module, code)

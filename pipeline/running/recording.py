@@ -226,7 +226,7 @@ class Record:
 
 
 @contextmanager
-def on_record(
+def recorded_run(
     plan: Plan, recorder: Recorder | None, *, begins_later: bool = False
 ) -> Iterator[Record]:
     """Record a run while the body trains it; the run's end is recorded whatever the body does.

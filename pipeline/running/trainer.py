@@ -17,7 +17,7 @@ from pytorch_lightning import callbacks as lightning
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_only
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline.callbacks import checkpoints
@@ -61,7 +61,7 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
     """Wrap a network in the Lightning module for the task of the data."""
     schema = prepared.schema
     scores = scores_of(options, schema, threshold=options.metrics.first_threshold)
-    optimization, class_weights = _optimization(options), None
+    optimization = _optimization(options)
     if options.trainer.compile:
         # The compiler's default folder is a known path in the temporary folder, where another user
         # could place code first. Precompiled headers have no other place and are switched off.
@@ -70,27 +70,34 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
         # In place, so that the names of its weights stay the same.
         network.compile(options={"cpp_cache_precompile_headers": False})
     if schema.task == "regression":
-        parts = {"val": prepared.validation, "test": prepared.test}
+        validation = prepared.validation
         return Regressor(
             network,
             scores=scores,
             optimization=optimization,
             to_units=schema.to_units,
-            offsets={stage: part.offsets if part else None for stage, part in parts.items()},
+            offsets={
+                "val": validation.offsets if validation else None,
+                "test": prepared.test.offsets if prepared.test else None,
+            },
         )
-    weights = options.loss.class_weights
-    if weights == "balanced":
-        counts = torch.bincount(prepared.train.targets, minlength=len(schema.classes))
-        class_weights = counts.sum() / (len(counts) * counts.clamp(min=1))
-    elif weights is not None:
-        class_weights = torch.tensor(weights)
     return Classifier(
         network,
         scores=scores,
         optimization=optimization,
-        class_weights=class_weights,
+        class_weights=_class_weights(options, prepared),
         label_smoothing=options.loss.label_smoothing,
     )
+
+
+def _class_weights(options: RunConfig, prepared: Prepared) -> Tensor | None:
+    weights = options.loss.class_weights
+    if weights is None:
+        return None
+    if weights == "balanced":
+        counts = torch.bincount(prepared.train.targets, minlength=len(prepared.schema.classes))
+        return counts.sum() / (len(counts) * counts.clamp(min=1))
+    return torch.tensor(weights)
 
 
 def build_trainer(
@@ -106,15 +113,18 @@ def build_trainer(
     If `writer` is `None`, checkpoints stay in memory. Callbacks without a path of their own write
     into `folder`; `None` = the current folder.
     """
-    options, devices, rank = plan.options, plan.devices, plan.rank
-    ours = {"threads", "compile", "matmul_precision", "profiler", "checkpoint_seconds"}
-    placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
+    options = plan.options
+    devices = plan.devices
+    rank = plan.rank
+    not_of_lightning = {"threads", "compile", "matmul_precision", "checkpoint_seconds"}
+    set_below = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm", "profiler"}
     plugins: list[Any] = [writer or MemoryIO(), GivenRank(rank)]
     strategy: Strategy | str = "auto"
     if rank.world > 1:
         find_unused = devices.strategy == "ddp_find_unused_parameters_true"
         strategy = DDPStrategy(find_unused_parameters=find_unused, timeout=PATIENCE)
-        plugins += [SharedBatchNorm()] if options.trainer.sync_batchnorm else []
+        if options.trainer.sync_batchnorm:
+            plugins.append(SharedBatchNorm())
     trainer = Trainer(
         accelerator=devices.accelerator,
         devices=devices.devices,
@@ -129,7 +139,7 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_autolog_hparams=False,
-        **options.trainer.model_dump(exclude=ours | placed),
+        **options.trainer.model_dump(exclude=not_of_lightning | set_below),
     )
     if rank.world > 1:
         # Lightning's handler of SIGTERM broadcasts to the other ranks in the middle of a step, so
@@ -141,7 +151,8 @@ def build_trainer(
 
 
 def _optimization(options: RunConfig) -> Optimization:
-    target, trust = dict(options.optimizer), options.trust
+    target = dict(options.optimizer)
+    trust = options.trust
     if "fused" in target and target["fused"] is None:
         target["fused"] = options.trainer.precision in FUSED_PRECISIONS
 
@@ -150,8 +161,8 @@ def _optimization(options: RunConfig) -> Optimization:
 
     if options.scheduler is None:
         return Optimization(optimizer=optimizer, scheduler=None)
-    ours, schedule = parts(options.scheduler, SchedulerOptions)
-    timing = SchedulerOptions(**ours)
+    timing_options, schedule = parts(options.scheduler, SchedulerOptions)
+    timing = SchedulerOptions(**timing_options)
 
     def scheduler(optimizer: Optimizer, steps: int) -> Any:
         return build(schedule, trust=trust, optimizer=optimizer, total_steps=steps)
@@ -208,18 +219,19 @@ class GivenRank(ClusterEnvironment):
         return 0
 
 
-def require_truthful(options: RunConfig) -> None:
+def refuse_callbacks(options: RunConfig) -> None:
     """Refuse callbacks that repeat the program's own work or make the record wrong.
 
     Raises:
         ConfigError: A callback is refused; the error names all of them.
     """
-    problems = [
-        f"callbacks.{name} is a {kind.__name__}, which is refused: {reason}."
-        for name, target in options.callbacks.items()
-        for kind, reason in REFUSED.items()
-        if issubclass(find(target[TARGET]), kind)
-    ]
+    problems = []
+    for name, target in options.callbacks.items():
+        for kind, reason in REFUSED.items():
+            if issubclass(find(target[TARGET]), kind):
+                problems.append(
+                    f"callbacks.{name} is a {kind.__name__}, which is refused: {reason}."
+                )
     if problems:
         raise ConfigError(*problems)
 
@@ -245,9 +257,10 @@ def training_batches(plan: Plan) -> Iterable[Any]:
 
 def evaluated_batches(plan: Plan, part: Part) -> Iterable[Any]:
     """Return the batches of a part in its order; they are larger if no limit counts batches."""
-    size, trainer = plan.options.data["batch_size"], plan.options.trainer
+    size = plan.options.data["batch_size"]
+    trainer = plan.options.trainer
     limits = (trainer.limit_val_batches, trainer.limit_test_batches, trainer.overfit_batches)
-    if not (any(limits) or trainer.fast_dev_run):
+    if not any(limits) and not trainer.fast_dev_run:
         size = max(size, EVALUATED_NUMBERS // prod(plan.prepared.schema.input_shape))
     return _batches(plan, part, size=size, shuffle=False)
 
@@ -293,44 +306,49 @@ class Participant:
         self._plan = plan
         self.task: Task = build_task(plan.options, plan.network, plan.prepared)
         self.keeper = self._build_keeper(folder / CHECKPOINTS)
-        self.pruned, self.vitals, self.seconds = False, vitals, 0.0
+        self.pruned = False
+        self.vitals = vitals
+        self.seconds = 0.0
         #: Time of the fit in which nothing is trained.
         self.idle_seconds = 0.0
-        options = plan.options
-        own = [
-            build_callback(target, folder, trust=options.trust)
-            for target in options.callbacks.values()
-        ]
-        catches_up = [checkpoints.ScheduleCatchesUp()] if plan.start.parent is not None else []
-        noise = [checkpoints.OwnNoise()] if plan.rank.world > 1 else []
-        rungs = [] if prunes is None else [Pruning(prunes)]
+        callbacks: list[Callback] = [checkpoints.WaitingIsWritten(self.keeper)]
+        for target in plan.options.callbacks.values():
+            callbacks.append(build_callback(target, folder, trust=plan.options.trust))
+        if plan.start.parent is not None:
+            callbacks.append(checkpoints.ScheduleCatchesUp())
+        callbacks += [*records, self.keeper]
+        if plan.rank.world > 1:
+            callbacks.append(checkpoints.OwnNoise())
+        if prunes is not None:
+            callbacks.append(Pruning(prunes))
+        callbacks += self._last_callbacks()
         self.trainer: Trainer = build_trainer(
             plan,
-            callbacks=[
-                checkpoints.WaitingIsWritten(self.keeper),
-                *(*own, *catches_up, *records),
-                *(self.keeper, *noise, *rungs, *self._last_callbacks()),
-            ],
+            callbacks=callbacks,
             logger=logger,
             writer=self.keeper.writer,
             folder=folder,
         )
 
     def _build_keeper(self, folder: Path) -> checkpoints.Keeper:
-        plan, options = self._plan, self._plan.options
-        facts = {"config": dict(plan.config), "schema": plan.prepared.schema.to_dict()}
-        given: dict[str, Any] = {
+        plan = self._plan
+        options = plan.options
+        arguments: dict[str, Any] = {
             "monitor": options.monitor if options.keep == "best" else None,
             "better": direction_of(options.monitor or "train/loss", options.metrics),
-            "facts": {**facts, "data": plan.prepared.content_hash},
+            "facts": {
+                "config": dict(plan.config),
+                "schema": plan.prepared.schema.to_dict(),
+                "data": plan.prepared.content_hash,
+            },
         }
         if plan.occasion.lean:
-            return checkpoints.KeptWeights(**given)
+            return checkpoints.KeptWeights(**arguments)
         return checkpoints.Checkpoints(
             folder,
             seconds=options.trainer.checkpoint_seconds,
             adopts=plan.start.parent is not None,
-            **given,
+            **arguments,
         )
 
     def _last_callbacks(self) -> Sequence[Callback]:
@@ -340,7 +358,8 @@ class Participant:
     @collecting_as_usual()
     def fit(self) -> None:
         """Train from the planned start until the end, or until the trial is pruned."""
-        plan, validation = self._plan, self._plan.prepared.validation
+        plan = self._plan
+        validation = plan.prepared.validation
         started_at = perf_counter()
         try:
             self.trainer.fit(

@@ -34,14 +34,14 @@ from pipeline.running.kept_weights import TrainedWeights, decide, scored_test, w
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
-from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
+from pipeline.running.recording import Record, recorded_run, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor, where_lines
 from pipeline.running.run_findings import described, findings_of, write_diagnosis
 from pipeline.running.trainer import (
     Participant,
     build_task,
     build_trainer,
-    require_truthful,
+    refuse_callbacks,
     training_batches,
 )
 from pipeline.serving.files import CARD, FOLDER
@@ -76,9 +76,9 @@ def train(
             remaining work; `None` = nothing is shown.
     """
     check_callbacks(plan.options, plan.occasion.folder or plan.start.folder)
-    require_truthful(plan.options)
+    refuse_callbacks(plan.options)
     with (
-        on_record(plan, recorder, begins_later=plan.start.saved is not None) as record,
+        recorded_run(plan, recorder, begins_later=plan.start.saved is not None) as record,
         process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record),
     ):
         if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
@@ -353,7 +353,7 @@ def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
     check_callbacks(plan.options)
     # `last` skips runs with this tag: they have no weights.
     occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
-    with on_record(replace(plan, occasion=occasion), recorder) as record:
+    with recorded_run(replace(plan, occasion=occasion), recorder) as record:
         rates, losses = try_rates(plan)
         curve = read_curve(rates, losses)
         picture = write_curve(record.artifacts, curve, rates, losses)
