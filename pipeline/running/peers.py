@@ -208,7 +208,7 @@ class Peers:
         self._folder.cleanup()
 
     @contextmanager
-    def met(self, record: Record) -> Iterator[None]:
+    def training_together(self, record: Record) -> Iterator[None]:
         """Train together with the other ranks while the body runs.
 
         Raises:

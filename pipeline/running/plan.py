@@ -60,19 +60,30 @@ def build_source(options: RunConfig) -> Source:
 
 
 @dataclass(slots=True, eq=False)
-class _Kept:
+class _KeptData:
+    """Data that stay in memory; `moved` holds parts on other devices, by id and device."""
+
     prepared: Prepared
     moved: dict[tuple[int, torch.device], Part] = field(default_factory=dict)
     baselines: tuple[Baseline, ...] | None = None
     writes: int = 0
 
     def parts(self) -> list[Part]:
-        found = (self.prepared.train, self.prepared.validation, self.prepared.test)
-        return [part for part in found if part is not None]
+        parts = [self.prepared.train, self.prepared.test]
+        if self.prepared.validation is not None:
+            parts.append(self.prepared.validation)
+        return parts
 
     def tensors(self) -> list[Tensor]:
-        tensors = [(part.inputs, part.targets) for part in (*self.parts(), *self.moved.values())]
-        return [one for pair in tensors for one in pair if isinstance(one, Tensor)]
+        tensors = []
+        for part in (*self.parts(), *self.moved.values()):
+            tensors.append(part.targets)
+            if isinstance(part.inputs, Tensor):
+                tensors.append(part.inputs)
+        return tensors
+
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors())
 
     def count_writes(self) -> int:
         """Return how many writes into the data or views of them torch has counted."""
@@ -91,38 +102,41 @@ class Datasets:
     def __init__(self, *, keeps: bool = False, fitting: FittingProcess | None = None) -> None:
         self._keeps = keeps
         self._fitting = fitting
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _KeptData] = {}
 
     def prepared(self, options: RunConfig) -> Prepared:
         """Return the data of a configuration, from an earlier run if they were kept."""
         if not self._keeps:
             return prepare(build_source(options), data_options(options))
-        given = {key: value for key, value in options.data.items() if key not in SERVING}
-        names = [value for value in given.values() if isinstance(value, str)]
-        files = [state for name in names for state in _states(name)]  # changed files are other data
-        key = json.dumps([given, files], sort_keys=True, default=str)
-        kept = self._kept.pop(key, None)
-        if kept is None:
-            kept = _Kept(prepare(build_source(options), data_options(options), reports=False))
-            kept.writes = kept.count_writes()
-        self._kept[key] = kept  # the newest comes last
-        sizes = {key: sum(t.nbytes for t in one.tensors()) for key, one in self._kept.items()}
-        for older in list(sizes)[:-1]:
-            if sum(sizes.values()) > KEPT_BYTES:
-                del self._kept[older], sizes[older]
-        return kept.prepared
+        values = {key: value for key, value in options.data.items() if key not in SERVING}
+        files: list[tuple[str, int, int]] = []  # changed files are other data
+        for value in values.values():
+            if isinstance(value, str):
+                files += _states(value)
+        key = json.dumps([values, files], sort_keys=True, default=str)
+        data = self._kept.pop(key, None)
+        if data is None:
+            data = _KeptData(prepare(build_source(options), data_options(options), reports=False))
+            data.writes = data.count_writes()
+        self._kept[key] = data  # the newest comes last
+        size = sum(kept_data.nbytes() for kept_data in self._kept.values())
+        for old_key in list(self._kept)[:-1]:
+            if size > KEPT_BYTES:
+                size -= self._kept.pop(old_key).nbytes()
+        return data.prepared
 
     def on_device(self, part: Part, device: torch.device) -> Part:
         """Return a part whose tensors lie on a device; lazy rows stay where they are."""
-        kept, place = self._of(part), (id(part), device)
         if not isinstance(part.inputs, Tensor):
             return part
-        if kept is not None and place in kept.moved:
-            return kept.moved[place]
+        data = self._kept_data_of(part)
+        key = (id(part), device)
+        if data is not None and key in data.moved:
+            return data.moved[key]
         moved = replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
-        if kept is not None and device.type != "cpu":
-            kept.moved[place] = moved
-            kept.writes = kept.count_writes()
+        if data is not None and device.type != "cpu":
+            data.moved[key] = moved
+            data.writes = data.count_writes()
         return moved
 
     def begin_baselines(self, prepared: Prepared) -> None:
@@ -135,25 +149,36 @@ class Datasets:
 
         There are none without training rows; a seasonal one comes only after a linear one.
         """
-        kept = self._of(prepared.test)
-        if kept is not None and kept.baselines is not None:
-            return kept.baselines
-        found: tuple[Baseline, ...] = ()
+        data = self._kept_data_of(prepared.test)
+        if data is not None and data.baselines is not None:
+            return data.baselines
+        baselines: tuple[Baseline, ...] = ()
         if len(prepared.train):
-            line = linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
-            further = () if line is None else (line, seasonal(prepared))
-            found = (naive(prepared), *(one for one in further if one is not None))
-        if kept is not None:
-            kept.baselines = found
-        return found
+            baselines = self._fit_baselines(prepared)
+        if data is not None:
+            data.baselines = baselines
+        return baselines
+
+    def _fit_baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
+        linear_baseline = linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
+        if linear_baseline is None:
+            return (naive(prepared),)
+        seasonal_baseline = seasonal(prepared)
+        if seasonal_baseline is None:
+            return (naive(prepared), linear_baseline)
+        return (naive(prepared), linear_baseline, seasonal_baseline)
 
     def forget_changed(self) -> None:
         """Drop data that a run has written into, so that the next run reads them again."""
-        unchanged = {k: one for k, one in self._kept.items() if one.count_writes() == one.writes}
-        self._kept = unchanged
+        for key, data in list(self._kept.items()):
+            if data.count_writes() != data.writes:
+                del self._kept[key]
 
-    def _of(self, part: Part) -> _Kept | None:
-        return next((kept for kept in self._kept.values() if part in kept.parts()), None)
+    def _kept_data_of(self, part: Part) -> _KeptData | None:
+        for data in self._kept.values():
+            if part in data.parts():
+                return data
+        return None
 
 
 def _states(name: str) -> Iterator[tuple[str, int, int]]:
@@ -252,11 +277,12 @@ class Plan:
     def forward_operations(self) -> int:
         """Approximate number of multiplications and additions in a forward pass of one row."""
         shape = self.prepared.schema.input_shape
-        positions = {1: shape[0], 2: shape[0], 3: prod(shape[1:])}[len(shape)]
-        return 2 * sum(
-            layer.parameters * (positions if len(layer.output_shape) > 1 else 1)
-            for layer in self.layers
-        )
+        positions = prod(shape[1:]) if len(shape) == 3 else shape[0]
+        operations = 0
+        for layer in self.layers:
+            uses = positions if len(layer.output_shape) > 1 else 1
+            operations += 2 * layer.parameters * uses
+        return operations
 
     @property
     def usual_threads(self) -> int:
@@ -272,17 +298,18 @@ class Plan:
 
     def filled_in(self) -> Plan:
         """Resolve the `null` defaults that depend on data, network and devices; set up torch."""
-        options, trainer = self.options, self.options.trainer
+        options = self.options
+        trainer = options.trainer
         usual = self.usual_threads
         count = trainer.threads or min(usual, thread_limit() or usual)
         torch.set_num_threads(count)
         torch.set_float32_matmul_precision(trainer.matmul_precision)
-        resolved = {"threads": count, "accelerator": self.devices.accelerator}
-        update = {
-            "monitor": options.monitor or self.usual_monitor,
-            "trainer": trainer.model_copy(update=resolved),
-        }
-        return replace(self, options=options.model_copy(update=update))
+        trainer = trainer.model_copy(
+            update={"threads": count, "accelerator": self.devices.accelerator}
+        )
+        monitor = options.monitor or self.usual_monitor
+        options = options.model_copy(update={"monitor": monitor, "trainer": trainer})
+        return replace(self, options=options)
 
 
 def make_plan(
@@ -325,7 +352,7 @@ def make_plan(
     network = build_network(options, prepared)
     layers = tuple(layer_table(network, prepared.schema.input_shape))
     if prepared.is_turned and layers:
-        _turn(network.get_submodule(layers[-1].name))
+        _negate_output_layer(network.get_submodule(layers[-1].name))
     if start.saved is not None:
         require_fitting(start.saved, network, prepared)
     return Plan(
@@ -346,23 +373,27 @@ def make_plan(
 
 def require_readable(options: RunConfig, prepared: Prepared) -> None:
     """Raise ConfigError if the network can't read this kind of data."""
-
-    def takes(network: type) -> tuple[str, ...]:
-        return getattr(network, "takes", tuple(SHAPES))
-
-    schema, shape = prepared.schema, prepared.schema.input_shape
-    kind = resolve(options.model["_target_"], trust=options.trust)
+    shape = prepared.schema.input_shape
+    network = resolve(options.model["_target_"], trust=options.trust)
     try:
-        require_kind(kind.__name__.lower(), takes(kind), shape)
+        require_kind(network.__name__.lower(), _readable_kinds(network), shape)
     except ConfigError as error:
-        files = sorted((conf_folder() / "model").glob("*.yaml"))
-        targets = {one.stem: OmegaConf.select(OmegaConf.load(one), TARGET) for one in files}
-        fitting = [name for name, one in targets.items() if schema.kind in takes(resolve(one))]
-        told, side = f"{error}; models that read them: {', '.join(fitting)}", isqrt(prod(shape))
-        if "images" in takes(kind) and "image_shape" in options.data:
+        fitting = []
+        for file in sorted((conf_folder() / "model").glob("*.yaml")):
+            model = resolve(OmegaConf.select(OmegaConf.load(file), TARGET))
+            if prepared.schema.kind in _readable_kinds(model):
+                fitting.append(file.stem)
+        message = f"{error}; models that read them: {', '.join(fitting)}"
+        if "images" in _readable_kinds(network) and "image_shape" in options.data:
+            side = isqrt(prod(shape))
             sides = [str(side)] * 2 if side**2 == prod(shape) else ["HEIGHT", "WIDTH"]
-            told += f"; columns of pixels become images with {typed('data.image_shape', sides)}"
-        raise ConfigError(told) from error
+            message += f"; columns of pixels become images with {typed('data.image_shape', sides)}"
+        raise ConfigError(message) from error
+
+
+def _readable_kinds(network: type) -> tuple[str, ...]:
+    """Return the kinds of data that a network can read."""
+    return getattr(network, "takes", tuple(SHAPES))
 
 
 def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
@@ -377,7 +408,7 @@ def _shapes(prepared: Prepared) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _turn(layer: nn.Module) -> None:
+def _negate_output_layer(layer: nn.Module) -> None:
     """Negate an output layer: its logit is now that of the other one of two classes."""
     if isinstance(layer, nn.Linear):
         for weight in layer.parameters():

@@ -76,31 +76,40 @@ def writable_store(options: RunConfig) -> str | None:
     Raises:
         EnvironmentFaultError: `output` or the store's database can't be written.
     """
-    uri, output = store_uri(options.tracking), Path(options.output)
+    uri = store_uri(options.tracking)
+    output = Path(options.output)
     problems = []
-    if why := _refusal(output):
+    reason = _refusal(output)
+    if reason is not None:
         problems.append(
-            f"output={str(output)!r} can't be written ({why}); choose another: output=FOLDER"
+            f"output={str(output)!r} can't be written ({reason}); choose another: output=FOLDER"
         )
     database = None if uri is None else sqlite_path(uri)
-    if database is not None and (why := _refusal(database) or _refusal(database.parent)):
-        problems.append(
-            f"the tracking database {str(database)!r} can't be written ({why}); record elsewhere "
-            "with tracking.uri=sqlite:///FILE, or not at all with tracking=none"
-        )
+    if database is not None:
+        reason = _refusal(database) or _refusal(database.parent)
+        if reason is not None:
+            problems.append(
+                f"the tracking database {str(database)!r} can't be written ({reason}); record "
+                "elsewhere with tracking.uri=sqlite:///FILE, or not at all with tracking=none"
+            )
     if problems:
         raise EnvironmentFaultError(*problems)
     return uri
 
 
-def _refusal(place: Path) -> str | None:
+def _refusal(path: Path) -> str | None:
     """Return why a path, or its nearest existing parent, can't be written; `None` if it can."""
-    absolute = place.absolute()
-    nearest = next((path for path in (absolute, *absolute.parents) if path.exists()), None)
-    if nearest is None or os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0)):
+    absolute = path.absolute()
+    for nearest in (absolute, *absolute.parents):
+        if nearest.exists():
+            break
+    else:
         return None
-    read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
-    return os.strerror(errno.EROFS if read_only else errno.EACCES)
+    mode = os.W_OK | os.X_OK if nearest.is_dir() else os.W_OK
+    if os.access(nearest, mode):
+        return None
+    is_read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if is_read_only else errno.EACCES)
 
 
 @contextmanager
@@ -152,11 +161,11 @@ def warn_of_unsent(
         uri: The store that they are for; `None` = nothing is tracked.
     """
     if unsent:
-        why = f"{problem}; " if problem else ""
-        where = shlex.join([text_override("output", str(output)), *uri_words(uri or "")])
+        cause = f"{problem}; " if problem else ""
+        overrides = shlex.join([text_override("output", str(output)), *uri_words(uri or "")])
         print(
-            f"warning: {why}{unsent} values are kept in {str(place)!r}; send them with: "
-            f"pipeline runs action=sync {where}",
+            f"warning: {cause}{unsent} values are kept in {str(place)!r}; send them with: "
+            f"pipeline runs action=sync {overrides}",
             file=sys.stderr,
         )
 
@@ -214,7 +223,8 @@ class Record:
 
     def begin(self) -> None:
         """Put the beginning of the run on record, unless that was done."""
-        begins, self.begins = self.begins, None
+        begins = self.begins
+        self.begins = None
         if begins is not None:
             begins()
 
@@ -234,8 +244,10 @@ def recorded_run(
     With `begins_later`, the body calls `Record.begin`. If it refuses the run before that, with a
     ConfigError, nothing is written.
     """
-    known = plan.occasion.folder or plan.start.folder
-    folder = known or create_run_folder(Path(plan.options.output), plan.name)
+    folder = plan.occasion.folder or plan.start.folder
+    is_new = folder is None
+    if folder is None:
+        folder = create_run_folder(Path(plan.options.output), plan.name)
     record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "")
     try:
         with log_to(folder / LOG, lean=plan.occasion.lean, is_held=True) as log:
@@ -253,7 +265,7 @@ def recorded_run(
                 raise _end(plan, record, error) from error
     finally:
         record.journal.close()
-        if known is None and not record.journal.is_begun:
+        if is_new and not record.journal.is_begun:
             shutil.rmtree(folder, ignore_errors=True)
         elif recorder is not None and record.journal.is_begun:
             record.unsent = recorder.close(folder)
@@ -282,7 +294,8 @@ def _begin(plan: Plan, record: Record, recorder: Recorder | None, log: RunLog) -
         write_config(record.artifacts, plan.config)
         replace_text(record.artifacts / LAYERS_FILE, layers_text(plan.layers) + "\n")
         write_environment(record.artifacts)
-        if (report := plan.prepared.report) is not None:
+        report = plan.prepared.report
+        if report is not None:
             replace_json(record.artifacts / "data_report.json", report.to_dict(), has_nan=False)
         if plan.command is not None:
             plan.command.save(record.folder)
@@ -294,14 +307,20 @@ def _begin(plan: Plan, record: Record, recorder: Recorder | None, log: RunLog) -
 
 
 def _header(plan: Plan, uri: str, order: int | None) -> Header:
-    options, occasion, parent = plan.options, plan.occasion, plan.start.parent
-    given, trainer = options.tags, options.trainer
-    tags = dict.fromkeys(given, "true") if isinstance(given, list) else given
-    filled_in = {"threads": trainer.threads, "accelerator": trainer.accelerator}
+    options = plan.options
+    occasion = plan.occasion
+    parent = plan.start.parent
+    tags = options.tags
+    if isinstance(tags, list):
+        tags = dict.fromkeys(tags, "true")
     resolved = {
         "monitor": options.monitor,
         "keep": options.keep,
-        "trainer": {**plan.config["trainer"], **filled_in},
+        "trainer": {
+            **plan.config["trainer"],
+            "threads": options.trainer.threads,
+            "accelerator": options.trainer.accelerator,
+        },
     }
     return Header(
         name=plan.name,
@@ -364,10 +383,13 @@ def one_line(error: BaseException) -> str:
     """Return a message of one line, which any file can hold, about the error that ended a run."""
     if isinstance(error, Interrupted):
         return "interrupted"
-    words = named(error)
+    message = named(error)
     if isinstance(error, PipelineError):
-        words = "; ".join(line for problem in error.problems for line in problem.splitlines())
-    return redact(words).encode(errors="backslashreplace").decode()
+        lines: list[str] = []
+        for problem in error.problems:
+            lines += problem.splitlines()
+        message = "; ".join(lines)
+    return redact(message).encode(errors="backslashreplace").decode()
 
 
 def explain(error: BaseException) -> BaseException:
@@ -375,19 +397,29 @@ def explain(error: BaseException) -> BaseException:
     if stop.signal_number is not None and not isinstance(error, Interrupted):
         # After a signal, the data loader or Lightning may raise another error.
         return Interrupted(stop.signal_number)
-    first = next(iter(str(error).splitlines()), type(error).__name__)
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    if isinstance(error, kinds) or "can't allocate memory" in str(error):
-        return OutOfMemoryFaultError(f"out of memory ({first}); try a smaller data.batch_size")
+    is_memory_error = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if is_memory_error or "can't allocate memory" in str(error):
+        return OutOfMemoryFaultError(
+            f"out of memory ({_first_line(error)}); try a smaller data.batch_size"
+        )
     # The death of a process that loads data is raised in whatever this one does at that moment,
     # such as writing a checkpoint, which takes it for an error of the disk.
     for raised in (error, error.__cause__):
+        if raised is None:
+            continue
         is_named = isinstance(raised, RuntimeError) and "DataLoader worker" in str(raised)
-        if raised is not None and (is_named or _fetches_from_dead_reader(raised)):
-            reason = next(iter(str(raised).splitlines()), type(raised).__name__)
-            hint = "try data.num_workers=0, or more shared memory"
-            return EnvironmentFaultError(f"a data loading process died ({reason}); {hint}")
+        if is_named or _fetches_from_dead_reader(raised):
+            return EnvironmentFaultError(
+                f"a data loading process died ({_first_line(raised)}); try data.num_workers=0, or "
+                "more shared memory"
+            )
     return error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; without a message, the name of its class."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _fetches_from_dead_reader(error: BaseException) -> bool:
@@ -413,8 +445,12 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 def write_history(folder: Path, history: Mapping[int, Mapping[str, float]]) -> None:
     """Write a table with one line per epoch and a column for each value."""
-    keys = list(dict.fromkeys(key for values in history.values() for key in values))
-    lines = [[epoch, *(values.get(key, "") for key in keys)] for epoch, values in history.items()]
+    keys: dict[str, None] = {}  # in the order of their first epoch
+    for values in history.values():
+        keys.update(dict.fromkeys(values))
+    lines = []
+    for epoch, values in history.items():
+        lines.append([epoch, *(values.get(key, "") for key in keys)])
     write_csv(folder / "history.csv", ["epoch", *keys], lines)
 
 
@@ -440,8 +476,9 @@ class RunLog(logging.FileHandler):
 
     def write_held(self) -> None:
         """Write the lines that were held back; later ones are written at once."""
-        held, self._held = self._held, None
-        for record in held or ():
+        records = self._held or []
+        self._held = None
+        for record in records:
             self.emit(record)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -468,9 +505,10 @@ def log_to(path: Path, *, lean: bool = False, is_held: bool = False) -> Iterator
     handler.setLevel(logging.WARNING if lean else logging.NOTSET)
     root = logging.getLogger()
     libraries = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    kept = [(library, library.handlers, library.propagate) for library in libraries]
+    settings = [(library, library.handlers, library.propagate) for library in libraries]
     for library in libraries:
-        library.handlers, library.propagate = [], True
+        library.handlers = []
+        library.propagate = True
     root.addHandler(handler)
     logging.captureWarnings(capture=True)
     try:
@@ -479,8 +517,9 @@ def log_to(path: Path, *, lean: bool = False, is_held: bool = False) -> Iterator
         logging.captureWarnings(capture=False)
         root.removeHandler(handler)
         handler.close()
-        for library, handlers, propagate in kept:
-            library.handlers, library.propagate = handlers, propagate
+        for library, handlers, propagate in settings:
+            library.handlers = handlers
+            library.propagate = propagate
 
 
 def unless_it_fails(call: Callable[[], _Item], what: str) -> _Item | None:

@@ -121,9 +121,12 @@ def findings_of(
     vitals = participant.vitals
     batches = participant.trainer.num_training_batches
     accumulated = plan.options.trainer.accumulate_grad_batches
-    planned = _tested(_planned_findings(plan), result.test)
-    trained = replace(
-        planned,
+    history = {}
+    for epoch, values in result.history.items():
+        history[epoch] = {key: values[key] for key in values if key.startswith(OF_TRAINING)}
+    findings = _with_test(_planned_findings(plan), result.test)
+    findings = replace(
+        findings,
         run_id=result.run_id or "",
         end=End.DIVERGED if diverged else End.COMPLETE,
         kept=participant.keeper.best_epoch,
@@ -132,19 +135,18 @@ def findings_of(
         threshold=result.decision.threshold,
         metrics=result.metrics,
         seconds=result.metrics["time/fit"],
-        history={
-            epoch: {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
-            for epoch, values in result.history.items()
-        },
+        history=history,
         vitals=None if vitals is None else vitals.vitals(),
-        test=None if lean else planned.test,
+        test=None if lean else findings.test,
     )
-    return trained if diverged or lean else _with_scores(trained, plan, participant.task)
+    if diverged or lean:
+        return findings
+    return _with_scores(findings, plan, participant.task)
 
 
 def findings_of_test(plan: Plan, test: ScoredTest, run_id: str) -> Findings:
     """Return the findings of an evaluation, which trains nothing."""
-    return replace(_tested(_planned_findings(plan), test), run_id=run_id, planned=0)
+    return replace(_with_test(_planned_findings(plan), test), run_id=run_id, planned=0)
 
 
 def findings_of_winner(weights: TrainedWeights, study: Path, test: ScoredTest | None) -> Findings:
@@ -156,7 +158,7 @@ def findings_of_winner(weights: TrainedWeights, study: Path, test: ScoredTest | 
         test: Their test; `None` = it was made before, or is not wanted.
     """
     return replace(
-        _tested(_planned_findings(weights.plan), test),
+        _with_test(_planned_findings(weights.plan), test),
         name=study.name,
         run_id=read_state(study).run_id,
         kept=weights.epoch,
@@ -166,7 +168,7 @@ def findings_of_winner(weights: TrainedWeights, study: Path, test: ScoredTest | 
     )
 
 
-def _tested(findings: Findings, test: ScoredTest | None) -> Findings:
+def _with_test(findings: Findings, test: ScoredTest | None) -> Findings:
     """Add a test to findings, without its outputs for most rows if there are very many."""
     if test is None:
         return findings
@@ -176,15 +178,18 @@ def _tested(findings: Findings, test: ScoredTest | None) -> Findings:
         metrics=test.metrics,
         intervals={} if test.intervals is None else test.intervals.ends,
         baselines=test.baselines,
-        test=_some_tested(test.rows),
+        test=_sample(test.rows),
     )
 
 
 def _planned_findings(plan: Plan) -> Findings:
     """Return the findings that are known before the training."""
-    schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
+    prepared = plan.prepared
+    schema = prepared.schema
+    trainer = plan.options.trainer
     usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
-    monitor, shares = plan.options.monitor or "train/loss", ()
+    monitor = plan.options.monitor or "train/loss"
+    shares: tuple[float, ...] = ()
     trained = trained_rows(plan.options, len(prepared.train))
     if schema.classes:
         counts = torch.bincount(prepared.train.targets[:trained], minlength=len(schema.classes))
@@ -221,24 +226,31 @@ def _planned_findings(plan: Plan) -> Findings:
     )
 
 
-def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
+def _with_scores(findings: Findings, plan: Plan, task: Task) -> Findings:
     """Add scores and activations on some training rows, and the importance of the columns."""
-    threshold, what = found.threshold, "the training rows were not scored"
+    threshold = findings.threshold
     # As many rows as need little time and memory.
-    shape, work = plan.prepared.schema.input_shape, max(1, plan.forward_operations)
-    affordable = min(MOST_WORK // work, MOST_BYTES // (4 * prod(shape)))
+    work = max(1, plan.forward_operations)
+    row_bytes = 4 * prod(plan.prepared.schema.input_shape)
+    affordable = min(MOST_WORK // work, MOST_BYTES // row_bytes)
     count = min(MOST_ROWS, max(FEWEST_ROWS, affordable))
     trained = trained_rows(plan.options, len(plan.prepared.train))
-    some_rows = partial(evenly_spaced_part, plan.prepared.train, count, first=trained)
-    if (part := unless_it_fails(some_rows, what)) is not None:
-        training = unless_it_fails(lambda: _scores(plan, task, part, threshold), what) or {}
-        some, what = torch.arange(min(ACTIVE_ROWS, len(part))), "the activations were not examined"
-        activity = unless_it_fails(lambda: activity_of(task.network, part.take(some)), what) or ()
-        found = replace(found, training=training, activity=activity)
-    columns = unless_it_fails(
+    sample = partial(evenly_spaced_part, plan.prepared.train, count, first=trained)
+    part = unless_it_fails(sample, "the training rows were not scored")
+    if part is not None:
+        scores = unless_it_fails(
+            lambda: _scores(plan, task, part, threshold), "the training rows were not scored"
+        )
+        active_rows = torch.arange(min(ACTIVE_ROWS, len(part)))
+        activity = unless_it_fails(
+            lambda: activity_of(task.network, part.take(active_rows)),
+            "the activations were not examined",
+        )
+        findings = replace(findings, training=scores or {}, activity=activity or ())
+    importances = unless_it_fails(
         lambda: _importances(plan, task, threshold), "the column importances were not measured"
     )
-    return replace(found, importances=columns)
+    return replace(findings, importances=importances)
 
 
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
@@ -246,59 +258,70 @@ def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, f
     outputs = outputs_of(task.network, part.blocks())
     task.scores = scores_of(plan.options, plan.prepared.schema, threshold=threshold)
     with torch.inference_mode():
-        found, _ = task.measured(outputs, part.targets.to(outputs.device), part.offsets)
-    return {key: float(value) for key, value in found.items()}
+        scores, _ = task.measured(outputs, part.targets.to(outputs.device), part.offsets)
+    return {key: float(score) for key, score in scores.items()}
 
 
-def _some_tested(test: TestRows) -> TestRows:
+def _sample(test: TestRows) -> TestRows:
     """Return the test rows, or evenly spaced ones if there are many."""
     count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.size))
-    kept = evenly_spaced(len(test.targets), count).numpy()
-    every = {one.name: getattr(test, one.name) for one in dataclasses.fields(test)}
-    some: dict[str, Any] = {k: None if rows is None else rows[kept] for k, rows in every.items()}
-    return TestRows(**some)
+    positions = evenly_spaced(len(test.targets), count).numpy()
+    arrays: dict[str, Any] = {}
+    for field in dataclasses.fields(test):
+        values = getattr(test, field.name)
+        arrays[field.name] = None if values is None else values[positions]
+    return TestRows(**arrays)
 
 
 def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances | None:
     """Return the importance of each column of a table; `None` for other data."""
-    prepared, schema = plan.prepared, plan.prepared.schema
+    schema = plan.prepared.schema
     if schema.kind != "table":
         return None
+    part = plan.prepared.validation
+    part_name = "validation"
+    if part is None:
+        part = plan.prepared.train
+        part_name = "train"
     return importances_of(
-        prepared.train if prepared.validation is None else prepared.validation,
+        part,
         schema=schema,
         outputs=lambda inputs: outputs_of(task.network, [inputs]),
         scores=scores_of(plan.options, schema, threshold=threshold),
-        part_name="train" if prepared.validation is None else "validation",
+        part_name=part_name,
     )
 
 
 def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
     """Add what only pictures need to the findings: the worst mistakes and feature maps."""
-
-    def inside() -> Inside | None:
-        options = plan.options.feature_maps
-        rows, labels, inputs = chosen(plan.prepared, options.samples)
-        if not (views := inside_of(network, inputs, channels=options.channels)):
-            return None
-        return Inside(rows=rows, labels=labels, inputs=inputs.numpy(), views=views)
-
     mistakes = unless_it_fails(
         lambda: _mistakes(findings, plan), "the worst errors were not collected"
     )
-    views = unless_it_fails(inside, "the feature maps were not computed")
-    return replace(findings, mistakes=mistakes, inside=views)
+    feature_maps = unless_it_fails(
+        lambda: _feature_maps(plan, network), "the feature maps were not computed"
+    )
+    return replace(findings, mistakes=mistakes, inside=feature_maps)
+
+
+def _feature_maps(plan: Plan, network: nn.Module) -> Inside | None:
+    options = plan.options.feature_maps
+    rows, labels, inputs = chosen(plan.prepared, options.samples)
+    views = inside_of(network, inputs, channels=options.channels)
+    if not views:
+        return None
+    return Inside(rows=rows, labels=labels, inputs=inputs.numpy(), views=views)
 
 
 def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
-    schema, test = plan.prepared.schema, findings.test
+    schema = plan.prepared.schema
+    test = findings.test
     if test is None or findings.kind == "table" or schema.difference is not None:
         return None  # windows of differences can't be drawn beside forecasts of levels
     positions = test.worst(findings.threshold, count=MOST_MISTAKES)
     # The findings may have fewer rows than the part.
     part = plan.prepared.test
-    places = [int(np.flatnonzero(part.rows == row)[0]) for row in test.rows[positions]]
-    inputs = schema.input_scaler.unscaled(part.take(torch.tensor(places, dtype=torch.int64)))
+    indices = [int(np.flatnonzero(part.rows == row)[0]) for row in test.rows[positions]]
+    inputs = schema.input_scaler.unscaled(part.take(torch.tensor(indices, dtype=torch.int64)))
     return Mistakes(positions=positions, inputs=inputs.numpy())
 
 
@@ -319,7 +342,7 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
 
 
 @contextmanager
-def described(
+def drawing_pictures(
     plan: Plan,
     record: Record,
     network: nn.Module | None,
@@ -330,8 +353,8 @@ def described(
 ) -> Iterator[bool]:
     """Save the findings, draw their pictures while the body runs, and record a description.
 
-    The body is told whether there will be pictures. The description, which links the files that
-    are there, is recorded before the body, which may end the run, and once more with the pictures.
+    Yields whether there will be pictures. The description, which links the files that exist, is
+    recorded before the body, which may end the run, and once more with the pictures.
 
     Args:
         plan: The run.
@@ -345,46 +368,59 @@ def described(
         with suppress(OSError):
             stale.unlink(missing_ok=True)
     # torchrun ends this rank soon after another rank has failed.
-    wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
-    if wanted and network is not None:
+    draws = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
+    if draws and network is not None:
         findings = with_views(findings, plan, network)
     saved = unless_it_fails(
         lambda: save_findings(findings, record.artifacts), "the findings were not saved"
     )
-
-    def describe(pictures: Sequence[Written]) -> None:
-        line = "" if plan.command is None else plan.command.line()
-        text = description_text(findings, pictures, record.folder, doctor=doctor, command=line)
-        record.journal.tag(NOTE_TAG, text)
-
-    draws = bool(wanted and saved)
-    what = "the description of the run was not written"
+    draws = bool(draws and saved)
     try:
         if draws and artist.is_open:
             artist.send({"artifacts": str(record.artifacts.absolute())})
-        unless_it_fails(lambda: describe([]), what)
+        _describe(plan, record, findings, doctor, pictures=[])
         yield draws
-        if draws and (pictures := _drawn(artist, record.artifacts)):
-            unless_it_fails(lambda: describe(pictures), what)
+        if draws:
+            pictures = _wait_for_pictures(artist, record.artifacts)
+            if pictures:
+                _describe(plan, record, findings, doctor, pictures=pictures)
     finally:
         artist.close(0.0)
         remove_leftovers(record.artifacts / FOLDER)
 
 
-def _drawn(artist: Child, artifacts: Path) -> list[Written]:
+def _describe(
+    plan: Plan,
+    record: Record,
+    findings: Findings,
+    doctor: Sequence[str],
+    *,
+    pictures: Sequence[Written],
+) -> None:
+    """Record the description of a run; print a warning if that fails."""
+
+    def describe() -> None:
+        command = "" if plan.command is None else plan.command.line()
+        text = description_text(findings, pictures, record.folder, doctor=doctor, command=command)
+        record.journal.tag(NOTE_TAG, text)
+
+    unless_it_fails(describe, "the description of the run was not written")
+
+
+def _wait_for_pictures(artist: Child, artifacts: Path) -> list[Written]:
     """Wait for the pictures and return them; print a warning if they are missing."""
-    said = ["the pictures could not be drawn: their process could not be started"]
+    problems = ["the pictures could not be drawn: their process could not be started"]
+    hint = ""
     if artist.is_open:
         code = artist.wait(SECONDS)
-        said = [str(message["problem"]) for message in artist.messages()]
+        problems = [str(message["problem"]) for message in artist.messages()]
         if code is None:
-            said = [f"the pictures were not drawn within {SECONDS:.0f} s"]
-        elif code and not said:
-            said = [f"the pictures could not be drawn (exit code {code})"]
-    if said:
-        again = typed_text("run", str(artifacts.parent))
-        hint = f"; try pipeline report {again}" * artist.is_open
-        print(f"warning: {'; '.join(said)}{hint}", file=sys.stderr)
+            problems = [f"the pictures were not drawn within {SECONDS:.0f} s"]
+        elif code and not problems:
+            problems = [f"the pictures could not be drawn (exit code {code})"]
+        hint = f"; try pipeline report {typed_text('run', str(artifacts.parent))}"
+    if problems:
+        print(f"warning: {'; '.join(problems)}{hint}", file=sys.stderr)
     return read_list(artifacts / FOLDER)
 
 
@@ -407,21 +443,25 @@ def description_text(
     """
     verdicts = [f"Doctor: {line.removeprefix('doctor').strip()}" for line in doctor]
     blocks: list[Block] = [summary(findings), verdicts]
-    if (table := result_table(findings)) is not None:
+    table = result_table(findings)
+    if table is not None:
         blocks.append(table)
     if command:
         blocks.append(Section("Reproduce", [Command(command)]))
-    places = folder / "artifacts" / FOLDER
-    fitting = [picture for picture in pictures if fits(places / picture.file)]
-    main = (next((one for one in fitting if one.name.startswith(begin)), None) for begin in MAIN)
-    shown = [picture for picture in main if picture is not None][:MOST_SHOWN]
-    return description(
-        blocks,
-        folder,
-        shown={_place(picture): (picture.title, picture.alt) for picture in shown},
-        linked={_place(picture): picture.title for picture in pictures} | FILES,
-    )
+    linked = {f"{FOLDER}/{picture.file}": picture.title for picture in pictures}
+    shown = {}
+    for picture in _main_pictures(pictures, folder / "artifacts" / FOLDER):
+        shown[f"{FOLDER}/{picture.file}"] = (picture.title, picture.alt)
+    return description(blocks, folder, shown=shown, linked=linked | FILES)
 
 
-def _place(one: Written) -> str:
-    return f"{FOLDER}/{one.file}"
+def _main_pictures(pictures: Sequence[Written], folder: Path) -> list[Written]:
+    """Return the pictures that the description shows: the first of each kind that `fits`."""
+    fitting = [picture for picture in pictures if fits(folder / picture.file)]
+    main = []
+    for prefix in MAIN:
+        for picture in fitting:
+            if picture.name.startswith(prefix):
+                main.append(picture)
+                break
+    return main[:MOST_SHOWN]

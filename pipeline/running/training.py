@@ -36,7 +36,7 @@ from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, recorded_run, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor, where_lines
-from pipeline.running.run_findings import described, findings_of, write_diagnosis
+from pipeline.running.run_findings import drawing_pictures, findings_of, write_diagnosis
 from pipeline.running.trainer import (
     Participant,
     build_task,
@@ -79,7 +79,9 @@ def train(
     refuse_callbacks(plan.options)
     with (
         recorded_run(plan, recorder, begins_later=plan.start.saved is not None) as record,
-        process_group(plan.rank, plan.devices, None) if peers is None else peers.met(record),
+        process_group(plan.rank, plan.devices, None)
+        if peers is None
+        else peers.training_together(record),
     ):
         if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
             shared_start(plan)  # trials always start afresh
@@ -89,7 +91,8 @@ def train(
         result = session.finish()
         if concludes is not None:
             record.ended = concludes(result)
-        file, keeper = plan.occasion.weights, session.keeper
+        file = plan.occasion.weights
+        keeper = session.keeper
         if file is not None and not result.pruned and isinstance(keeper, KeptWeights):
             keeper.write(file)
     return replace(result, seconds=perf_counter() - plan.started_at)
@@ -99,13 +102,15 @@ class Session(Participant):
     """One training in its leading process: fitted, tested and recorded."""
 
     def __init__(self, plan: Plan, record: Record, artist: Child, shows: Shows | None) -> None:
-        self._record, self._artist, self._shows = record, artist, shows
+        self._record = record
+        self._artist = artist
+        self._shows = shows
         self._earlier_seconds = 0.0
         if plan.start.folder is not None and plan.start.saved is not None:  # the run is resumed
-            for epoch, known in record.journal.read().epochs.items():
+            for epoch, values in record.journal.read().epochs.items():
                 if epoch <= plan.start.saved.facts["epoch"]:
-                    sum_so_far = self._earlier_seconds + known.get("time/epoch", 0.0)
-                    self._earlier_seconds = known.get("time/fit", sum_so_far)
+                    sum_so_far = self._earlier_seconds + values.get("time/epoch", 0.0)
+                    self._earlier_seconds = values.get("time/fit", sum_so_far)
         logger = JournalLogger(record.journal, lambda: self.trainer.current_epoch)
         self._epochs = EpochRecord(logger, plan.occasion.reached)
         vitals = VitalSigns()
@@ -127,35 +132,48 @@ class Session(Participant):
             self._record.begin()  # a run that had trained all of its epochs starts no training
         except DivergedError as error:
             self._record.begin()
-            what = "the result of the diverged run was not written"
             result = self._result(metrics={"time/fit": self._earlier_seconds + self.seconds})
-            error.result = unless_it_fails(lambda: self._write(result, diverged=True), what)
+            error.result = unless_it_fails(
+                lambda: self._write(result, diverged=True),
+                "the result of the diverged run was not written",
+            )
             raise
 
     def finish(self) -> Result:
         """Test the kept weights if the config asks for it, and record everything."""
-        plan, pruned, decision, test = self._plan, self.pruned, Decision(), None
-        if not pruned and (plan.options.test or not plan.occasion.lean):
-            if (best := self.keeper.best_weights()) is not None:
-                self.task.load_state_dict(best)
+        plan = self._plan
+        decision = Decision()
+        test = None
+        if not self.pruned and (plan.options.test or not plan.occasion.lean):
+            best_weights = self.keeper.best_weights()
+            if best_weights is not None:
+                self.task.load_state_dict(best_weights)
             decision = decide(plan, self.task.network)
             if plan.options.test:
                 test = scored_test(plan, self.task, decision, self.trainer)
         # A pruned training ends before Lightning counts its last epoch.
-        epochs = self.trainer.current_epoch + int(pruned)
-        kept = self.keeper.best_epoch
-        history = self._record.journal.read().epochs
-        values: dict[str, float] = {}
-        if kept is not None and kept in history:
-            validated = {k: v for k, v in history[kept].items() if k.startswith("val/")}
-            values = {"best/epoch": float(kept), **{f"best/{k}": v for k, v in validated.items()}}
-        values["time/fit"] = self._earlier_seconds + self.seconds
+        epochs = self.trainer.current_epoch + int(self.pruned)
+        metrics = self._best_metrics()
+        metrics["time/fit"] = self._earlier_seconds + self.seconds
         if decision.found:
-            values["decision/threshold"] = decision.threshold
-        values |= {} if test is None else test.metrics
-        self._record.journal.epoch(max(epochs, 1), values)
-        result = self._result(decision=decision, test=test, metrics=values, epochs=epochs)
-        return result if pruned else self._write(result, diverged=False)
+            metrics["decision/threshold"] = decision.threshold
+        if test is not None:
+            metrics |= test.metrics
+        self._record.journal.epoch(max(epochs, 1), metrics)
+        result = self._result(decision=decision, test=test, metrics=metrics, epochs=epochs)
+        return result if self.pruned else self._write(result, diverged=False)
+
+    def _best_metrics(self) -> dict[str, float]:
+        """Return the number of the best epoch and its validation values, if there is one."""
+        epoch = self.keeper.best_epoch
+        history = self._record.journal.read().epochs
+        if epoch is None or epoch not in history:
+            return {}
+        metrics = {"best/epoch": float(epoch)}
+        for key, value in history[epoch].items():
+            if key.startswith("val/"):
+                metrics[f"best/{key}"] = value
+        return metrics
 
     def _last_callbacks(self) -> Sequence[Callback]:
         verbose = shown_verbosity(self._plan.options.verbose)
@@ -172,11 +190,16 @@ class Session(Participant):
 
     def _kept_values(self) -> Mapping[str, float]:
         """Return the values of the best epoch, or the newest of each metric if the last is kept."""
-        history, best = self._epochs.history, self.keeper.best_epoch
-        epochs = history.values() if best is None else [history.get(best, {})]
-        return {key: value for values in epochs for key, value in values.items()}
+        history = self._epochs.history
+        best_epoch = self.keeper.best_epoch
+        if best_epoch is not None:
+            return dict(history.get(best_epoch, {}))
+        newest: dict[str, float] = {}
+        for values in history.values():
+            newest.update(values)
+        return newest
 
-    def _result(self, **known: Any) -> Result:
+    def _result(self, **fields: Any) -> Result:
         history = self._record.journal.read().epochs
         result = Result(
             record=self._record,
@@ -189,11 +212,13 @@ class Session(Participant):
             fit_seconds=self.seconds,
             seconds=perf_counter() - self._plan.started_at,
         )
-        return replace(result, **known)
+        return replace(result, **fields)
 
     def _write(self, result: Result, *, diverged: bool) -> Result:
         """Write the findings of a run, and the model unless it diverged; add the diagnosis."""
-        plan, record, lean = self._plan, self._record, self._plan.occasion.lean
+        plan = self._plan
+        record = self._record
+        lean = plan.occasion.lean
         if result.test is not None and not lean:
             result = replace(result, test=with_intervals(plan, result.test))
         findings = findings_of(plan, self, result, diverged=diverged)
@@ -203,11 +228,13 @@ class Session(Participant):
         write_history(record.artifacts, result.history)
         if result.test is not None:
             result.test.write(record.artifacts, plan.prepared.schema)
-        network = None if diverged else self.task.network
+        network = None
         if not diverged:
+            network = self.task.network
             self._write_model(result, findings)
-        known = findings, result.doctor
-        with described(plan, record, network, *known, artist=self._artist) as is_drawn:
+        with drawing_pictures(
+            plan, record, network, findings, result.doctor, artist=self._artist
+        ) as is_drawn:
             if diverged:
                 if shown_verbosity(plan.options.verbose) > 0:
                     print_doctor(result.doctor)
@@ -215,9 +242,12 @@ class Session(Participant):
             # From here on a stop or a kill leaves a finished run, whose record can be completed.
             record.finish()
             if self._shows is not None:
-                tracked = record.run_id is not None
-                tasks = {"drawing pictures": is_drawn, "sending to MLflow": tracked}
-                self._shows(result, ", ".join(one for one, has in tasks.items() if has))
+                tasks = []
+                if is_drawn:
+                    tasks.append("drawing pictures")
+                if record.run_id is not None:
+                    tasks.append("sending to MLflow")
+                self._shows(result, ", ".join(tasks))
         return result
 
     def _write_model(self, result: Result, findings: Findings) -> None:
@@ -338,14 +368,15 @@ class RangeTest:
 
     def print(self) -> None:
         """Print the suggestion with its meaning, and where the files are."""
-        lines = [
-            self.verdict,
-            f"picture {self.picture}",
-            *([] if self.command is None else [f"train   {self.command}"]),
+        lines = [self.verdict, f"picture {self.picture}"]
+        if self.command is not None:
+            lines.append(f"train   {self.command}")
+        lines += [
             f"took    {duration(self.seconds)}; nothing was trained",
             f"run     {self.record.folder}",
+            *where_lines(self.record),
         ]
-        print_lines([*lines, *where_lines(self.record)])
+        print_lines(lines)
 
 
 def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
@@ -357,14 +388,14 @@ def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
         rates, losses = try_rates(plan)
         curve = read_curve(rates, losses)
         picture = write_curve(record.artifacts, curve, rates, losses)
-        found = curve.suggestion
-        record.journal.tag(FIND_LR, "none" if found is None else f"{found:g}")
+        suggestion = curve.suggestion
+        record.journal.tag(FIND_LR, "none" if suggestion is None else f"{suggestion:g}")
     return RangeTest(
         record=record,
         curve=curve,
         verdict=verdict(curve, plan.options.lr_range),
         picture=picture,
-        command=training_command(plan.command, found),
+        command=training_command(plan.command, suggestion),
         seconds=perf_counter() - plan.started_at,
     )
 
@@ -376,11 +407,12 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
     Weights and generators are restored afterwards. The run's schedule and callbacks are not used;
     clipping, precision, accumulation and batches are those of its training.
     """
-    tried, generators = plan.options.lr_range, generator_states()
-    limits = {**UNLIMITED, "max_steps": tried.steps}
+    lr_range = plan.options.lr_range
+    generators = generator_states()
+    limits = {**UNLIMITED, "max_steps": lr_range.steps}
     trainer_options = plan.options.trainer.model_copy(update=limits)
     options = plan.options.model_copy(update={"scheduler": None, "trainer": trainer_options})
-    steps = _RateSteps(tried)
+    steps = _RateSteps(lr_range)
     trainer = build_trainer(replace(plan, options=options), callbacks=[steps])
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
     with suppress(DivergedError):  # the last loss of the curve is not finite
@@ -393,18 +425,22 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
 class _RateSteps(Checkpoint):
     """Sets the rate of each step and keeps its loss; a Checkpoint, so that Lightning adds none."""
 
-    def __init__(self, tried: LrRangeOptions) -> None:
-        ratio = tried.highest / tried.lowest
-        later = [tried.lowest * ratio ** (step / tried.steps) for step in range(2, tried.steps + 1)]
-        self._ladder = [tried.lowest, *later]
+    def __init__(self, lr_range: LrRangeOptions) -> None:
+        lowest = lr_range.lowest
+        steps = lr_range.steps
+        ratio = lr_range.highest / lowest
+        self._planned_rates = [lowest]
+        for step in range(2, steps + 1):
+            self._planned_rates.append(lowest * ratio ** (step / steps))
         self.rates: list[float] = []
         self.losses: list[float] = []
-        self._parts: list[float] = []
+        #: Losses of the batches since the last step.
+        self._batch_losses: list[float] = []
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Set the rate."""
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = self._ladder[trainer.global_step]
+            group["lr"] = self._planned_rates[trainer.global_step]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
@@ -412,9 +448,9 @@ class _RateSteps(Checkpoint):
         """Keep the loss; if several batches make one step, keep their mean."""
         del pl_module
         assert isinstance(outputs, Mapping)
-        self._parts.append(float(outputs["loss"]))
+        self._batch_losses.append(float(outputs["loss"]))
         if trainer.global_step > len(self.rates):
-            self.rates.append(self._ladder[len(self.rates)])
-            self.losses.append(sum(self._parts) / len(self._parts))
-            self._parts.clear()
+            self.rates.append(self._planned_rates[len(self.rates)])
+            self.losses.append(sum(self._batch_losses) / len(self._batch_losses))
+            self._batch_losses.clear()
             trainer.should_stop = not isfinite(self.losses[-1])
