@@ -55,15 +55,18 @@ class Command:
         """Return the command that Hydra is carrying out."""
         from hydra.core.hydra_config import HydraConfig
 
-        said = HydraConfig.get()
+        hydra = HydraConfig.get()
         # Reading the words one by one would resolve references to the environment.
-        words = OmegaConf.to_container(said.overrides.task, resolve=False)
+        words = OmegaConf.to_container(hydra.overrides.task, resolve=False)
         assert isinstance(words, list)
-        overrides = [
-            word for word in last_of_each_key([*map(str, words)]) if not word.startswith("resume")
-        ]
-        files = [one.path for one in said.runtime.config_sources if one.provider == "command-line"]
-        return cls(overrides=tuple(overrides), config_dir=files[0] if files else None)
+        overrides = last_of_each_key([str(word) for word in words])
+        overrides = [word for word in overrides if not word.startswith("resume")]
+        config_dir = None
+        for source in hydra.runtime.config_sources:
+            if source.provider == "command-line":
+                config_dir = source.path
+                break
+        return cls(overrides=tuple(overrides), config_dir=config_dir)
 
     def line(self) -> str:
         """Return the command line that trains the same run again, with masked secrets."""
@@ -72,7 +75,8 @@ class Command:
     def words(self) -> str:
         """Return what follows the name of the program in that line."""
         words = [] if self.config_dir is None else ["--config-dir", self.config_dir]
-        return shlex.join([*words, *(redact_word(plainest(word)) for word in self.overrides)])
+        words += [redact_word(plainest(word)) for word in self.overrides]
+        return shlex.join(words)
 
     def save(self, folder: Path) -> None:
         """Write the command into the run's folder, with masked secrets."""
@@ -114,45 +118,64 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     folder = find_run(reference or "", Path(raw_value(words, "output") or "runs"))
     require_own(folder)
     saved = Command.load(folder)
-    read_again, problems = read(saved.overrides, texts=(), multirun=False)
-    if problems:
-        raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
-    # Trust comes from the present command line only, never from a file.
-    given = {"trust", *RETIRED, *(key_of(word) for word in words)}
-    given |= set(command_only(RunConfig))
-    kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
-    # The same holds for tracking addresses; `tracking=none`, which sends nothing, is kept.
-    named = any(_is_tracking(word) for word in words)
-    kept = [one for one in kept if not _is_tracking(one) or (one == "tracking=none" and not named)]
-    refused = [
-        f"{key_of(word)} refers to the environment, which is not taken from a run's folder; set "
-        f"it again: {shlex.quote(word)}"
-        for word in kept
-        if _RESOLVER.search(word)
-    ] or [
-        f"{key} was a secret, which is not saved; set it again: {key}=…"
-        for key in (key_of(word) for word in kept if MASK in word)
-    ]
-    if refused:
-        raise ConfigError(*refused)
+    saved_words = _saved_words(saved, words, folder)
+    _require_typed_again(saved_words)
     if saved.config_dir and not any(word.startswith(("--config-d", "-cd")) for word in words):
-        again = shlex.join(["--config-dir", saved.config_dir, *words])
+        line = shlex.join(["--config-dir", saved.config_dir, *words])
         raise ConfigError(
             f"{folder / COMMAND} used --config-dir, which is not taken from a saved command; if "
-            f"you trust the folder, add it again: pipeline train {again}"
+            f"you trust the folder, add it again: pipeline train {line}"
         )
     output = _output_of(folder)
     if raw_value(words, "output") is None and output != Path("runs"):
-        kept.append(text_override("output", str(output)))
-    found = text_override("resume", str(folder))
-    return [*kept, *(found if key_of(word) == "resume" else word for word in words)]
+        saved_words.append(text_override("output", str(output)))
+    resume = text_override("resume", str(folder))
+    return [*saved_words, *(resume if key_of(word) == "resume" else word for word in words)]
+
+
+def _saved_words(saved: Command, words: Sequence[str], folder: Path) -> list[str]:
+    """Return the saved overrides that the present command line may take and does not replace."""
+    overrides, problems = read(saved.overrides, texts=(), multirun=False)
+    if problems:
+        raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
+    # Trust comes from the present command line only, never from a file.
+    excluded = {"trust", *RETIRED, *command_only(RunConfig), *map(key_of, words)}
+    names_tracking = any(_is_tracking(word) for word in words)
+    saved_words = []
+    for override in overrides:
+        line = override.line
+        if override.key in excluded or override.override.key_or_group in excluded:
+            continue
+        # The same holds for tracking addresses; `tracking=none`, which sends nothing, is kept.
+        if _is_tracking(line) and (names_tracking or line != "tracking=none"):
+            continue
+        saved_words.append(line)
+    return saved_words
+
+
+def _require_typed_again(saved_words: Sequence[str]) -> None:
+    """Refuse saved words that refer to the environment, or that held a secret."""
+    references = [word for word in saved_words if _RESOLVER.search(word)]
+    if references:
+        raise ConfigError(
+            *(
+                f"{key_of(word)} refers to the environment, which is not taken from a run's "
+                f"folder; set it again: {shlex.quote(word)}"
+                for word in references
+            )
+        )
+    secrets = [key_of(word) for word in saved_words if MASK in word]
+    if secrets:
+        raise ConfigError(
+            *(f"{key} was a secret, which is not saved; set it again: {key}=…" for key in secrets)
+        )
 
 
 def _output_of(run: Path) -> Path:
     """Return the folder that a run's folder lies in, relative to the current folder if below it."""
     output = Path(os.path.abspath(run)).parent  # noqa: PTH100 - `resolve` would follow links
-    here = Path.cwd()
-    return output.relative_to(here) if output.is_relative_to(here) else output
+    current = Path.cwd()
+    return output.relative_to(current) if output.is_relative_to(current) else output
 
 
 def _is_tracking(word: str) -> bool:
@@ -178,17 +201,17 @@ def found_model(
         ConfigError: No run or model has this name.
         EnvironmentFaultError: MLflow is needed and does not answer.
     """
-    place = Path(reference)
+    path = Path(reference)
     if not _ADDRESS.fullmatch(reference):
-        if reference != LAST and _may_hold_model(place):
-            if place.is_dir():
-                require_plain_folder(place.resolve())  # the user may name it by a link
-            return place
+        if reference != LAST and _may_hold_model(path):
+            if path.is_dir():
+                require_plain_folder(path.resolve())  # the user may name it by a link
+            return path
         try:
             return find_run(reference, output, key=key, preferred=_holds_model)
         except ConfigError:
-            if place.is_dir():
-                return model_file(place)  # its error says what the folder lacks
+            if path.is_dir():
+                return model_file(path)  # its error says what the folder lacks
             if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
                 raise
     from pipeline.tracking.fetch import fetched
@@ -196,11 +219,11 @@ def found_model(
     return fetched(reference, tracking_uri(tracking))  # the folder is gone or on another machine
 
 
-def _may_hold_model(place: Path) -> bool:
+def _may_hold_model(path: Path) -> bool:
     """Return whether a path is a file, the folder of a run, or a folder with a model."""
-    if place.is_file() or (place / JOURNAL).exists():
+    if path.is_file() or (path / JOURNAL).exists():
         return True
-    return place.is_dir() and _holds_model(place)
+    return path.is_dir() and _holds_model(path)
 
 
 def _holds_model(folder: Path) -> bool:
@@ -211,7 +234,7 @@ def _holds_model(folder: Path) -> bool:
 
 def may_be_in_mlflow(reference: str) -> bool:
     """Return whether a reference is MLflow's address of a model, or the whole id of a run."""
-    return any(pattern.fullmatch(reference) for pattern in (_ADDRESS, _RUN_ID))
+    return bool(_ADDRESS.fullmatch(reference) or _RUN_ID.fullmatch(reference))
 
 
 def loaded_model(
@@ -223,8 +246,8 @@ def loaded_model(
     verbose: int | None = None,
 ) -> "Model":
     """Load the trained model that `found_model` finds."""
-    place = found_model(reference, runs, tracking, key="runs")
+    path = found_model(reference, runs, tracking, key="runs")
     with waiting_for("loading the model", verbose):
         from pipeline.serving.model import Model  # torch comes with it
 
-        return Model.load(place, trust=trust)
+        return Model.load(path, trust=trust)

@@ -45,41 +45,54 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
     """
     finite = np.isfinite(losses)
     count = len(losses) if finite.all() else int(finite.argmin())
-    known, seen = np.array(rates[:count]), np.array(losses[:count])
-    broken = list(rates[count : count + 1])
+    finite_rates = np.array(rates[:count])
+    finite_losses = np.array(losses[:count])
+    diverged_at = rates[count] if count < len(losses) else None
     if count < FEWEST:
-        end = broken or list(rates[-1:])
-        return LrCurve(rates=known, losses=seen, smoothed=seen[:0], blown_up=end[0])
-    decades = np.log10(known)
+        return LrCurve(
+            rates=finite_rates,
+            losses=finite_losses,
+            smoothed=finite_losses[:0],
+            blown_up=rates[-1] if diverged_at is None else diverged_at,
+        )
+    decades = np.log10(finite_rates)
     width = max(WIDTH, float(np.diff(decades).max()))
     weights = np.exp(-0.5 * ((decades[:, None] - decades) / width) ** 2)  # (steps, steps)
     weights /= weights.sum(axis=1, keepdims=True)
     early = max(3, count // 10)
     # A single batch of a diverged network may have a loss a million times as large.
-    capped = np.minimum(seen, 2 * seen[:early].mean())
+    capped = np.minimum(finite_losses, 2 * finite_losses[:early].mean())
     smoothed = weights @ capped
     lowest = int(smoothed.argmin())
     steepest = int(np.gradient(smoothed, decades)[: lowest + 1].argmin())
     noise = (capped - smoothed)[: max(lowest + 1, count // 2)].std()
     since = weights - weights[:early].mean(axis=0)  # differences from the start
-    change, chance = since @ capped, CERTAIN * noise * np.linalg.norm(since, axis=1)
-    is_fall = -change[lowest] > chance[lowest]
-    worse = known[lowest:][(change > chance)[lowest:]]
+    change = since @ capped
+    chance = CERTAIN * noise * np.linalg.norm(since, axis=1)
+    worse_rates = finite_rates[lowest:][(change > chance)[lowest:]]
+    if len(worse_rates):
+        diverged_at = float(worse_rates[0])
+    suggestion = None
+    if -change[lowest] > chance[lowest]:
+        midway = np.sqrt(finite_rates[steepest] * finite_rates[lowest])
+        suggestion = float(f"{midway:.2g}")
     return LrCurve(
-        rates=known,
-        losses=seen,
+        rates=finite_rates,
+        losses=finite_losses,
         smoothed=smoothed,
-        suggestion=float(f"{np.sqrt(known[steepest] * known[lowest]):.2g}") if is_fall else None,
-        steepest=float(known[steepest]),
-        lowest=float(known[lowest]),
-        blown_up=next(iter([*worse.tolist(), *broken]), None),
+        suggestion=suggestion,
+        steepest=float(finite_rates[steepest]),
+        lowest=float(finite_rates[lowest]),
+        blown_up=diverged_at,
     )
 
 
-def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
+def verdict(curve: LrCurve, options: LrRangeOptions) -> str:
     """Return in one line which rate is suggested and why, or why there is none and what to do."""
-    ends = (significant(rate, 6) for rate in (tried.lowest, tried.highest))
-    span = f"{tried.steps} steps from {' to '.join(ends)}"
+    span = (
+        f"{options.steps} steps from {significant(options.lowest, 6)} to "
+        f"{significant(options.highest, 6)}"
+    )
     if not len(curve.losses):
         return (
             "no suggestion: the loss is NaN or infinite at the first step; look for huge or "
@@ -87,18 +100,18 @@ def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
         )
     at = "" if curve.blown_up is None else significant(curve.blown_up, 3)
     if curve.suggestion is None or curve.steepest is None or curve.lowest is None:
-        lower = f"start lower, such as lr_range.lowest={significant(tried.lowest / 1000, 6)}"
-        longer = f"take more steps, such as lr_range.steps={10 * tried.steps}"
-        higher = f"go higher, such as lr_range.highest={tried.highest * 1000:g}"
+        lower = f"start lower, such as lr_range.lowest={significant(options.lowest / 1000, 6)}"
+        longer = f"take more steps, such as lr_range.steps={10 * options.steps}"
+        higher = f"go higher, such as lr_range.highest={options.highest * 1000:g}"
         if not len(curve.smoothed):
             count = len(curve.losses)
-            why = f"the loss diverged at {at} after {count} steps; {lower}"
+            reason = f"the loss diverged at {at} after {count} steps; {lower}"
         elif curve.blown_up is not None:
-            why = f"the loss did not fall before it diverged at {at}; {lower}, {longer}"
+            reason = f"the loss did not fall before it diverged at {at}; {lower}, {longer}"
         else:
             flat = number(curve.smoothed[0])
-            why = f"the loss stayed flat at about {flat}; {higher}, or {longer}"
-        return f"no suggestion: {why} ({span})"
+            reason = f"the loss stayed flat at about {flat}; {higher}, or {longer}"
+        return f"no suggestion: {reason} ({span})"
     end = f"diverges at {at}" if at else "does not diverge"
     return (
         f"suggested: {LR}={curve.suggestion:g}, midway between "
@@ -124,16 +137,18 @@ def stored_curve(artifacts: Path) -> LrCurve | None:
     """Return the curve among a run's artifacts; `None` if it is missing or damaged."""
     try:
         with (artifacts / FIND_LR / TABLE).open(encoding="utf-8", newline="") as file:
-            steps = [(float(step["lr"]), float(step["loss"])) for step in csv.DictReader(file)]
+            steps = list(csv.DictReader(file))
+        rates = [float(step["lr"]) for step in steps]
+        losses = [float(step["loss"]) for step in steps]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return read_curve(*map(list, zip(*steps, strict=True))) if steps else None
+    return read_curve(rates, losses) if steps else None
 
 
 def training_command(command: Command | None, suggestion: float | None) -> str | None:
     """Return the command line that trains with the suggested rate, or `None` if one is missing."""
     if command is None or suggestion is None:
         return None
-    ours = (f"{FIND_LR}=", f"{LR}=", "lr_range")
-    kept = [word for word in command.overrides if not word.startswith(ours)]
-    return replace(command, overrides=(*kept, f"{LR}={suggestion:g}")).line()
+    replaced = (f"{FIND_LR}=", f"{LR}=", "lr_range")
+    overrides = [word for word in command.overrides if not word.startswith(replaced)]
+    return replace(command, overrides=(*overrides, f"{LR}={suggestion:g}")).line()

@@ -58,12 +58,13 @@ def _decision(schema: Schema, decision: Decision) -> list[Block]:
         ]
     names = value_names(schema)
     if len(names) != len(decision.intervals):
-        steps = len(decision.intervals) // len(names)
-        names = [f"{name}, step {step + 1}" for step in range(steps) for name in names]
-    bounds = {
-        name: f"{rounded(below)} … {rounded(above)}"
-        for name, (below, above) in zip(names, decision.intervals, strict=True)
-    }
+        targets = names
+        names = []
+        for step in range(len(decision.intervals) // len(targets)):
+            names += [f"{target}, step {step + 1}" for target in targets]
+    bounds = {}
+    for name, (below, above) in zip(names, decision.intervals, strict=True):
+        bounds[name] = f"{rounded(below)} … {rounded(above)}"
     return [
         "a value with an interval that contains at least 90 % of new true values: the prediction "
         "plus the conformal quantiles of its error on the validation rows:",

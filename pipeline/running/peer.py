@@ -47,13 +47,15 @@ def main() -> None:
         else:
             code, _ = unforeseen(explained)
             problem = named(explained)
-        told = {
-            "is_cut": is_cut(explained),
-            "problem": redact(problem),
-            "code": code,
-            "traceback": redact("".join(traceback.format_exception(error))),
-        }
-        parent.say({"say": "failed", **told})
+        parent.say(
+            {
+                "say": "failed",
+                "is_cut": is_cut(explained),
+                "problem": redact(problem),
+                "code": code,
+                "traceback": redact("".join(traceback.format_exception(error))),
+            }
+        )
     os._exit(0)
 
 

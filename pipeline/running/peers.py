@@ -62,7 +62,7 @@ def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterato
         return
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if devices.accelerator == "gpu" else "gloo",
-        init_method=_given_address() if meeting is None else None,
+        init_method=_rendezvous_address() if meeting is None else None,
         store=None if meeting is None else FileStore(str(meeting), rank.world),
         rank=rank.number,
         world_size=rank.world,
@@ -70,20 +70,22 @@ def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterato
     )
     with ExitStack() as stack:
         # Ranks that torchrun has started stay together: they may not be able to meet again.
-        at_the_end = atexit.register if meeting is None else stack.callback
-        at_the_end(distributed.destroy_process_group)
+        if meeting is None:
+            atexit.register(distributed.destroy_process_group)
+        else:
+            stack.callback(distributed.destroy_process_group)
         yield
 
 
 def is_cut(error: BaseException) -> bool:
     """Return whether an error only means that another rank is gone."""
-    words = str(error)
-    return isinstance(error, distributed.DistError) or (
-        isinstance(error, RuntimeError) and ("gloo" in words or "NCCL" in words)
-    )
+    if isinstance(error, distributed.DistError):
+        return True
+    message = str(error)
+    return isinstance(error, RuntimeError) and ("gloo" in message or "NCCL" in message)
 
 
-def _given_address() -> str:
+def _rendezvous_address() -> str:
     """Return the address at which the ranks that torchrun or srun has started meet."""
     if {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return "env://"
@@ -118,11 +120,12 @@ def start_from(message: Mapping[str, Any], plan: Plan) -> Start:
     Raises:
         ConfigError: This rank has read other data than the first.
     """
-    own, first = plan.prepared.content_hash, message["data"]
-    if own != first:
+    content_hash = plan.prepared.content_hash
+    hash_of_first = message["data"]
+    if content_hash != hash_of_first:
         raise ConfigError(
-            f"rank {plan.rank.number} and rank 0 read different data (hash {own[:12]} and "
-            f"{first[:12]}): the data changed, or the source is not deterministic"
+            f"rank {plan.rank.number} and rank 0 read different data (hash {content_hash[:12]} and "
+            f"{hash_of_first[:12]}): the data changed, or the source is not deterministic"
         )
     if message["checkpoint"] is None:
         return Start()
@@ -178,7 +181,8 @@ class Peers:
     def __enter__(self) -> Self:
         for name, interface in HERE_ALONE.items():  # nothing listens on the network
             os.environ.setdefault(name, interface)
-        plan, world = self._plan, self._plan.rank.world
+        plan = self._plan
+        world = plan.rank.world
         config = {key: value for key, value in plan.config.items() if key != "format"}
         # The freest GPUs were chosen for this run; by now they may not be the freest any more.
         config["trainer"] = {**config["trainer"], "devices": plan.devices.devices}
@@ -245,25 +249,26 @@ class Peers:
             while selector.get_map() and not self._is_over:
                 selector.select(TICK_SECONDS)
                 for key in list(selector.get_map().values()):
-                    if not self._hear(key.data):
+                    if not self._receive(key.data):
                         selector.unregister(key.fileobj)
                 if self._failure is not None:
                     self._require_end(*self._failure)
                     return
 
-    def _hear(self, peer: _Peer) -> bool:
+    def _receive(self, peer: _Peer) -> bool:
         """Process the messages of a rank, and return whether more can come."""
-        words, name = peer.child.messages(), f"rank {peer.rank.number}"
+        messages = peer.child.messages()
+        name = f"rank {peer.rank.number}"
         with self._changed:
             failure = self._failure
-            for word in words:
-                if word["say"] == "ready":
+            for message in messages:
+                if message["say"] == "ready":
                     peer.is_ready = True
-                elif word["say"] == "done" or word["is_cut"]:
+                elif message["say"] == "done" or message["is_cut"]:
                     peer.is_done = True  # if it was cut off, another rank has failed
                 elif not peer.is_done:  # otherwise no rank waits for it any more
-                    logging.getLogger("pipeline").error("%s: %s", name, word["traceback"])
-                    failure = failure or (f"{name}: {word['problem']}", word["code"])
+                    logging.getLogger("pipeline").error("%s: %s", name, message["traceback"])
+                    failure = failure or (f"{name}: {message['problem']}", message["code"])
             if peer.child.has_ended and not peer.is_done and not self._is_over:
                 failure = failure or (_death(peer), EnvironmentFaultError.exit_code)
             self._failure = failure
@@ -291,10 +296,10 @@ class Peers:
 
 def _death(peer: _Peer) -> str:
     code = peer.child.wait(ENDED_SECONDS)
-    how = (
-        f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else "exited"
-    )
+    ending = "exited"
+    if code is not None and code < 0:
+        ending = f"was ended by {signal.Signals(-code).name}"
     return (
-        f"rank {peer.rank.number} of {peer.rank.world} {how}, which stopped the training; try "
+        f"rank {peer.rank.number} of {peer.rank.world} {ending}, which stopped the training; try "
         "again with fewer devices or more memory"
     )

@@ -36,7 +36,7 @@ from pipeline.processes.cpu import thread_limit
 from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.resuming import Start, find_start, require_fitting
-from pipeline.running.scoring import limited, require_possible
+from pipeline.running.scoring import apply_limits, require_possible
 from pipeline.serving.model import outline_of
 from pipeline.tracking.uri import store_uri
 
@@ -338,7 +338,7 @@ def make_plan(
     require_possible(options, prepared)
     if options.feature_maps.samples is not None:
         chosen(prepared, options.feature_maps.samples)  # raises if the rows do not exist
-    options, notes = limited(options, prepared)
+    options, notes = apply_limits(options, prepared)
     require_readable(options, prepared)
     if start.saved is not None:
         outline = outline_of(options.model, **_shapes(prepared))

@@ -522,12 +522,12 @@ def log_to(path: Path, *, lean: bool = False, is_held: bool = False) -> Iterator
             library.propagate = propagate
 
 
-def unless_it_fails(call: Callable[[], _Item], what: str) -> _Item | None:
-    """Return the result of a call; if it fails, print a warning with `what` and return `None`."""
+def unless_it_fails(call: Callable[[], _Item], consequence: str) -> _Item | None:
+    """Return the result of a call; if it fails, print a warning and return `None`."""
     try:
         return call()
     except Exception as error:  # a user's own network may raise anything
-        logging.getLogger("pipeline").exception("%s", what)
+        logging.getLogger("pipeline").exception("%s", consequence)
         reason = " ".join(str(error).split())[:200]
-        print(f"warning: {what}: {type(error).__name__}: {reason}", file=sys.stderr)
+        print(f"warning: {consequence}: {type(error).__name__}: {reason}", file=sys.stderr)
         return None

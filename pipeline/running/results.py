@@ -126,11 +126,13 @@ def print_header(plan: Plan, *facts: str) -> None:
 
 def print_data(plan: Plan, notes: Sequence[str], *, trains: bool = False) -> None:
     """Print the data in a line, what stands out in them, and notes; with `details`, tables."""
-    report, details = plan.prepared.report, plan.options.details
-    shown_lines = [] if report is None else lines(report, details=details)
+    report = plan.prepared.report
+    details = plan.options.details
+    printed_lines = [] if report is None else lines(report, details=details)
     if trains and report is not None and plan.options.loss.class_weights is None:
-        shown_lines += [f"warning: {words}" for words in few_rows(report)]
-    for line in (*shown_lines, *(f"note: {note}" for note in notes)):
+        printed_lines += [f"warning: {warning}" for warning in few_rows(report)]
+    printed_lines += [f"note: {note}" for note in notes]
+    for line in printed_lines:
         say(console(), line, style=CAUTION if line.startswith("warning: ") else None)
     if details and report is not None:
         for table in tables(report):
@@ -140,14 +142,19 @@ def print_data(plan: Plan, notes: Sequence[str], *, trains: bool = False) -> Non
 def _config_table(config: Mapping[str, Any]) -> Table:
     """Return the configuration, a row for each group; null values are left out."""
     table = Table.grid(padding=(0, 2))
-    alone = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
-    for name, group in {"config": alone, **config}.items():
-        if isinstance(group, Mapping) and group:
-            words = [str(group.get(TARGET, "")).rpartition(".")[2]]
-            for key, value in group.items():
-                if value is not None and key not in (TARGET, "format"):
-                    words.append(f"{key}={value if isinstance(value, str) else shown(value)}")
-            table.add_row(name, escape("  ".join(filter(None, words))))
+    ungrouped = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    for name, group in {"config": ungrouped, **config}.items():
+        if not isinstance(group, Mapping) or not group:
+            continue
+        words = []
+        class_name = str(group.get(TARGET, "")).rpartition(".")[2]
+        if class_name:
+            words.append(class_name)
+        for key, value in group.items():
+            if value is not None and key not in (TARGET, "format"):
+                text = value if isinstance(value, str) else shown(value)
+                words.append(f"{key}={text}")
+        table.add_row(name, escape("  ".join(words)))
     return table
 
 
@@ -160,16 +167,17 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
     `part` names the rows; with `details`, the scores of each class follow. What the
     baselines are is said with `details`, or if steps or numbers of rows are part of it.
     """
-    found = test.intervals
+    intervals = test.intervals
     kinds = dict(zip(BASELINES, test.baselines, strict=False))
     notes = []
-    if found is not None and not found.draws:
-        notes.append(no_intervals_words(found.units))
-    if found is not None and found.note:
-        notes.append(found.note)
-    if details or any(letter.isdigit() for letter in "".join(kinds.values())):
+    if intervals is not None and not intervals.draws:
+        notes.append(no_intervals_words(intervals.units))
+    if intervals is not None and intervals.note:
+        notes.append(intervals.note)
+    has_numbers = any(letter.isdigit() for letter in "".join(kinds.values()))
+    if details or has_numbers:
         notes.append("baselines: " + ", ".join(f"{k} = {v}" for k, v in kinds.items()))
-    ends = {} if found is None else found.ends
+    ends = {} if intervals is None else intervals.ends
     table = TextTable(
         title=f"{part} results on {test.words(schema)}",
         headings=["", "network", "95 % CI", *kinds],
@@ -201,7 +209,8 @@ def showing_results(*, details: bool) -> Iterator[Callable[[Result, str], None]]
 
 def last_lines(result: Result, seconds: float) -> Iterator[str]:
     """Yield lines on the kept weights, the seconds that the command took, and where the run is."""
-    metrics, decision = result.metrics, result.decision
+    metrics = result.metrics
+    decision = result.decision
     if "best/epoch" in metrics:
         yield f"kept    weights of epoch {metrics['best/epoch']:.0f} of {result.epochs}"
     if decision.found:

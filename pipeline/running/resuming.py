@@ -78,12 +78,13 @@ def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepar
     Raises:
         ConfigError: The task, the data or the shapes differ.
     """
-    now, then = prepared.schema.to_dict(), saved.facts["schema"]
+    schema = prepared.schema.to_dict()
+    saved_schema = saved.facts["schema"]
     for key in ("task", "outputs", "classes"):
-        if then.get(key) != now[key]:
+        if saved_schema.get(key) != schema[key]:
             raise ConfigError(
-                f"{saved.path} was trained for another task: {key} was {then.get(key)!r}, "
-                f"now {now[key]!r}; other data need a new run."
+                f"{saved.path} was trained for another task: {key} was {saved_schema.get(key)!r}, "
+                f"now {schema[key]!r}; other data need a new run."
             )
     misfit = shape_problem(saved.path, saved.shapes, network, saved.facts["config"])
     if misfit is not None:
@@ -98,10 +99,12 @@ def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepar
 # ── who trains ──────────────────────────────────────────────────────────────────────────────
 
 
-def _trainer_here(record: RunRecord) -> Lease | None:
+def _local_trainer(record: RunRecord) -> Lease | None:
     """Return the lease of a running process on this machine that trains a run, or `None`."""
-    lease = record.lease if record.is_training else None
-    return lease if lease is not None and is_local(lease) else None
+    lease = record.lease
+    if lease is None or not record.is_training or not is_local(lease):
+        return None
+    return lease
 
 
 def remove_abandoned(output: Path) -> None:
@@ -120,12 +123,17 @@ def remove_abandoned(output: Path) -> None:
 def _half_written(run: Path) -> list[Path]:
     """Return the half-written files of a run whose writers are gone, by the ids in their names."""
     artifacts = run / "artifacts"
-    places = (run, run / CHECKPOINTS, run / "model", artifacts, *entries(artifacts))
-    files = [file for place in places for file in leftovers(place)]
-    return [file for file in files if not _is_number_of_process(file.name.split(".")[-2])]
+    files = []
+    for folder in (run, run / CHECKPOINTS, run / "model", artifacts, *entries(artifacts)):
+        for file in leftovers(folder):
+            process_id = file.name.split(".")[-2]
+            if not _is_process(process_id):
+                files.append(file)
+    return files
 
 
-def _is_number_of_process(word: str) -> bool:
+def _is_process(word: str) -> bool:
+    """Return whether a word is the id of a running process."""
     return word.isdigit() and int(word) > 0 and exists(int(word))
 
 
@@ -145,24 +153,26 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
     output = Path(options.output)
     if options.resume == "auto":
         return _newest_unfinished(output, options, config)
-    folder, tracking = find_run(options.resume, output), options.tracking
+    folder = find_run(options.resume, output)
+    tracking = options.tracking
     require_own(folder)
     require_plain_folder(folder, is_written=True)
     # A run is not split over two stores, and an address from the run's folder alone is not used.
     record = RunRecord.read(folder)
     if record.uri and tracking.kind != "none" and not tracking.uri:
-        here = redact(tracking_uri(tracking))
-        if record.uri != here:
+        uri = redact(tracking_uri(tracking))
+        if record.uri != uri:
             raise ConfigError(
                 f"{folder} is recorded in {record.uri}: {how_to_name(record.uri)}; to continue it "
-                f"elsewhere, name that place, such as tracking.uri={here}"
+                f"elsewhere, name that place, such as tracking.uri={uri}"
             )
-    if (lease := _trainer_here(record)) is not None:
+    lease = _local_trainer(record)
+    if lease is not None:
         raise EnvironmentFaultError(
             f"{folder} is being trained by process {lease.pid}; wait until it ends, or stop "
             f"it with: kill {lease.pid}"
         )
-    return _go_on(record, options, config, skip_damaged=False)
+    return _start_from_newest(record, options, config, skip_damaged=False)
 
 
 def _newest_unfinished(output: Path, options: RunConfig, config: Mapping[str, Any]) -> Start:
@@ -176,16 +186,17 @@ def _newest_unfinished(output: Path, options: RunConfig, config: Mapping[str, An
             continue
         if not is_own(folder):
             foreign.append(folder)
-        elif _trainer_here(record) is None:
+        elif _local_trainer(record) is None:
             with suppress(ConfigError):  # a run of another config, or a folder with links
                 require_plain_folder(folder, is_written=True)
-                start = _go_on(record, options, config, skip_damaged=True)
-                return replace(start, notes=(*_passed_over(foreign), *start.notes))
+                start = _start_from_newest(record, options, config, skip_damaged=True)
+                return replace(start, notes=(*_foreign_notes(foreign), *start.notes))
     note = "resume=auto: no unfinished run of this config; starting a new one"
-    return Start(notes=(*_passed_over(foreign), note))
+    return Start(notes=(*_foreign_notes(foreign), note))
 
 
-def _passed_over(foreign: Sequence[Path]) -> tuple[str, ...]:
+def _foreign_notes(foreign: Sequence[Path]) -> tuple[str, ...]:
+    """Return a note if unfinished runs were skipped because they are foreign."""
     if not foreign:
         return ()
     names = some([str(folder) for folder in foreign], most=SHOWN)
@@ -195,14 +206,14 @@ def _passed_over(foreign: Sequence[Path]) -> tuple[str, ...]:
     )
 
 
-def _go_on(
+def _start_from_newest(
     record: RunRecord, options: RunConfig, config: Mapping[str, Any], *, skip_damaged: bool
 ) -> Start:
+    """Return a start from the newest undamaged checkpoint of a run, after comparing the configs."""
     folder = record.folder
-    saved, warnings = _newest_whole(folder, skip_damaged=skip_damaged)
-    facts, epochs = saved.facts, options.trainer.max_epochs
-    version = facts.get("version")
-    note = f"{saved.path} was written by pipeline {version}; this is {__version__}"
+    saved, warnings = _newest_undamaged(folder, skip_damaged=skip_damaged)
+    facts = saved.facts
+    epochs = options.trainer.max_epochs
     refused, changes = resume_problems(facts["config"], config)
     if refused or (changes and not options.resume_allow_change):
         raise ConfigError(*(refused or changes))
@@ -212,26 +223,38 @@ def _go_on(
             f"trainer.max_epochs={epochs} is reached; try "
             f"trainer.max_epochs={facts['epoch'] + epochs}."
         )
-    before = facts["config"]["trainer"]["max_epochs"]
-    if not changes and record.is_finished and epochs <= before:
+    earlier_epochs = facts["config"]["trainer"]["max_epochs"]
+    if not changes and record.is_finished and epochs <= earlier_epochs:
         raise ConfigError(
-            f"{folder} has finished; continue with more epochs, such as "
-            f"trainer.max_epochs={2 * before}, or with another config and resume_allow_change=true."
+            f"{folder} has finished; continue with more epochs, such as trainer.max_epochs="
+            f"{2 * earlier_epochs}, or with another config and resume_allow_change=true."
         )
-    where = {"parent": folder} if changes else {"folder": folder}
-    notes = (f"resumed after epoch {facts['epoch']}", *([] if version == __version__ else [note]))
-    return Start(**where, saved=saved, notes=notes, warnings=warnings)
+    notes = [f"resumed after epoch {facts['epoch']}"]
+    version = facts.get("version")
+    if version != __version__:
+        notes.append(f"{saved.path} was written by pipeline {version}; this is {__version__}")
+    return Start(
+        folder=None if changes else folder,
+        parent=folder if changes else None,
+        saved=saved,
+        notes=tuple(notes),
+        warnings=warnings,
+    )
 
 
-def _newest_whole(folder: Path, *, skip_damaged: bool) -> tuple[SavedCheckpoint, tuple[str, ...]]:
+def _newest_undamaged(
+    folder: Path, *, skip_damaged: bool
+) -> tuple[SavedCheckpoint, tuple[str, ...]]:
     """Return the newest undamaged checkpoint, and a warning if a newer one is damaged.
 
     Raises:
         ConfigError: There is no checkpoint, or the newest is damaged and `skip_damaged` is false.
     """
-    paths = [folder / CHECKPOINTS / name for name in ("last.ckpt", "best.ckpt")]
     damage: ConfigError | None = None
-    for path in filter(Path.exists, paths):
+    for name in ("last.ckpt", "best.ckpt"):
+        path = folder / CHECKPOINTS / name
+        if not path.exists():
+            continue
         try:
             saved = SavedCheckpoint.of(path, read_checkpoint(path))
         except ConfigError as error:

@@ -52,10 +52,11 @@ def run_document(
         tags: Tags of the run: `command`, `seed`, `version.torch`, …
         facts: Further facts for the last section, by name.
     """
+    limits = list(_limits(findings, data)) or ["none found by the data report"]
     return [
         result_section(findings),
         data_section(findings, data),
-        Section("Known limits", [[*_limits(findings, data)] or ["none found by the data report"]]),
+        Section("Known limits", [limits]),
         making_section(findings, tags, facts),
     ]
 
@@ -72,13 +73,19 @@ def summary(findings: Findings, status: str = "finished") -> str:
     """
     parameters = f"{findings.parameters:,} parameters" if findings.parameters else ""
     network = ", ".join(filter(None, [findings.model, parameters, _purpose(findings)]))
+    outcome = _outcome(findings, status)
     if not findings.is_trained:
-        return f"{network}, evaluated: {_outcome(findings, status)}."
-    rows = f" on {rows_words(findings.rows['train'])}" if "train" in findings.rows else ""
-    epochs = f"{findings.epochs_words} epoch{'' if findings.planned == 1 else 's'}"
-    took = f" in {duration(findings.seconds)}" if findings.seconds else ""
-    kept = "" if findings.kept is None else f"; kept weights: epoch {findings.kept}"
-    return f"{network}: {_outcome(findings, status)}. Trained{rows} for {epochs}{took}{kept}."
+        return f"{network}, evaluated: {outcome}."
+    training = "Trained"
+    if "train" in findings.rows:
+        training += f" on {rows_words(findings.rows['train'])}"
+    noun = "epoch" if findings.planned == 1 else "epochs"
+    training += f" for {findings.epochs_words} {noun}"
+    if findings.seconds:
+        training += f" in {duration(findings.seconds)}"
+    if findings.kept is not None:
+        training += f"; kept weights: epoch {findings.kept}"
+    return f"{network}: {outcome}. {training}."
 
 
 def _purpose(findings: Findings) -> str:
@@ -124,12 +131,15 @@ def main_metric(findings: Findings) -> str | None:
     """Return the metric that represents the run's test: that of the monitor, else a usual one."""
     names = tested_names(findings.task, findings.metrics)
     monitored = findings.monitor.rpartition("/")[2]
-    return next((name for name in (monitored, *ranked(), *names) if name in names), None)
+    for name in (monitored, *ranked(), *names):
+        if name in names:
+            return name
+    return None
 
 
 def rows_words(count: int, noun: str = "row") -> str:
     """Write a number of rows, such as `1 test row`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 # ── the result ──────────────────────────────────────────────────────────────────────────────
@@ -138,7 +148,8 @@ def rows_words(count: int, noun: str = "row") -> str:
 def result_section(findings: Findings) -> Section:
     """Return the test metrics beside the baselines', and the scores of each class."""
     blocks: list[Block] = [result_table(findings) or "the run was not tested"]
-    if scores := scores_by_class(findings):
+    scores = scores_by_class(findings)
+    if scores:
         blocks.append(class_table(scores))
     return Section("Result", blocks)
 
@@ -155,12 +166,13 @@ def result_table(findings: Findings) -> TextTable | None:
     measured = measured_words(findings.task, findings.classes, findings.units, scores)
     notes = [MACRO] if findings.task == "multiclass" else []
     if findings.intervals:
-        drawn = "the test rows" if findings.test is None else units.words
+        resampled = "the test rows" if findings.test is None else units.words
         notes.append(
-            f"95 % CI: bootstrap of {drawn}; it does not cover the variation between training runs"
+            f"95 % CI: bootstrap of {resampled}; it does not cover the variation between training "
+            "runs"
         )
-        unsure = [line[0] for line in lines if line[2] == MISSING]
-        notes += no_interval_notes(findings.task, unsure, own_reason=OWN_REASON)
+        without_interval = [line[0] for line in lines if line[2] == MISSING]
+        notes += no_interval_notes(findings.task, without_interval, own_reason=OWN_REASON)
     elif findings.test is not None and not units.are_enough:
         notes.append(no_intervals_words(units.words))
     return TextTable(
@@ -244,9 +256,12 @@ def _limits_of_data(data: DataReport) -> Iterator[str]:
         yield f"only {test} test rows: see the intervals"
     if data.of == "train" and "validation" not in data.rows:
         yield "no validation rows: the weights of the last epoch were kept"
-    few = [each.name for each in data.classes if 0 < each.rows.get("test", 0) < FEW_CLASS_ROWS]
-    if few:
-        yield f"fewer than {FEW_CLASS_ROWS} test rows of class {', '.join(few)}"
+    small_classes = []
+    for counts in data.classes:
+        if 0 < counts.rows.get("test", 0) < FEW_CLASS_ROWS:
+            small_classes.append(counts.name)
+    if small_classes:
+        yield f"fewer than {FEW_CLASS_ROWS} test rows of class {', '.join(small_classes)}"
     if data.span:
         yield "all test rows are from one period; results in another may differ"
 
@@ -255,12 +270,15 @@ def making_section(
     findings: Findings, tags: Mapping[str, str], facts: Mapping[str, str]
 ) -> Section:
     """Return the command of a run, its main settings and its environment."""
-    options = [
-        f"{key}={value}"
-        for key, value in dict(findings.config.get("model") or {}).items()
-        if key != TARGET and value is not None
-    ]
-    made = {
+    options = []
+    for key, value in dict(findings.config.get("model") or {}).items():
+        if key != TARGET and value is not None:
+            options.append(f"{key}={value}")
+    versions = {}
+    for tag, version in tags.items():
+        if tag.startswith("version."):
+            versions[tag.removeprefix("version.")] = version
+    lines = {
         **facts,
         "rows": ", ".join(f"{count:,} {part}" for part, count in findings.rows.items()),
         "options of the model": ", ".join(options),
@@ -268,8 +286,9 @@ def making_section(
         "device": findings.device,
         **{name: tags.get(key, "") for key, name in MAKING.items()},
         "code": "with uncommitted changes" if tags.get("git.dirty") == "true" else "",
-        **{k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")},
+        **versions,
         "MLflow run": findings.run_id,
     }
     blocks: list[Block] = [Command(tags["command"])] if "command" in tags else []
-    return Section("How it was made", [*blocks, {k: v for k, v in made.items() if v}])
+    blocks.append({name: text for name, text in lines.items() if text})
+    return Section("How it was made", blocks)

@@ -449,10 +449,10 @@ def description_text(
     if command:
         blocks.append(Section("Reproduce", [Command(command)]))
     linked = {f"{FOLDER}/{picture.file}": picture.title for picture in pictures}
-    shown = {}
+    embedded = {}
     for picture in _main_pictures(pictures, folder / "artifacts" / FOLDER):
-        shown[f"{FOLDER}/{picture.file}"] = (picture.title, picture.alt)
-    return description(blocks, folder, shown=shown, linked=linked | FILES)
+        embedded[f"{FOLDER}/{picture.file}"] = (picture.title, picture.alt)
+    return description(blocks, folder, shown=embedded, linked=linked | FILES)
 
 
 def _main_pictures(pictures: Sequence[Written], folder: Path) -> list[Written]:

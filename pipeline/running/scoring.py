@@ -40,16 +40,24 @@ def scores_of(options: RunConfig, schema: Schema, *, threshold: float) -> Scores
         threshold: Probability above which a row of a binary task counts as positive; the user's own
             metrics get the probabilities.
     """
-    more = more_metrics(options, schema.task)
-    return for_task(schema.task, classes=len(schema.classes), threshold=threshold, more=more)
+    return for_task(
+        schema.task,
+        classes=len(schema.classes),
+        threshold=threshold,
+        more=more_metrics(options, schema.task),
+    )
 
 
 def more_metrics(options: RunConfig, task: str) -> list[Metric]:
     """Return the metrics of a run besides the main ones: those that it follows, the user's own."""
-    names = {metric.rpartition("/")[2] for _, metric, _ in followed(dict(options))}
-    more = [metric for metric in of_task(task).values() if metric.name in names]
-    own = own_metrics(options.metrics)
-    return [*(metric for metric in more if not metric.is_main), *map(_record, own, own.values())]
+    followed_names = {key.rpartition("/")[2] for _, key, _ in followed(dict(options))}
+    extra_metrics = []
+    for metric in of_task(task).values():
+        if metric.name in followed_names and not metric.is_main:
+            extra_metrics.append(metric)
+    for name, own_metric in own_metrics(options.metrics).items():
+        extra_metrics.append(_record(name, own_metric))
+    return extra_metrics
 
 
 def _record(name: str, metric: OwnMetric) -> Metric:
@@ -79,10 +87,10 @@ def own_metrics(options: MetricsOptions) -> dict[str, OwnMetric]:
     with warnings.catch_warnings():
         # Some torchmetrics classes warn that they keep all rows, which are in memory anyway.
         warnings.simplefilter("ignore", UserWarning)
-        own: dict[str, OwnMetric] = {name: build(target) for name, target in options.more.items()}
-    for metric in own.values():
+        built: dict[str, OwnMetric] = {name: build(target) for name, target in options.more.items()}
+    for metric in built.values():
         metric.sync_on_compute = False  # every rank has the rows of all ranks
-    return own
+    return built
 
 
 def direction_of(key: str, options: MetricsOptions) -> Direction:
@@ -105,9 +113,12 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
 
 def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
     """Return the metrics of the task that were measured on test rows, then the user's own."""
-    tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
-    ours = [name for name in of_task(task) if name in tested]
-    return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
+    measured = [key.removeprefix("test/") for key in values if key.startswith("test/")]
+    names = [name for name in of_task(task) if name in measured]
+    for name in measured:
+        if name not in names and name != "loss":
+            names.append(name)
+    return names
 
 
 def metric_names(task: str, values: Mapping[str, float]) -> list[str]:
@@ -120,10 +131,10 @@ def no_interval_notes(task: str, names: Sequence[str], *, own_reason: str) -> li
 
     `own_reason` is the reason for the user's own metrics.
     """
-    own = [name for name in names if name not in of_task(task)]
-    notes = [NO_INTERVAL] if len(own) < len(names) else []
-    if own:
-        notes.append(f"{MISSING}: no interval of {', '.join(own)}: {own_reason}")
+    user_names = [name for name in names if name not in of_task(task)]
+    notes = [NO_INTERVAL] if len(user_names) < len(names) else []
+    if user_names:
+        notes.append(f"{MISSING}: no interval of {', '.join(user_names)}: {own_reason}")
     return notes
 
 
@@ -156,16 +167,18 @@ def require_possible(options: RunConfig, prepared: Prepared) -> None:
     Raises:
         ConfigError: Some options do not suit the data; one line for each problem of one kind.
     """
-    for problems in (_not_logged, _failing, _undecidable, _unfit_loss):
-        if found := list(problems(options, prepared)):
-            raise ConfigError(*found)
+    for check in (_monitor_problems, _own_metric_problems, _rule_problems, _loss_problems):
+        problems = list(check(options, prepared))
+        if problems:
+            raise ConfigError(*problems)
 
 
-def _not_logged(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+def _monitor_problems(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+    """Yield the monitors that are not logged, or whose mode selects the worst value."""
     task = prepared.schema.task
-    own = [f"val/{name}" for name in options.metrics.more]
-    ours = [f"val/{metric.name}" for metric in of_task(task).values() if metric.may_monitor]
-    logged = ("val/loss", *ours, "train/loss", *own)
+    user_keys = [f"val/{name}" for name in options.metrics.more]
+    task_keys = [f"val/{metric.name}" for metric in of_task(task).values() if metric.may_monitor]
+    logged = ("val/loss", *task_keys, "train/loss", *user_keys)
     followed_by = list(followed(dict(options)))
     for key, metric, _ in followed_by:
         if metric not in logged:
@@ -175,57 +188,58 @@ def _not_logged(options: RunConfig, prepared: Prepared) -> Iterator[str]:
             )
     for key, metric, mode in followed_by:
         try:
-            better = direction_of(metric, options.metrics) if metric in own else mode
+            better = direction_of(metric, options.metrics) if metric in user_keys else mode
         except ConfigError as error:
-            yield from (f"{key}monitor={problem}" for problem in error.problems)
+            for problem in error.problems:
+                yield f"{key}monitor={problem}"
             continue
         if mode in ("min", "max") and mode != better:
             yield f"{key}mode={mode} selects the worst {metric}; expected {better}."
 
 
-def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+def _own_metric_problems(options: RunConfig, prepared: Prepared) -> Iterator[str]:
     """Try the user's own metrics on made-up rows; yield the ones that fail or give no number."""
     schema = prepared.schema
-    outputs, targets = _made_up(schema)
-    shapes = [
-        "(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})"
-        for rows in _shaped(outputs, targets)
-    ]
+    outputs, targets = _random_rows(schema)
+    shapes = []
+    for rows in _shaped(outputs, targets):
+        shapes.append("(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})")
     kind = "values" if schema.task == "regression" else "probabilities"
-    given = f"; its inputs are {kind} {shapes[0]} and targets {shapes[1]}"
+    inputs = f"; its inputs are {kind} {shapes[0]} and targets {shapes[1]}"
     for name, metric in own_metrics(options.metrics).items():
         try:
             value = _value(metric, outputs, targets)
         except Exception as error:  # a user's own class may raise anything
             line = " ".join(str(error).split())
-            yield f"metrics.more.{name} fails: {type(error).__name__}: {line[:200]}{given}"
+            yield f"metrics.more.{name} fails: {type(error).__name__}: {line[:200]}{inputs}"
             continue
         if value.numel() != 1:
             yield (
                 f"metrics.more.{name} returns shape {shown(tuple(value.shape))}; expected a "
-                f"scalar{given}"
+                f"scalar{inputs}"
             )
 
 
-def _made_up(schema: Schema) -> tuple[Tensor, Tensor]:
+def _random_rows(schema: Schema) -> tuple[Tensor, Tensor]:
     """Return random outputs and targets in the form that the task has."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
     rows = max(REHEARSED, 2 * schema.outputs)
-    drawn = torch.randn(2, rows, schema.outputs, generator=generator)
+    outputs, targets = torch.randn(2, rows, schema.outputs, generator=generator)
     if schema.task == "regression":
-        return schema.to_units(drawn[0], None), schema.to_units(drawn[1], None)
-    binary = schema.task == "binary"
-    outputs = drawn[0].squeeze(1).sigmoid() if binary else drawn[0].softmax(dim=1)
-    return outputs, torch.arange(rows) % len(schema.classes)
+        return schema.to_units(outputs, None), schema.to_units(targets, None)
+    is_binary = schema.task == "binary"
+    probabilities = outputs.squeeze(1).sigmoid() if is_binary else outputs.softmax(dim=1)
+    return probabilities, torch.arange(rows) % len(schema.classes)
 
 
-def _undecidable(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+def _rule_problems(options: RunConfig, prepared: Prepared) -> Iterator[str]:
     """Yield why the threshold's rule can't be applied to these data."""
-    rule, schema = options.metrics.rule, prepared.schema
+    rule = options.metrics.rule
+    schema = prepared.schema
     validation = prepared.validation
-    found = f"metrics.threshold={rule} is found on validation rows, but"
+    beginning = f"metrics.threshold={rule} is found on validation rows, but"
     if rule is None:
         return
     if schema.task != "binary":
@@ -235,19 +249,20 @@ def _undecidable(options: RunConfig, prepared: Prepared) -> Iterator[str]:
         )
     elif validation is None:
         yield (
-            f"{found} there are none; set data.validation=0.2, or a number such as "
+            f"{beginning} there are none; set data.validation=0.2, or a number such as "
             "metrics.threshold=0.5"
         )
     elif not bool((validation.targets == 1).any()):
         yield (
-            f"{found} none of the {len(validation)} has the positive class "
+            f"{beginning} none of the {len(validation)} has the positive class "
             f"{schema.positive!r}; set a larger data.validation"
         )
 
 
-def _unfit_loss(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+def _loss_problems(options: RunConfig, prepared: Prepared) -> Iterator[str]:
     """Yield the options that the loss of this task does not have."""
-    loss, classes = options.loss, prepared.schema.classes
+    loss = options.loss
+    classes = prepared.schema.classes
     if prepared.schema.task == "regression":
         if loss.class_weights is not None:
             yield "loss.class_weights does not apply to regression; expected null."
@@ -263,25 +278,29 @@ def _unfit_loss(options: RunConfig, prepared: Prepared) -> Iterator[str]:
 # ── limits of the Trainer ───────────────────────────────────────────────────────────────────
 
 
-def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[str, ...]]:
+def apply_limits(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[str, ...]]:
     """Return the options without those that the Trainer's limits make impossible, and notes.
 
     Raises:
         ConfigError: Nothing would be trained, a share is less than a batch, or validations happen
             only within an epoch. The error lists all problems.
     """
-    trainer, problems, notes = options.trainer, list[str](), list[str]()
+    trainer = options.trainer
+    problems: list[str] = []
+    notes: list[str] = []
     validation = 0 if prepared.validation is None else len(prepared.validation)
     rows = {"train": len(prepared.train), "val": validation, "test": len(prepared.test)}
     batches = {}
     for part, count in rows.items():
-        whole = ceil(count / options.data["batch_size"])
-        batches[part] = _left(trainer, _limit_key(trainer, part), whole, problems)
+        all_batches = ceil(count / options.data["batch_size"])
+        key = _limit_key(trainer, part)
+        batches[part] = _limit(trainer, key, all_batches)
+        problems += _share_problems(trainer, key, all_batches)
     if trainer.overfit_batches:
         problems = problems[:1]  # this key limits two parts
-    problems += _untrained(trainer, batches["train"])
+    problems += _training_problems(trainer, batches["train"])
     if not problems and batches["val"]:
-        problems += _within_epochs(trainer, batches["train"])
+        problems += _interval_problems(trainer, batches["train"])
     if problems:
         raise ConfigError(*problems)
     trained = trained_rows(options, len(prepared.train))
@@ -290,7 +309,7 @@ def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[st
             f"each epoch trains on the first {trained:,} of {len(prepared.train):,} training rows "
             f"(trainer.{_limit_key(trainer, 'train')}), so the doctor judges only these"
         )
-    reason = _unvalidated(trainer, batches) if validation else "data.validation=0"
+    reason = _reason_without_validation(trainer, batches) if validation else "data.validation=0"
     if reason is not None:
         options, note = _without_validation(options, reason)
         notes.append(note)
@@ -307,10 +326,11 @@ def trained_rows(options: RunConfig, rows: int) -> int:
 
     A limit of batches leaves rows out for good where every epoch has the same batches.
     """
-    trainer, size = options.trainer, options.data["batch_size"]
+    trainer = options.trainer
+    size = options.data["batch_size"]
     if options.data["shuffle"] and not trainer.overfit_batches:
         return rows
-    batches = _left(trainer, _limit_key(trainer, "train"), ceil(rows / size), [])
+    batches = _limit(trainer, _limit_key(trainer, "train"), ceil(rows / size))
     return min(rows, int(batches * size))
 
 
@@ -321,25 +341,27 @@ def _limit_key(trainer: TrainerOptions, part: str) -> str:
     return "fast_dev_run" if trainer.fast_dev_run else f"limit_{part}_batches"
 
 
-def _left(trainer: TrainerOptions, key: str, whole: int, problems: list[str]) -> int:
-    """Return how many batches a limit leaves; add a problem if a share leaves none."""
+def _limit(trainer: TrainerOptions, key: str, batches: int) -> int:
+    """Return how many batches remain with the limit of an option, a number or a share."""
     limit: int | float | None = getattr(trainer, key)
     if isinstance(limit, bool):  # fast_dev_run=true
         limit = 1
-    if limit is None or not whole:
-        return whole
-    if isinstance(limit, int):
-        return min(whole, limit)
-    left = int(whole * limit)
-    if limit and not left:
-        problems.append(
-            f"trainer.{key}={limit} of {whole} batches is less than one; expected a share of at "
-            f"least {ceil(1000 / whole) / 1000}, or a whole number of batches."
+    if limit is None:
+        return batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def _share_problems(trainer: TrainerOptions, key: str, batches: int) -> Iterator[str]:
+    """Refuse a share that is less than one batch."""
+    share = getattr(trainer, key)
+    if batches and share and isinstance(share, float) and not _limit(trainer, key, batches):
+        yield (
+            f"trainer.{key}={share} of {batches} batches is less than one; expected a share of at "
+            f"least {ceil(1000 / batches) / 1000}, or a whole number of batches."
         )
-    return left
 
 
-def _untrained(trainer: TrainerOptions, batches: int) -> Iterator[str]:
+def _training_problems(trainer: TrainerOptions, batches: int) -> Iterator[str]:
     if batches == 0 and trainer.limit_train_batches == 0 and not trainer.overfit_batches:
         yield "trainer.limit_train_batches=0 disables training; expected 1 or more."
     if trainer.max_steps == 0:
@@ -359,7 +381,7 @@ def _interval(trainer: TrainerOptions, batches: int) -> int:
     return batches if interval is None else max(1, int(batches * interval))
 
 
-def _within_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
+def _interval_problems(trainer: TrainerOptions, batches: int) -> Iterator[str]:
     """Refuse validations only within an epoch: the weights at its end are never validated."""
     interval = _interval(trainer, batches)
     if batches % interval and (trainer.check_val_every_n_epoch is not None or interval % batches):
@@ -370,7 +392,7 @@ def _within_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
         )
 
 
-def _unvalidated(trainer: TrainerOptions, batches: Mapping[str, int]) -> str | None:
+def _reason_without_validation(trainer: TrainerOptions, batches: Mapping[str, int]) -> str | None:
     """Return why there is no validation; `None` if there is one."""
     train = batches["train"]
     if not batches["val"]:
@@ -382,27 +404,30 @@ def _unvalidated(trainer: TrainerOptions, batches: Mapping[str, int]) -> str | N
         trained = trainer.max_epochs * train
         if trainer.max_steps >= 0:
             steps = ceil(train / trainer.accumulate_grad_batches)
-            epochs, rest = divmod(trainer.max_steps, steps)
-            trained = min(trained, epochs * train + rest * trainer.accumulate_grad_batches)
+            epochs, last_steps = divmod(trainer.max_steps, steps)
+            last_batches = last_steps * trainer.accumulate_grad_batches
+            trained = min(trained, epochs * train + last_batches)
     return "training ends before its first validation" if first > trained else None
 
 
 def _without_validation(options: RunConfig, reason: str) -> tuple[RunConfig, str]:
     """Keep the last weights, drop options that need a validation, and return a note about it."""
-
-    def follows_validation(target: Mapping[str, object]) -> bool:
-        return str(target.get("monitor")).startswith("val/")
-
-    callbacks = {
-        name: target
-        for name, target in options.callbacks.items()
-        if not (str(target.get(TARGET)).endswith(".EarlyStopping") and follows_validation(target))
-    }
-    words = ["the last weights are kept"]
+    callbacks = {}
+    for name, target in options.callbacks.items():
+        is_early_stopping = str(target.get(TARGET)).endswith(".EarlyStopping")
+        if not is_early_stopping or not _monitors_validation(target):
+            callbacks[name] = target
+    consequences = ["the last weights are kept"]
     if len(callbacks) < len(options.callbacks):
-        words.append("early stopping is off")
-    if follows_validation(options.scheduler or {}):
-        words.append("the learning rate stays as it is")
-    joined = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-    update = {"keep": "last", "callbacks": callbacks}
-    return options.model_copy(update=update), f"no validation ({reason}): {joined}"
+        consequences.append("early stopping is off")
+    if _monitors_validation(options.scheduler or {}):
+        consequences.append("the learning rate stays as it is")
+    words = consequences[-1]
+    if len(consequences) > 1:
+        words = f"{', '.join(consequences[:-1])} and {words}"
+    options = options.model_copy(update={"keep": "last", "callbacks": callbacks})
+    return options, f"no validation ({reason}): {words}"
+
+
+def _monitors_validation(target: Mapping[str, object]) -> bool:
+    return str(target.get("monitor")).startswith("val/")

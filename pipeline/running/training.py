@@ -251,7 +251,8 @@ class Session(Participant):
         return result
 
     def _write_model(self, result: Result, findings: Findings) -> None:
-        plan, record = self._plan, self._record
+        plan = self._plan
+        record = self._record
         begin = record.journal.read().begin
         assert begin is not None, "a run that has trained has begun on record"
         weights = TrainedWeights(
@@ -319,9 +320,10 @@ class JournalLogger(Logger):
         """Record the values of one epoch; `step`, which counts batches, is not recorded."""
         del step
         values = {key: value for key, value in metrics.items() if key != "epoch"}
+        is_test = all(key.startswith("test/") for key in values)
         if "epoch" not in metrics:  # a callback of Lightning's own, such as LearningRateMonitor
             epoch = self._finished() + 1
-        elif all(key.startswith("test/") for key in values):  # of the last epoch
+        elif is_test:  # of the last epoch
             epoch = max(int(metrics["epoch"]), 1)
         else:
             epoch = int(metrics["epoch"]) + 1
