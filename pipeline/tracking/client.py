@@ -51,7 +51,7 @@ class Recorder:
         """By folder: the command that the process has not carried out yet."""
         self._unsent = 0
         self._heard_at = 0.0
-        self._revived_at = -math.inf
+        self._restarted_at = -math.inf
 
     def __enter__(self) -> Self:
         self.start()
@@ -77,15 +77,15 @@ class Recorder:
         is `required`, raises ConfigError for a file that is not a database, else
         EnvironmentFaultError.
         """
-        unheard = _no_listener(uri)
-        if unheard is not None and required:
-            raise as_error("down", unheard)
-        answer = self._connect(uri, experiment, later=unheard is not None)
+        refusal = _no_listener(uri)
+        if refusal is not None and required:
+            raise as_error("down", refusal)
+        answer = self._connect(uri, experiment, later=refusal is not None)
         if not answer["ok"] and required:
             raise as_error(answer["kind"], answer["problem"])
         self._connection = (uri, experiment)
         self._unsent = 0
-        self.problem = unheard or answer.get("problem")
+        self.problem = refusal or answer.get("problem")
         return self.problem
 
     # ── what waits for an answer ────────────────────────────────────────────────────────────────
@@ -96,7 +96,7 @@ class Recorder:
         Returns the id of the MLflow run, '' if the run could not be created yet.
         """
         command = _command("open", folder)
-        answer = self._ask_anew(command)
+        answer = self._ask_with_restart(command)
         self._followed[folder.absolute()] = command
         self.problem = answer.get("problem") or self.problem
         return str(answer.get("run_id") or read_state(folder).run_id)
@@ -105,17 +105,17 @@ class Recorder:
         """Send the rest, upload the artifacts, end the run; return the number of unsent values."""
         if self._connection is None:
             return 0
-        self._revived_at = -math.inf  # allow a restart: there is no later chance
+        self._restarted_at = -math.inf  # allow a restart: there is no later chance
         # A restarted process follows it too.
         self._followed[folder.absolute()] = _command("open", folder)
-        answer = self._ask_anew(_command("close", folder))
+        answer = self._ask_with_restart(_command("close", folder))
         del self._followed[folder.absolute()]
-        left = int(answer.get("unsent", unsent(folder)))
+        unsent_values = int(answer.get("unsent", unsent(folder)))
         self.problem = answer.get("problem")
         self.registered = answer.get("registered")
-        self.model_problem = None if left else self.problem
-        self._unsent += left
-        return left
+        self.model_problem = None if unsent_values else self.problem
+        self._unsent += unsent_values
+        return unsent_values
 
     def trials(self, study: str) -> set[int]:
         """Return the numbers of the trials that the store has of a study, given by its uid.
@@ -124,7 +124,7 @@ class Recorder:
         """
         if self._connection is None:
             return set()
-        answer = self._ask_anew({"do": "trials", "study": study})
+        answer = self._ask_with_restart({"do": "trials", "study": study})
         if not answer.get("ok"):
             raise as_error(answer.get("kind", "down"), answer["problem"])
         return set(answer["trials"])
@@ -163,24 +163,29 @@ class Recorder:
 
     def poll(self) -> None:
         """Note what has been delivered, and replace a process that has died or hangs."""
-        if not self._is_working() and self._standing_commands() and not self._has_revived():
-            self._revive()
+        if self._is_working() or self._has_just_restarted():
+            return
+        if self._followed or self._deliveries:
+            self._restart()
 
     def finish(self) -> int:
         """Send what is left, for a bounded time, and return how many values MLflow lacks."""
-        for is_last in (False, True):
-            if self._deliveries and self._child.is_open:
-                self._child.tell(do="finish")
-            while self._deliveries and self._is_working():
-                connection.wait([self._child.fileno()], TICK_SECONDS)
-            if not self._deliveries or is_last:
-                break
-            self._revive()
+        self._finish_deliveries()
+        if self._deliveries:  # the process has died or hangs
+            self._restart()
+            self._finish_deliveries()
         self._unsent += sum(map(unsent, self._deliveries))
         for folder, command in list(self._followed.items()):
             if command["do"] == "open":
                 self.close(folder)
         return self._unsent
+
+    def _finish_deliveries(self) -> None:
+        """Wait until the process has carried out all deliveries, as long as it works."""
+        if self._deliveries and self._child.is_open:
+            self._child.tell(do="finish")
+        while self._deliveries and self._is_working():
+            connection.wait([self._child.fileno()], TICK_SECONDS)
 
     def quit(self) -> None:
         """End the process; a run that is still open is closed as lost."""
@@ -212,7 +217,7 @@ class Recorder:
         if self._child.is_open:
             command["id"] = self._child.tell(**command)
 
-    def _hear(self, message: Message) -> None:
+    def _receive(self, message: Message) -> None:
         """Note an answer that nobody waits for."""
         self._heard_at = time.monotonic()
         if message.get("id") == 0:
@@ -230,56 +235,57 @@ class Recorder:
         if not self._child.is_open:
             return False
         for message in self._child.messages():
-            self._hear(message)
+            self._receive(message)
         hangs = self._deliveries and time.monotonic() - self._heard_at > CLOSE_SECONDS
         if self._child.has_ended or hangs:
             self._child.close(0.0)
         return self._child.is_open
 
-    def _standing_commands(self) -> list[Message]:
-        """Return the commands that a new process has to be given again."""
-        return [*self._followed.values(), *self._deliveries.values()]
-
     def _ask(self, command: Message, seconds: float) -> Message:
         """Return the answer to a command; wait first until the process has done its imports."""
         if not self._is_ready:
-            answer = self._child.answer(0, START_SECONDS, others=self._hear)
+            answer = self._child.answer(0, START_SECONDS, others=self._receive)
             if "problem" in answer:
                 raise ChildGoneError(answer["problem"])  # it can't import its libraries
             self._is_ready = True
-        return self._child.ask(seconds, others=self._hear, **command)
+        return self._child.ask(seconds, others=self._receive, **command)
 
     def _connect(self, uri: str, experiment: str, *, later: bool) -> Message:
+        """Connect; if the process ends instead, try once more with a new one."""
         command = {"do": "connect", "uri": uri, "experiment": experiment, "later": later}
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
-        is_last = self._has_revived()
+        can_restart = not self._has_just_restarted()
         while True:
             try:
                 return self._ask(command, seconds)
+            except ChildEndedError as error:  # before it followed any folder
+                if not can_restart:
+                    line = f"{named(uri)}: {error}, twice; {ADVICE}"
+                    return {"ok": False, "kind": "down", "problem": line}
             except ChildGoneError as error:
-                line = f"{named(uri)}: {error}"
-                has_ended = isinstance(error, ChildEndedError)  # before it followed any folder
-            if not has_ended or is_last:
-                line += f", twice; {ADVICE}" if has_ended else ""
-                return {"ok": False, "kind": "down", "problem": line}
-            is_last, self._revived_at = True, time.monotonic()
+                return {"ok": False, "kind": "down", "problem": f"{named(uri)}: {error}"}
+            can_restart = False
+            self._restarted_at = time.monotonic()
             self.start()
 
-    def _ask_anew(self, command: Message) -> Message:
-        """Ask; if the process has died, ask again with a new one that is told the same."""
-        for may_revive in (not self._has_revived(), False):
-            try:
-                return self._ask(command, CLOSE_SECONDS)
-            except ChildGoneError as error:
-                problem = str(error)
-            if not may_revive:
-                break
-            self._revive()
-        return {"problem": problem}
+    def _ask_with_restart(self, command: Message) -> Message:
+        """Ask; if the process has died, ask once more after `_restart`."""
+        can_restart = not self._has_just_restarted()
+        try:
+            return self._ask(command, CLOSE_SECONDS)
+        except ChildGoneError as error:
+            if not can_restart:
+                return {"problem": str(error)}
+        self._restart()
+        try:
+            return self._ask(command, CLOSE_SECONDS)
+        except ChildGoneError as error:
+            return {"problem": str(error)}
 
-    def _revive(self) -> None:
+    def _restart(self) -> None:
         """Start a new process, and tell it what the last one has not carried out."""
-        self._revived_at = self._heard_at = time.monotonic()
+        self._restarted_at = time.monotonic()
+        self._heard_at = self._restarted_at
         try:
             self.start()
         except OSError as error:  # no memory, for instance: the training and its trials go on
@@ -288,24 +294,25 @@ class Recorder:
         if self._connection is not None:
             uri, experiment = self._connection
             self._child.tell(do="connect", uri=uri, experiment=experiment, later=True)
-        for command in self._standing_commands():
+        for command in (*self._followed.values(), *self._deliveries.values()):
             command["id"] = self._child.tell(**command)
 
-    def _has_revived(self) -> bool:
-        return time.monotonic() - self._revived_at <= REVIVAL_SECONDS
+    def _has_just_restarted(self) -> bool:
+        return time.monotonic() - self._restarted_at <= REVIVAL_SECONDS
 
 
-def _command(what: str, folder: Path, **content: object) -> Message:
-    return {"do": what, "folder": str(folder.absolute()), **content}
+def _command(name: str, folder: Path, **content: object) -> Message:
+    return {"do": name, "folder": str(folder.absolute()), **content}
 
 
 def _no_listener(uri: str) -> str | None:
     """Return a line if nothing listens at a network address, else `None`; MLflow is not needed."""
     parts = urlsplit(uri)
+    host = parts.hostname
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    proxies, host = urllib.request.getproxies(), parts.hostname
-    is_proxied = host and parts.scheme in proxies and not urllib.request.proxy_bypass(host)
-    if host is None or port is None or is_proxied:
+    if host is None or port is None:
+        return None
+    if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
         return None
     try:
         socket.create_connection((host, port), timeout=REQUEST_SECONDS).close()

@@ -24,7 +24,7 @@ LONGEST = 60
 #: Widest picture, in pixels, that fits the page's column in a window of usual width.
 WIDEST = 720
 # `@name` and addresses would become links, `:sign:` an emoji, and `\$` would keep its backslash.
-_BENT = re.compile(r"\\\$|@|:(?=\S)|www\.", re.IGNORECASE)
+_CHANGED = re.compile(r"\\\$|@|:(?=\S)|www\.", re.IGNORECASE)
 
 
 def description(
@@ -52,22 +52,23 @@ def description(
             parts.append(_titled(title, f"![{as_text(words)}]({address})"))
     if state.run_id and state.experiment_id:
         place = f"#/experiments/{quote(state.experiment_id)}/runs/{quote(state.run_id)}/artifacts"
-        links = [
-            f"[{as_text(words)}]({place}/{quote(path)}?{TRAINING_PAGES})"
-            for path, words in linked.items()
-            if path not in shown and (folder / "artifacts" / path).is_file()
-        ]
+        links = []
+        for path, words in linked.items():
+            if path not in shown and (folder / "artifacts" / path).is_file():
+                links.append(f"[{as_text(words)}]({place}/{quote(path)}?{TRAINING_PAGES})")
         parts.append(_titled("Files", ", ".join(links)))
-    while len(text := "\n\n".join(filter(None, parts))) > MAX_TAG and len(parts) > 1:
+    text = "\n\n".join(filter(None, parts))
+    while len(text) > MAX_TAG and len(parts) > 1:
         parts.pop()
+        text = "\n\n".join(filter(None, parts))
     return text
 
 
 def fits(file: Path) -> bool:
     """Return whether a PNG exists and is narrow enough for the page, which shows it full size."""
     try:
-        with file.open("rb") as opened:
-            head = opened.read(24)
+        with file.open("rb") as content:
+            head = content.read(24)
     except OSError:
         return False
     return len(head) == 24 and int.from_bytes(head[16:20]) <= WIDEST
@@ -90,15 +91,20 @@ def as_note(block: Block) -> str:
             return as_text(sentence(block))
         case Mapping():
             return bullets(as_text(f"{name}: {text}") for name, text in block.items())
-    return bullets(as_note(item) if isinstance(item, Command) else as_text(item) for item in block)
+    lines = []
+    for item in block:
+        lines.append(as_note(item) if isinstance(item, Command) else as_text(item))
+    return bullets(lines)
 
 
 def as_text(text: str) -> str:
     """Return a text escaped such that MLflow's page shows it unchanged."""
-    return _BENT.sub(
-        lambda match: "".join(f"&#{ord(sign)};" for sign in match[0].removeprefix("\\")),
-        escaped(text),
-    )
+    return _CHANGED.sub(_as_character_references, escaped(text))
+
+
+def _as_character_references(match: re.Match[str]) -> str:
+    signs = match[0].removeprefix("\\")
+    return "".join(f"&#{ord(sign)};" for sign in signs)
 
 
 def _name_text(name: str) -> str:

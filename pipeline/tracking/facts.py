@@ -65,7 +65,8 @@ def process_tags() -> dict[str, str]:
     for name in VERSIONS:
         with suppress(metadata.PackageNotFoundError):
             tags[f"version.{name}"] = metadata.version(name)
-    if (code := code_of(Path.cwd())) is not None:
+    code = code_of(Path.cwd())
+    if code is not None:
         commit, diff = code
         tags |= {"git.commit": commit, "git.dirty": str(bool(diff)).lower()}
         tags["mlflow.source.git.commit"] = commit
@@ -75,14 +76,21 @@ def process_tags() -> dict[str, str]:
 def write_environment(folder: Path) -> None:
     """Write the installed packages and the uncommitted changes into a folder of artifacts."""
     # Versions are read from folder names: opening all metadata takes a tenth of a second.
-    places = (path for path in map(Path, sys.path) if path.is_dir())
-    names = (path.name for place in places for path in place.iterdir())
-    matches = (match for name in names if (match := _DISTRIBUTION.fullmatch(name)))
-    found = sorted({(match[1].replace("_", "-").lower(), match[2]) for match in matches})
-    text = "".join(f"{name}=={version}\n" for name, version in found)
-    replace_text(folder / "requirements.txt", text)
-    if (code := code_of(Path.cwd())) is not None and code[1]:
-        replace_text(folder / "uncommitted.diff", code[1])
+    packages = set()
+    for path in map(Path, sys.path):
+        if not path.is_dir():
+            continue
+        for entry in path.iterdir():
+            match = _DISTRIBUTION.fullmatch(entry.name)
+            if match is not None:
+                packages.add((match[1].replace("_", "-").lower(), match[2]))
+    lines = [f"{name}=={version}\n" for name, version in sorted(packages)]
+    replace_text(folder / "requirements.txt", "".join(lines))
+    code = code_of(Path.cwd())
+    if code is not None:
+        _, diff = code
+        if diff:
+            replace_text(folder / "uncommitted.diff", diff)
 
 
 def command_line(words: Sequence[str]) -> str:
@@ -90,15 +98,15 @@ def command_line(words: Sequence[str]) -> str:
 
     All forms of this program are written as `pipeline COMMAND …`.
     """
-    program, *rest = words
-    match rest:
-        case ["-m", module, *more] if module.partition(".")[0] == "pipeline":
-            typed, rest = module.split("."), more
-        case [script, *more] if Path(script).name.partition("-")[0] == "pipeline":
-            typed, rest = Path(script).name.split("-"), more
+    match words:
+        case [_, "-m", module, *arguments] if module.partition(".")[0] == "pipeline":
+            command = module.split(".")
+        case [_, script, *arguments] if Path(script).name.partition("-")[0] == "pipeline":
+            command = Path(script).name.split("-")
         case _:
-            typed = [Path(program).name]
-    masked = [*typed, *map(redact_word, rest)]
+            command = [Path(words[0]).name]
+            arguments = list(words[1:])
+    masked = [*command, *map(redact_word, arguments)]
     return redact(shlex.join(masked)).replace(shlex.quote("***"), "***")
 
 
@@ -129,10 +137,11 @@ def _git(
     files.
     """
     first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
-    given = {**SETTINGS, **(settings or {})}
-    environment = {**os.environ, **VARIABLES, "GIT_CONFIG_COUNT": str(first + len(given))}
-    for number, (key, value) in enumerate(given.items(), first):
-        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    all_settings = {**SETTINGS, **(settings or {})}
+    environment = {**os.environ, **VARIABLES, "GIT_CONFIG_COUNT": str(first + len(all_settings))}
+    for number, (key, value) in enumerate(all_settings.items(), first):
+        environment[f"GIT_CONFIG_KEY_{number}"] = key
+        environment[f"GIT_CONFIG_VALUE_{number}"] = value
     try:
         process = subprocess.Popen(
             ["git", "-C", str(folder), *words],
@@ -153,9 +162,10 @@ def _git(
     with process:
         timer.start()
         assert process.stdout is not None
-        said = process.stdout.read(LONGEST_DIFF + 1)
+        output = process.stdout.read(LONGEST_DIFF + 1)
         timer.cancel()
-        if len(said) > LONGEST_DIFF:  # the last line may be half of a secret
+        if len(output) > LONGEST_DIFF:  # the last line may be half of a secret
             end()
-            return said[:LONGEST_DIFF].rpartition(b"\n")[0].decode("utf-8", errors="replace") + CUT
-    return said.decode("utf-8", errors="replace") if process.returncode == 0 else ""
+            lines, _, _ = output[:LONGEST_DIFF].rpartition(b"\n")
+            return lines.decode("utf-8", errors="replace") + CUT
+    return output.decode("utf-8", errors="replace") if process.returncode == 0 else ""

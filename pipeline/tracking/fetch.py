@@ -55,9 +55,9 @@ def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> 
             raise ConfigError(f"run {run_id!r} is unknown in {named(uri)}")
         _require_own(store, f"run {run_id!r}", str(run.info.artifact_uri))
         with store.client() as client:
-            there = {str(one.path) for one in client.list_artifacts(run_id)}
-            for wanted in there.intersection(artifacts):
-                client.download_artifacts(run_id, wanted, str(into))
+            for artifact in client.list_artifacts(run_id):
+                if artifact.path in artifacts:
+                    client.download_artifacts(run_id, artifact.path, str(into))
         return run
 
 
@@ -86,8 +86,10 @@ def fetched(reference: str, uri: str) -> Path:
     with opened_store(uri) as store:
         address, digest = _source(store, match)
         _require_own(store, repr(reference), address)
-        if digest is not None and _digest(place := _place(uri, address, digest)) == digest:
-            return place
+        if digest is not None:
+            folder = _cache_folder(uri, address, digest)
+            if _digest(folder) == digest:
+                return folder
         return _download(store, reference, address, digest)
 
 
@@ -110,11 +112,11 @@ def _require_own(store: "Store", subject: str, address: str) -> None:
     )
 
 
-def _require_database(what: str, uri: str) -> None:
+def _require_database(subject: str, uri: str) -> None:
     """Raise ConfigError if an SQLite database is missing: opening the store would create it."""
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        raise ConfigError(f"{what} is unknown: {str(path)!r} does not exist")
+        raise ConfigError(f"{subject} is unknown: {str(path)!r} does not exist")
 
 
 # ── where a model lies ──────────────────────────────────────────────────────────────────────────
@@ -122,38 +124,45 @@ def _require_database(what: str, uri: str) -> None:
 
 def _source(store: "Store", reference: re.Match[str]) -> Source:
     """Return the source of a model. Raises ConfigError, with known names, if there is none."""
-    name, model_id, run_id = reference["name"], reference["model"], reference["run"]
-    here = named(store.uri)
+    name = reference["name"]
+    model_id = reference["model"]
+    run_id = reference["run"]
+    store_name = named(store.uri)
     if run_id or model_id:
-        named_run = _newest_of_run(store, run_id) if run_id else None
-        model = named_run or store.found(lambda client: client.get_logged_model(model_id))
-        if model is None:
-            raise ConfigError(f"{here} has no model {model_id!r}")
+        if model_id:
+            model = store.found(lambda client: client.get_logged_model(model_id))
+            if model is None:
+                raise ConfigError(f"{store_name} has no model {model_id!r}")
+        else:
+            model = _newest_of_run(store, run_id)
         return str(model.artifact_location), model.tags.get(MODEL_TAG)
     registered = store.found(lambda client: client.get_registered_model(name))
     if registered is None:
         with store.client() as client:
             names = [model.name for model in client.search_registered_models(max_results=1000)]
         raise ConfigError(
-            f"no model is registered as {name!r} in {here}; known: {_some(names)}."
+            f"no model is registered as {name!r} in {store_name}; known: {_some(names)}."
             f"{did_you_mean(name, names)}"
         )
-    alias, aliases = reference["alias"], registered.aliases
-    if alias and alias not in aliases:
+    alias = reference["alias"]
+    if not alias:
+        return _source_of_version(store, name, reference["version"])
+    aliases = registered.aliases
+    if alias not in aliases:
         raise ConfigError(
-            f"{name!r} has no alias {alias!r} in {here}; it has {_some(aliases)}."
+            f"{name!r} has no alias {alias!r} in {store_name}; it has {_some(aliases)}."
             f"{did_you_mean(alias, aliases)}"
         )
-    return _of_version(store, name, str(aliases[alias]) if alias else reference["version"])
+    return _source_of_version(store, name, str(aliases[alias]))
 
 
-def _of_version(store: "Store", name: str, number: str) -> Source:
+def _source_of_version(store: "Store", name: str, number: str) -> Source:
     """Return the source of a version; its tags are not trusted, since anybody may copy them."""
     version = store.found(lambda client: client.get_model_version(name, number))
     if version is None:
         with store.client() as client:
-            found = client.search_model_versions(f"name = '{name}'")
-        numbers = sorted((str(one.version) for one in found), key=int)
+            versions = client.search_model_versions(f"name = '{name}'")
+        numbers = sorted((str(version.version) for version in versions), key=int)
         raise ConfigError(
             f"{name!r} has no version {number} in {named(store.uri)}; it has {_some(numbers)}"
         )
@@ -171,15 +180,15 @@ def _newest_of_run(store: "Store", beginning: str) -> "LoggedModel":
     runs = store.beginning(beginning)
     if len(runs) != 1:
         ids = [str(run.info.run_id)[:12] for run in runs]
-        what = f"matches several ids: {_some(ids)}" if ids else "is unknown"
-        raise ConfigError(f"run {beginning!r} {what} in {named(store.uri)}")
+        problem = f"matches several ids: {_some(ids)}" if ids else "is unknown"
+        raise ConfigError(f"run {beginning!r} {problem} in {named(store.uri)}")
     condition = f"source_run_id = '{runs[0].info.run_id}'"
     with store.client() as client:
         models = client.search_logged_models([runs[0].info.experiment_id], condition)
-    whole = [model for model in models if model.status == "READY"]
-    if not whole:
+    complete_models = [model for model in models if model.status == "READY"]
+    if not complete_models:
         raise ConfigError(f"run {beginning!r} has no model in {named(store.uri)}")
-    return max(whole, key=lambda model: model.creation_timestamp)
+    return max(complete_models, key=lambda model: model.creation_timestamp)
 
 
 def _some(names: Iterable[str]) -> str:
@@ -189,13 +198,13 @@ def _some(names: Iterable[str]) -> str:
 # ── the cache ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _place(uri: str, address: str, digest: str) -> Path:
+def _cache_folder(uri: str, address: str, digest: str) -> Path:
     """Return the cache folder for weights from an address; a link out of the cache is refused."""
     key = hashlib.sha256("\n".join((redact(uri), address, digest)).encode()).hexdigest()[:32]
-    place = cache_folder() / "models" / key
-    if not place.resolve().is_relative_to(cache_folder().resolve()):
-        raise ConfigError(f"{str(place)!r} points outside of the cache folder; remove it")
-    return place
+    folder = cache_folder() / "models" / key
+    if not folder.resolve().is_relative_to(cache_folder().resolve()):
+        raise ConfigError(f"{str(folder)!r} points outside of the cache folder; remove it")
+    return folder
 
 
 def _digest(folder: Path) -> str | None:
@@ -211,41 +220,43 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
     """Download a model into the cache, all of its files or none, and return its folder."""
     import mlflow.artifacts
 
-    models, here = cache_folder() / "models", named(store.uri)
+    models = cache_folder() / "models"
+    store_name = named(store.uri)
     try:
         create_folder(models)
-        beside = Path(mkdtemp(prefix=".fetched.", suffix=".tmp", dir=models))
+        temporary = Path(mkdtemp(prefix=".fetched.", suffix=".tmp", dir=models))
     except OSError as error:
         raise _unwritable(models, error) from error
     try:
         with store.client():
             mlflow.artifacts.download_artifacts(
-                artifact_uri=address, dst_path=str(beside), tracking_uri=store.uri
+                artifact_uri=address, dst_path=str(temporary), tracking_uri=store.uri
             )
-        top = next(beside.rglob("MLmodel"), None)
-        folder = beside if top is None else top.parent
-        found = _digest(folder)
-        if found is None:
-            raise ConfigError(f"{reference!r} is not a model of this program in {here}")
-        if digest not in (None, found):
+        top = next(temporary.rglob("MLmodel"), None)
+        downloaded = temporary if top is None else top.parent
+        new_digest = _digest(downloaded)
+        if new_digest is None:
+            raise ConfigError(f"{reference!r} is not a model of this program in {store_name}")
+        if digest not in (None, new_digest):
             raise ConfigError(
-                f"the weights of {reference!r} in {here} have changed since they were logged: "
-                f"their SHA-256 is {found[:12]}… and was {digest[:12]}…; train the model again"
+                f"the weights of {reference!r} in {store_name} have changed since they were "
+                f"logged: their SHA-256 is {new_digest[:12]}… and was {digest[:12]}…; train the "
+                "model again"
             )
-        place = _place(store.uri, address, found)
-        if _digest(place) != found:
-            shutil.rmtree(place, ignore_errors=True)  # it has been damaged since
+        folder = _cache_folder(store.uri, address, new_digest)
+        if _digest(folder) != new_digest:
+            shutil.rmtree(folder, ignore_errors=True)  # it has been damaged since
         try:
-            folder.replace(place)
+            downloaded.replace(folder)
         except OSError as error:
-            if not place.is_dir():  # else another process has fetched it meanwhile
-                raise _unwritable(place, error) from error
-        return place
+            if not folder.is_dir():  # else another process has fetched it meanwhile
+                raise _unwritable(folder, error) from error
+        return folder
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _unwritable(place: Path, error: OSError) -> EnvironmentFaultError:
-    usual = str(error.strerror), "make room, or set XDG_CACHE_HOME to another folder"
-    why, remedy = shortage(place, error.errno) or usual
-    return EnvironmentFaultError(f"{str(place)!r} can't be written ({why}); {remedy}")
+def _unwritable(path: Path, error: OSError) -> EnvironmentFaultError:
+    default = str(error.strerror), "make room, or set XDG_CACHE_HOME to another folder"
+    reason, remedy = shortage(path, error.errno) or default
+    return EnvironmentFaultError(f"{str(path)!r} can't be written ({reason}); {remedy}")

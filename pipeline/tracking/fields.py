@@ -34,7 +34,7 @@ MAX_KEY = 250
 MAX_PARAM = 6000
 MAX_TAG = 8000
 #: Prefixes of parameters that distinguish runs; MLflow's pages list parameters as they were logged.
-TELLING = ("model.", "data.", "optimizer.", "scheduler.", "trainer.")
+PARAM_PREFIXES = ("model.", "data.", "optimizer.", "scheduler.", "trainer.")
 
 #: MLflow shows this tag as the description of a run.
 NOTE_TAG = "mlflow.note.content"
@@ -72,26 +72,32 @@ class RecordedTrial:
 
 def field_name(name: str) -> str:
     """Return a name that MLflow accepts; a long one is cut and ends in a hash of the whole name."""
-    kept = posixpath.normpath(_REFUSED.sub("_", name)).lstrip("./") or "_"
-    if len(kept) <= MAX_KEY:
-        return kept
-    return f"{kept[: MAX_KEY - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    accepted = posixpath.normpath(_REFUSED.sub("_", name)).lstrip("./") or "_"
+    if len(accepted) <= MAX_KEY:
+        return accepted
+    return f"{accepted[: MAX_KEY - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def param_text(value: object) -> str:
     """Return a parameter as the text that Hydra would read back, cut at MLflow's limit."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else cut(str(value), MAX_PARAM)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return cut(str(value), MAX_PARAM)
 
 
 def param_texts(params: Mapping[str, object]) -> dict[str, str]:
     """Return parameters by name as MLflow stores them, those that distinguish runs first."""
+    return {field_name(key): param_text(params[key]) for key in sorted(params, key=_param_rank)}
 
-    def rank(key: str) -> int:
-        return next((n for n, group in enumerate(TELLING) if key.startswith(group)), len(TELLING))
 
-    return {field_name(key): param_text(params[key]) for key in sorted(params, key=rank)}
+def _param_rank(key: str) -> int:
+    """Return the position of a parameter's group; a smaller one comes first."""
+    for position, prefix in enumerate(PARAM_PREFIXES):
+        if key.startswith(prefix):
+            return position
+    return len(PARAM_PREFIXES)
 
 
 def tag_texts(tags: Mapping[str, object]) -> dict[str, str]:
@@ -102,24 +108,25 @@ def tag_texts(tags: Mapping[str, object]) -> dict[str, str]:
 def columns() -> list[str]:
     """Return the columns of the view; MLflow's pages leave out those that no run has."""
     defaults = default_names()
-    shown = []
+    keys = []
     for name in defaults:
-        shown += [f"{stage}/{name}" for stage in ("best/val", "val", "test", "linear")]
-    shown += [f"test/{name}" for name in ranked() if name not in defaults]
-    return [*(f"metrics.`{key}`" for key in shown), *COLUMNS]
+        keys += [f"{stage}/{name}" for stage in ("best/val", "val", "test", "linear")]
+    keys += [f"test/{name}" for name in ranked() if name not in defaults]
+    return [*(f"metrics.`{key}`" for key in keys), *COLUMNS]
 
 
 def view_tag() -> dict[str, str]:
     """Return the tag by which MLflow's page of an experiment offers the view with our columns."""
-    sections = [
-        {"uuid": name, "name": name, "display": name in CURVES, "isReordered": True}
-        for name in CURVES + FOLDED
-    ]
-    shown = columns()
+    sections = []
+    for name in CURVES + FOLDED:
+        sections.append(
+            {"uuid": name, "name": name, "display": name in CURVES, "isReordered": True}
+        )
+    names = columns()
     state = {
-        "selectedColumns": shown,
-        "columnOrder": shown,
-        "columnWidths": {**dict.fromkeys(shown, 90), "tags.`doctor`": 140, shown[-1]: 270},
+        "selectedColumns": names,
+        "columnOrder": names,
+        "columnWidths": {**dict.fromkeys(names, 90), "tags.`doctor`": 140, names[-1]: 270},
         "compareRunCharts": [],
         "compareRunSections": sections,
         "isAccordionReordered": True,
@@ -136,7 +143,8 @@ def data_set(params: Mapping[str, Any], *, digest: str, rows: Mapping[str, int])
         digest: Hash of its data.
         rows: Number of rows of each part of the data.
     """
-    target, path = str(params.get("data._target_", "")), params.get("data.path")
+    target = str(params.get("data._target_", ""))
+    path = params.get("data.path")
     source = {"uri": path} if path else {"tags": {"mlflow.source.name": target}}
     return {
         "name": Path(str(path)).stem if path else target.split(".")[-2:][0],

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -100,11 +100,12 @@ def is_finished(folder: Path) -> bool:
     """
     state = read_state(folder)
     path = folder / JOURNAL
+    if not state.done:
+        return False
     try:
-        return state.done and (
-            path.lstat().st_size == state.journal_bytes
-            or read_regular(path).count(b"\n") == state.sent
-        )
+        if path.lstat().st_size == state.journal_bytes:
+            return True
+        return read_regular(path).count(b"\n") == state.sent
     except FileNotFoundError:  # removed meanwhile
         return True
 
@@ -114,12 +115,12 @@ def is_finished(folder: Path) -> bool:
 
 def run_folders(output: Path) -> list[Path]:
     """Return the run folders below `output`, in the order in which they began."""
-    return [record.folder for record in _begun(entries(output))]
+    return [record.folder for record in _first_lines(entries(output))]
 
 
 def damaged_folders(output: Path) -> list[Path]:
     """Return the folders below `output` whose journal does not begin with that of a run."""
-    return [record.folder for record in _begun(entries(output)) if record.is_damaged]
+    return [record.folder for record in _first_lines(entries(output)) if record.is_damaged]
 
 
 def trial_folder(study: Path, uid: str, number: int) -> Path:
@@ -129,19 +130,23 @@ def trial_folder(study: Path, uid: str, number: int) -> Path:
 
 def unfinished(output: Path) -> list[Path]:
     """Return folders of which the store lacks values or the end: runs by age, then trials."""
-    runs = entries(output)
-    trials = [trial for run in runs for trial in entries(run / TRIALS)]
-    begun_runs = _begun(run for run in runs if not is_finished(run))
-    begun_trials = _begun(trial for trial in trials if not is_finished(trial))
+    runs = [run for run in entries(output) if not is_finished(run)]
+    trials = [trial for trial in _trial_folders(output) if not is_finished(trial)]
     return [
-        *(record.folder for record in begun_runs),
-        *sorted(record.folder for record in begun_trials),
+        *(record.folder for record in _first_lines(runs)),
+        *sorted(record.folder for record in _first_lines(trials)),
     ]
+
+
+def _trial_folders(output: Path) -> Iterator[Path]:
+    for run in entries(output):
+        yield from entries(run / TRIALS)
 
 
 def with_trials(folder: Path) -> list[Path]:
     """Return the folder of a run, or that of a study and those of its trials."""
-    return [folder, *sorted(record.folder for record in _begun(entries(folder / TRIALS)))]
+    trials = _first_lines(entries(folder / TRIALS))
+    return [folder, *sorted(trial.folder for trial in trials)]
 
 
 def find_run(
@@ -169,28 +174,16 @@ def _matching_folder(
     for folder in (Path(reference), output / reference):
         if reference and (folder / JOURNAL).exists():
             return folder
-    records = _begun(entries(output))[::-1]
+    records = _first_lines(entries(output))[::-1]
     if reference == LAST:
         for record in records:
             if record.command == "train":
                 return record.folder
         raise ConfigError(f"no runs below {key}={str(output)!r}; train one first")
-    records += _begun(trial for run in entries(output) for trial in entries(run / TRIALS))
-    matching = [record for record in records if reference in (record.name, record.folder.name)] or [
-        record
-        for record in records
-        if reference and read_state(record.folder).run_id.startswith(reference)
-    ]
+    records += _first_lines(_trial_folders(output))
+    matching = _matching(records, reference)
     if not matching:
-        names = [record.name for record in records if record.command != SWEEP]
-        folders = [record.folder.name for record in records]
-        shown = some(list(dict.fromkeys(names)), most=SHOWN)
-        raise ConfigError(
-            f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run's folder or "
-            f"name, the start of an MLflow run id, or {LAST}; "
-            f"{f'the newest are {shown}' if shown else 'there are none'}."
-            f"{did_you_mean(reference, [*names, *folders])}"
-        )
+        raise _unknown_run(reference, records, f"{key}={str(output)!r}")
     trained = [record for record in matching if record.command != FIND_LR] or matching
     fitting = [record for record in trained if preferred(record.folder)] or trained
     newest = max(fitting, key=attrgetter("order")).folder
@@ -200,13 +193,36 @@ def _matching_folder(
     return newest
 
 
+def _matching(records: Sequence[RunRecord], reference: str) -> list[RunRecord]:
+    """Return the records of this name or folder; if there are none, those of this MLflow id."""
+    matching = [record for record in records if reference in (record.name, record.folder.name)]
+    if matching or not reference:
+        return matching
+    for record in records:
+        if read_state(record.folder).run_id.startswith(reference):
+            matching.append(record)
+    return matching
+
+
+def _unknown_run(reference: str, records: Sequence[RunRecord], output: str) -> ConfigError:
+    """Return the error for a reference that no run matches; `output` is written as an override."""
+    names = [record.name for record in records if record.command != SWEEP]
+    folders = [record.folder.name for record in records]
+    newest = some(list(dict.fromkeys(names)), most=SHOWN)
+    existing = f"the newest are {newest}" if newest else "there are none"
+    return ConfigError(
+        f"run {reference!r} is unknown below {output}; expected a run's folder or name, the start "
+        f"of an MLflow run id, or {LAST}; {existing}.{did_you_mean(reference, [*names, *folders])}"
+    )
+
+
 def newest_study(output: Path) -> str | None:
     """Return the name of the study that began after all runs; `None` = a run is newer."""
-    records = _begun(entries(output))
+    records = _first_lines(entries(output))
     return records[-1].folder.name if records and records[-1].command == SWEEP else None
 
 
-def _begun(folders: Iterable[Path]) -> list[RunRecord]:
+def _first_lines(folders: Iterable[Path]) -> list[RunRecord]:
     """Return the records of the runs in folders, oldest first, with the first line alone.
 
     Links to folders, folders with a line break in their names, and folders without a journal are
@@ -258,8 +274,8 @@ class ListedRun:
             "name": self.name,
             "status": self.status if self.is_own else f"{self.status}, {FOREIGN}",
             "end_reason": self.end_reason or "-",
-            "validation": self._shown("validation"),
-            "test": self._shown("test"),
+            "validation": self._metric_cell("validation"),
+            "test": self._metric_cell("test"),
             "age": ago(self.age),
             "run": self.state.run_id[:8] or "-",
             "folder": str(self.folder),
@@ -274,8 +290,9 @@ class ListedRun:
         cells = self.cells()
         status = self.end_reason or self.status.lower()
         if self.status == End.COMPLETE.status and self.doctor:
-            verdict, *more = self.doctor.split(", ")
-            status = f"{verdict} +{len(more)}" if more else verdict
+            status, *other_verdicts = self.doctor.split(", ")
+            if other_verdicts:
+                status += f" +{len(other_verdicts)}"
         return {
             "name": self.name,
             "status": status if self.is_own else FOREIGN,
@@ -289,19 +306,19 @@ class ListedRun:
         """Return what the run is sorted by: `age`, `name`, or a stage, the best value first."""
         if order not in STAGES:
             return (self.name if order == "name" else "", -self.order)
-        metric, value = self._telling(order)
-        names = _representing()
+        metric, value = self._main_metric(order)
+        names = _main_metrics()
         kind = names.index(metric) if metric else len(names)
         return (kind, value if direction(metric) == "min" else -value, -self.order)
 
-    def _shown(self, stage: str) -> str:
-        metric, value = self._telling(stage)
+    def _metric_cell(self, stage: str) -> str:
+        metric, value = self._main_metric(stage)
         return f"{metric} {number(value)}" if metric else "-"
 
-    def _telling(self, stage: str) -> tuple[str, float]:
+    def _main_metric(self, stage: str) -> tuple[str, float]:
         """Return name and value of the metric that represents a stage; '' if there is none."""
         for prefix in STAGES[stage]:
-            for metric in _representing():
+            for metric in _main_metrics():
                 if f"{prefix}/{metric}" in self.metrics:
                     return metric, self.metrics[f"{prefix}/{metric}"]
         return "", 0.0
@@ -314,7 +331,7 @@ class ListedRun:
         return f"{self.folder}: {self.age / DAY:.0f} days old, {self.size / MIB:.1f} MiB"
 
 
-def _representing() -> list[str]:
+def _main_metrics() -> list[str]:
     """Return the names of values that can represent a run, the preferred ones first."""
     return [*ranked(), "loss"]
 
@@ -349,8 +366,12 @@ def listed(output: Path) -> list[ListedRun]:
 
 def old_runs(output: Path, *, days: float) -> list[ListedRun]:
     """Return the runs, without studies, that ended `days` ago or earlier and are fully sent."""
-    ended = (run for run in listed(output) if run.status in ENDED and not run.is_study)
-    return [run for run in ended if run.unsent == 0 and run.age >= days * DAY]
+    runs = []
+    for run in listed(output):
+        has_ended = run.status in ENDED and run.age >= days * DAY
+        if has_ended and run.unsent == 0 and not run.is_study:
+            runs.append(run)
+    return runs
 
 
 def standing(record: RunRecord, state: State) -> tuple[str, str]:

@@ -36,6 +36,8 @@ from pipeline.tracking.uri import FOREIGN_ANSWER, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 #: Key of the packages whose classes a model may name; they were trusted in training.
@@ -65,29 +67,32 @@ def log_and_register(
         raise StoreError("refused", f"{str(file)!r} can't be sent ({error.strerror})") from error
     with store.client() as client:
         condition = f"source_run_id = '{state.run_id}' AND tags.`{MODEL_TAG}` = '{digest}'"
-        model = next(iter(client.search_logged_models([state.experiment_id], condition)), None)
-        if model is None:
+        models = client.search_logged_models([state.experiment_id], condition)
+        if models:
+            model = models[0]
+        else:
             model = client.create_logged_model(
                 state.experiment_id, FOLDER, state.run_id, tags={MODEL_TAG: digest}
             )
             client.log_outputs(state.run_id, [LoggedModelOutput(model.model_id, step=0)])
-        if model.status != LoggedModelStatus.READY:  # a kill may have left it half done
-            with TemporaryDirectory() as place:
+        if model.status != LoggedModelStatus.READY:  # a kill may have left it incomplete
+            with TemporaryDirectory() as temporary:
+                copy = Path(temporary) / FOLDER
                 trust = begin.trust if has_code else ()
                 code = folder / CODE if has_code else None
-                _prepare(Path(place) / FOLDER, folder, model, trust, code)
+                _write_for_mlflow(copy, folder, model, trust, code)
                 create_private(model.artifact_location)
-                client.log_model_artifacts(model.model_id, str(Path(place) / FOLDER))
+                client.log_model_artifacts(model.model_id, str(copy))
             if model.artifact_location.startswith(SERVED_ARTIFACTS):
-                stored = {item.path for item in client.list_logged_model_artifacts(model.model_id)}
-                if MLMODEL_FILE_NAME not in stored:
+                artifacts = client.list_logged_model_artifacts(model.model_id)
+                if MLMODEL_FILE_NAME not in {artifact.path for artifact in artifacts}:
                     raise MlflowException(FOREIGN_ANSWER)
             model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return None if begin.register is None else register(store, begin.register, model, figure)
 
 
-def _prepare(
-    place: Path, run: Path, model: LoggedModel, trust: Sequence[str], code: Path | None
+def _write_for_mlflow(
+    target: Path, run: Path, model: LoggedModel, trust: Sequence[str], code: Path | None
 ) -> None:
     """Write the model in MLflow's layout. Nothing is pickled, and no code of the model is run."""
     source = run / FOLDER
@@ -97,7 +102,7 @@ def _prepare(
         if code is not None and code.is_dir():
             paths = sorted(str(path.absolute()) for path in code.iterdir())
         mlflow.pyfunc.save_model(
-            str(place),
+            str(target),
             python_model=str(PYFUNC),
             artifacts={FOLDER: str(source.absolute())},
             code_paths=paths or None,
@@ -149,9 +154,11 @@ def _interface_and_example(
 
 def warm_up() -> None:
     """Save an empty model, since MLflow reads the metadata of all packages for its first one."""
-    with suppress(Exception), TemporaryDirectory() as place:  # a real model will say what is wrong
+    with suppress(Exception), TemporaryDirectory() as temporary:  # a real model reports the error
         mlflow.pyfunc.save_model(
-            str(Path(place) / FOLDER), python_model=str(PYFUNC), pip_requirements=requirements("")
+            str(Path(temporary) / FOLDER),
+            python_model=str(PYFUNC),
+            pip_requirements=requirements(""),
         )
 
 
@@ -196,18 +203,21 @@ _INTERFACE = TypeAdapter(Interface)
 
 def signature(interface: Mapping[str, Any]) -> ModelSignature:
     """Return MLflow's signature of the inputs and outputs that `interface.json` describes."""
-    inputs, outputs = interface["inputs"], interface["outputs"]
+    inputs = interface["inputs"]
     if not isinstance(inputs, Mapping):
-        taken = Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
+        input_schema = Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
     # If the signature says double, MLflow refuses float32 and integers. Columns without names
     # accept an array, nested lists or a DataFrame of any numbers; an object array accepts any
     # array.
     elif len(inputs["shape"]) == 1:
-        taken = Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
+        input_schema = Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
     else:
-        taken = Schema([TensorSpec(np.dtype("object"), (-1,))])
-    given = Schema([ColSpec(DataType[output["type"]], output["name"]) for output in outputs])
-    return ModelSignature(inputs=taken, outputs=given)
+        input_schema = Schema([TensorSpec(np.dtype("object"), (-1,))])
+    outputs = interface["outputs"]
+    output_schema = Schema(
+        [ColSpec(DataType[column["type"]], column["name"]) for column in outputs]
+    )
+    return ModelSignature(inputs=input_schema, outputs=output_schema)
 
 
 def input_example(
@@ -236,43 +246,52 @@ def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str
     Returns the decision and its reason. It is made only once, so an alias that a person has moved
     stays.
     """
-    with _alone(store, name), store.client() as client:
-        versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
-        known = (v for v in versions if v.name == name and v.tags.get(MODEL_TAG) == model.model_id)
-        version = next(known, None)
+    with _registration_lock(store, name), store.client() as client:
+        version = _version_of(client, name, model)
         if version is None:
             if store.found(lambda client: client.get_registered_model(name)) is None:
                 client.create_registered_model(name)
-            own_tags = {"run": str(model.source_run_id), MODEL_TAG: model.model_id}
+            tags = version_tags(figure)
+            tags |= {"run": str(model.source_run_id), MODEL_TAG: model.model_id}
             version = client.create_model_version(
                 name,
                 model.artifact_location,
                 model.source_run_id,
-                {**version_tags(figure), **own_tags},
+                tags,
                 await_creation_for=0,
                 model_id=model.model_id,
             )
         if DECISION_TAG in version.tags:
             return str(version.tags[DECISION_TAG])
-        own = str(version.version)
-        now = client.get_registered_model(name).aliases.get(CHAMPION)
-        champion = None if now is None or str(now) == own else str(now)
-        theirs = None if champion is None else client.get_model_version(name, champion).tags
-        takes, why = verdict(figure, theirs, champion)
-        if takes:
-            client.set_registered_model_alias(name, CHAMPION, own)
-            if str(client.get_registered_model(name).aliases.get(CHAMPION)) != own:
+        version_number = str(version.version)
+        champion = client.get_registered_model(name).aliases.get(CHAMPION)
+        if champion is None or str(champion) == version_number:
+            becomes_champion, reason = verdict(figure, None, None)
+        else:
+            champion_tags = client.get_model_version(name, str(champion)).tags
+            becomes_champion, reason = verdict(figure, champion_tags, str(champion))
+        if becomes_champion:
+            client.set_registered_model_alias(name, CHAMPION, version_number)
+            if str(client.get_registered_model(name).aliases.get(CHAMPION)) != version_number:
                 raise MlflowException(FOREIGN_ANSWER)
-        line = f"registered as {name} v{own}{why}"
-        client.update_model_version(name, own, description=line)
-        client.set_model_version_tag(name, own, DECISION_TAG, line)
-        if client.get_model_version(name, own).tags.get(DECISION_TAG) != line:
+        line = f"registered as {name} v{version_number}{reason}"
+        client.update_model_version(name, version_number, description=line)
+        client.set_model_version_tag(name, version_number, DECISION_TAG, line)
+        if client.get_model_version(name, version_number).tags.get(DECISION_TAG) != line:
             raise MlflowException(FOREIGN_ANSWER)
         return line
 
 
+def _version_of(client: "MlflowClient", name: str, model: LoggedModel) -> "ModelVersion | None":
+    """Return the version of a registered name that holds a logged model."""
+    for version in client.search_model_versions(f"run_id = '{model.source_run_id}'"):
+        if version.name == name and version.tags.get(MODEL_TAG) == model.model_id:
+            return version
+    return None
+
+
 @contextmanager
-def _alone(store: Store, name: str) -> Iterator[None]:
+def _registration_lock(store: Store, name: str) -> Iterator[None]:
     """Lock a registered name on this machine, since MLflow can't compare and set in one step."""
     key = hashlib.sha256(f"{redact(store.uri)} {name}".encode()).hexdigest()[:16]
     folder = cache_folder() / "locks"
@@ -284,47 +303,59 @@ def _alone(store: Store, name: str) -> Iterator[None]:
         line = f"another process is registering {name!r} and has not ended"
         raise StoreError("locked", line) from error
     except OSError as error:
-        way = "set XDG_CACHE_HOME to another folder"
-        line = f"{str(folder)!r} can't be written ({error.strerror}); {way}"
-        raise StoreError("unwritable", line) from error
+        raise StoreError(
+            "unwritable",
+            f"{str(folder)!r} can't be written ({error.strerror}); set XDG_CACHE_HOME to another "
+            "folder",
+        ) from error
 
 
 def version_tags(figure: Figure) -> dict[str, str]:
     """Return a figure as tags of a registered version."""
-    known = {"data.hash": figure.data, "monitor": figure.monitor, "value": figure.value}
-    return {key: str(value) for key, value in known.items() if value is not None}
+    tags = {"data.hash": figure.data}
+    if figure.monitor is not None:
+        tags["monitor"] = str(figure.monitor)
+    if figure.value is not None:
+        tags["value"] = str(figure.value)
+    return tags
 
 
 def verdict(
-    mine: Figure, theirs: Mapping[str, str] | None, champion: str | None
+    figure: Figure, champion_tags: Mapping[str, str] | None, champion: str | None
 ) -> tuple[bool, str]:
     """Decide whether a new version becomes champion; the reason is the end of a sentence.
 
-    `theirs` are the tags of the current champion, which is version `champion`; both are `None` if
-    there is no champion.
+    `champion_tags` are the tags of the current champion, which is version `champion`; both are
+    `None` if there is no champion.
     """
-    if theirs is None:
+    if champion_tags is None:
         return True, " (champion)"
-    before = None
+    champion_value = math.nan
     with suppress(KeyError, ValueError):  # a person may have changed the tags
-        before = float(theirs["value"])
-    data, monitor = theirs.get("data.hash", ""), theirs.get("monitor")
-    if mine.data != data:
-        known = data[:12] or "unknown"
-        reason = f"it was trained on other data ({known}, here {mine.data[:12]})"
-    elif mine.monitor != monitor:
-        selected = (
-            f"was selected by {monitor}, not by" if monitor else "has no monitored metric, here"
-        )
-        reason = f"it {selected} {mine.monitor}"
-    elif mine.value is None or before is None or not math.isfinite(before):
-        reason = f"{mine.monitor} is missing for one; it needs validation rows"
+        champion_value = float(champion_tags["value"])
+    data = champion_tags.get("data.hash", "")
+    monitor = champion_tags.get("monitor")
+    if figure.data != data:
+        data_hash = data[:12] or "unknown"
+        reason = f"it was trained on other data ({data_hash}, here {figure.data[:12]})"
+    elif figure.monitor != monitor and monitor:
+        reason = f"it was selected by {monitor}, not by {figure.monitor}"
+    elif figure.monitor != monitor:
+        reason = f"it has no monitored metric, here {figure.monitor}"
+    elif figure.value is None or not math.isfinite(champion_value):
+        reason = f"{figure.monitor} is missing for one; it needs validation rows"
     else:
-        new, old = number(mine.value), number(before)
-        if new == old and mine.value != before:
-            new, old = repr(mine.value), repr(before)
-        if mine.value > before if mine.better == "max" else mine.value < before:
-            words = f"{mine.monitor} {new} against {old}"
-            return True, f" (champion instead of v{champion}): {words}"
-        reason = f"{mine.monitor} {old} against {new} here"
+        new = number(figure.value)
+        old = number(champion_value)
+        if new == old and figure.value != champion_value:
+            new = repr(figure.value)
+            old = repr(champion_value)
+        if figure.better == "max":
+            is_better = figure.value > champion_value
+        else:
+            is_better = figure.value < champion_value
+        if is_better:
+            reason = f"{figure.monitor} {new} against {old}"
+            return True, f" (champion instead of v{champion}): {reason}"
+        reason = f"{figure.monitor} {old} against {new} here"
     return False, f"; champion is still v{champion}: {reason}"

@@ -81,8 +81,10 @@ class StoreInForce:
     def require(self, recorded: str) -> None:
         """Raise StoreError if a run with a recorded address is in another store."""
         if redact(self._uri) != recorded:
-            way = f"which is used only if set: {how_to_name(recorded)}"
-            raise StoreError("refused", f"recorded in {recorded}, {way}")
+            raise StoreError(
+                "refused",
+                f"recorded in {recorded}, which is used only if set: {how_to_name(recorded)}",
+            )
 
     def give_up(self, error: StoreError) -> None:
         """Remember that the store does not answer, so that no other run waits for it."""
@@ -111,7 +113,8 @@ def sync(folders: Iterable[Path], uri: str, *, foreign: Container[Path] = ()) ->
     A run whose process is gone is closed as lost. A live run, and a run that another process sends,
     is left alone. Those in `foreign` are sent as `Replay` says, wherever they are recorded.
     """
-    store, results = StoreInForce(uri), []
+    store = StoreInForce(uri)
+    results = []
     for folder in folders:
         is_foreign = folder in foreign
         try:
@@ -126,11 +129,15 @@ def sync(folders: Iterable[Path], uri: str, *, foreign: Container[Path] = ()) ->
             replay.release()
             continue
         store_of = store.in_force if is_foreign else store.of
-        before, refused = replay.unsent(), replay.finish(store_of)
-        if refused is not None:
-            store.give_up(refused)
-        left, problem = replay.unsent(), None if refused is None else refused.line
-        results.append(Synced(folder=folder, sent=before - left, unsent=left, problem=problem))
+        unsent_before = replay.unsent()
+        error_of_store = replay.finish(store_of)
+        problem = None
+        if error_of_store is not None:
+            store.give_up(error_of_store)
+            problem = error_of_store.line
+        unsent = replay.unsent()
+        sent = unsent_before - unsent
+        results.append(Synced(folder=folder, sent=sent, unsent=unsent, problem=problem))
     return results
 
 
@@ -157,14 +164,15 @@ def attach(state: State, file: Path, options: TrackingOptions, *, name: str) -> 
         uri = tracking_uri(options)
         store = StoreInForce(uri)
         store.require(state.uri)
-        if (folder := local_artifacts(uri, state.run_id)) is not None:
+        folder = local_artifacts(uri, state.run_id)
+        if folder is not None:
             # MLflow would copy the file to the same place, and takes 2 s to import.
             replace_file(folder / name, lambda copy: copy.write(file.read_bytes()))
             return None
-        with TemporaryDirectory() as place:
-            named = Path(place) / name  # an artifact has the name of its file
-            shutil.copyfile(file, named)
-            store.of(state.uri).upload(state.run_id, named, "")
+        with TemporaryDirectory() as temporary:
+            copy = Path(temporary) / name  # an artifact has the name of its file
+            shutil.copyfile(file, copy)
+            store.of(state.uri).upload(state.run_id, copy, "")
     except StoreError as error:
         return error.line
     except OSError as error:
@@ -183,30 +191,40 @@ def reap(store: "Store", *, grace: float) -> "list[Run]":
     long.
     """
     closed: list[Run] = []
-    watch, running = LeaseWatch(grace), store.running()
+    watch = LeaseWatch(grace)
+    running = store.running()
     while running:
         doubtful = []
         for run in running:
-            run_id, lease = run.info.run_id, lease_of(run.data.tags)
+            run_id = run.info.run_id
+            lease = lease_of(run.data.tags)
             is_lost = False if lease is None else watch.judge(run_id, lease)
-            if is_lost:
-                closed += _closed_as_lost(store, run_id)
-            elif is_lost is None:
+            if is_lost is None:
                 doubtful.append(run_id)
+            elif is_lost:
+                lost_run = _running(store, run_id)
+                if lost_run is not None:  # otherwise its own recorder has closed it
+                    _close_as_lost(store, lost_run)
+                    closed.append(lost_run)
         if doubtful:
             time.sleep(min(grace / LOOKS, BEAT_SECONDS))
-        again = [store.run(run_id) for run_id in doubtful]
-        running = [run for run in again if run is not None and run.info.status == "RUNNING"]
+        running = []
+        for run_id in doubtful:
+            doubtful_run = _running(store, run_id)
+            if doubtful_run is not None:
+                running.append(doubtful_run)
     return closed
 
 
-def _closed_as_lost(store: "Store", run_id: str) -> "list[Run]":
+def _running(store: "Store", run_id: str) -> "Run | None":
+    """Return a run as the store has it now; `None` if it is gone or has ended."""
     run = store.run(run_id)
-    if run is None or run.info.status != "RUNNING":  # its own recorder has closed it
-        return []
+    return run if run is not None and run.info.status == "RUNNING" else None
+
+
+def _close_as_lost(store: "Store", run: "Run") -> None:
     end = max(time.time_ns() // 1_000_000, run.info.start_time)
-    store.terminate(run_id, End.LOST.status, reason=End.LOST.reason, end=end)
-    return [run]
+    store.terminate(run.info.run_id, End.LOST.status, reason=End.LOST.reason, end=end)
 
 
 def remove_runs(runs: Iterable[ListedRun], uri: str) -> Iterator[ListedRun]:
