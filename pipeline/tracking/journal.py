@@ -191,8 +191,8 @@ class RunRecord:
         if is_journal(path):
             with suppress(FileNotFoundError):  # removed meanwhile
                 content = read_regular(path)
-        whole = content[: content.rfind(b"\n") + 1]
-        return cls(folder=folder, lines=[parse_line(line) for line in whole.splitlines()])
+        complete = content[: content.rfind(b"\n") + 1]
+        return cls(folder=folder, lines=[parse_line(line) for line in complete.splitlines()])
 
     @classmethod
     def read_first_line(cls, folder: Path) -> Self:
@@ -210,8 +210,8 @@ class RunRecord:
         """
         with suppress(OSError), os.fdopen(open_regular(folder / JOURNAL), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_BYTES))
-            whole_lines = file.read().split(b"\n")[1:-1]
-            record = cls(folder=folder, lines=[*map(parse_line, whole_lines)])
+            complete_lines = file.read().split(b"\n")[1:-1]
+            record = cls(folder=folder, lines=[parse_line(line) for line in complete_lines])
             if record.begins or record.end:
                 return record
         return cls.read(folder)
@@ -231,9 +231,12 @@ class RunRecord:
     @cached_property
     def end(self) -> EndEvent | None:
         """The end; `None` if there is none, or the run has begun again since."""
-        bounds = [event for event in self.lines if isinstance(event, BeginEvent | EndEvent)]
-        last = bounds[-1] if bounds else None
-        return last if isinstance(last, EndEvent) else None
+        for event in reversed(self.lines):
+            if isinstance(event, EndEvent):
+                return event
+            if isinstance(event, BeginEvent):
+                return None
+        return None
 
     @property
     def has_begun(self) -> bool:
@@ -297,10 +300,12 @@ class RunRecord:
     @property
     def order(self) -> int:
         """Place among other runs, larger if the run began later; 0 if that is unknown."""
-        first = self.lines[0] if self.lines else None
-        if first is None:
+        event = self.lines[0] if self.lines else None
+        if event is None:
             return 0
-        return (first.order if isinstance(first, BeginEvent) else None) or first.time
+        if isinstance(event, BeginEvent) and event.order:
+            return event.order
+        return event.time
 
     @property
     def is_damaged(self) -> bool:
@@ -318,9 +323,14 @@ class RunRecord:
 
         Names and numbers of folders may come from a database that anyone has written.
         """
-        tags = [begin.tags for begin in self.begins]
-        names = {f"{tag.get(STUDY_TAG)}-{tag.get(TRIAL_TAG, ''):0>4}" for tag in tags}
-        return names == {self.folder.name}
+        if not self.begins:
+            return False
+        for begin in self.begins:
+            study = begin.tags.get(STUDY_TAG)
+            number = begin.tags.get(TRIAL_TAG, "")
+            if self.folder.name != f"{study}-{number:0>4}":
+                return False
+        return True
 
     def is_study(self, uid: str) -> bool:
         """Return whether the journal, if there is one, is that of a study with this id.
@@ -341,8 +351,10 @@ class RunRecord:
     @property
     def model(self) -> Figure | None:
         """Figure of the model that the folder holds; `None` if it holds none."""
-        figures = [event.figure for event in self.lines if isinstance(event, ModelEvent)]
-        return figures[-1] if figures else None
+        for event in reversed(self.lines):
+            if isinstance(event, ModelEvent):
+                return event.figure
+        return None
 
     @cached_property
     def epochs(self) -> dict[int, dict[str, float]]:
@@ -355,7 +367,10 @@ class RunRecord:
     @property
     def values(self) -> dict[str, float]:
         """Value of each name in its latest epoch."""
-        return {key: value for values in self.epochs.values() for key, value in values.items()}
+        latest: dict[str, float] = {}
+        for values in self.epochs.values():
+            latest |= values
+        return latest
 
     @property
     def epoch_times(self) -> dict[int, int]:
@@ -373,9 +388,11 @@ class RunRecord:
 
     def unsent(self, sent: int) -> int:
         """Count the values after the first `sent` lines; a line without values counts as 1."""
-        events = self.lines[sent:]
-        counts = [len(event.values) if isinstance(event, EpochEvent) else 1 for event in events]
-        return sum(max(1, count) for count in counts)
+        unsent = 0
+        for event in self.lines[sent:]:
+            count = len(event.values) if isinstance(event, EpochEvent) else 1
+            unsent += max(1, count)
+        return unsent
 
 
 class Journal:
@@ -400,12 +417,12 @@ class Journal:
         """Record that this process starts the run; secrets are masked, `at` is in ms since 1970."""
         content = asdict(header)
         content["uri"] = redact(header.uri)
-        # JSON has no NaN and no infinity; they are written as texts.
-        finite = {
-            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in header.params.items()
-        }
-        content["params"] = {key: redact_value(key, value) for key, value in finite.items()}
+        params = {}
+        for key, value in header.params.items():
+            # JSON has no NaN and no infinity; they are written as texts.
+            is_finite = not isinstance(value, float) or math.isfinite(value)
+            params[key] = redact_value(key, value if is_finite else str(value))
+        content["params"] = params
         content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
         if header.parent_folder is not None:
             content["parent_folder"] = str(Path(header.parent_folder).absolute())
@@ -419,10 +436,10 @@ class Journal:
         NaN and infinity are left out and counted as `nonfinite`: MLflow would store other numbers.
         """
         self._open()
-        known = self._keys.get(epoch, set())
-        new = {key: float(value) for key, value in values.items() if key not in known}
+        recorded_keys = self._keys.get(epoch, set())
+        new = {key: float(value) for key, value in values.items() if key not in recorded_keys}
         finite = {key: value for key, value in new.items() if math.isfinite(value)}
-        if len(finite) < len(new) and "nonfinite" not in known:
+        if len(finite) < len(new) and "nonfinite" not in recorded_keys:
             finite["nonfinite"] = float(len(new) - len(finite))
         if finite:
             first_ms = self._append(
@@ -449,7 +466,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; a later event opens it again."""
-        descriptor, self._descriptor = self._descriptor, None
+        descriptor = self._descriptor
+        self._descriptor = None
         if descriptor is not None:
             os.close(descriptor)
 
@@ -491,10 +509,10 @@ class Journal:
     def _write_fault(self, error: OSError) -> EnvironmentFaultError:
         state, remedy = lack_in_output(self.folder, error.errno)
         is_single = (self.folder / COMMAND).exists()  # not a trial of a study
-        again = resume_words(self.folder) if is_single else "the same command"
+        command = resume_words(self.folder) if is_single else "the same command"
         return EnvironmentFaultError(
             f"{str(self.path)!r} can't be written ({error.strerror}; {state}); {remedy}, then "
-            f"continue with {again}"
+            f"continue with {command}"
         )
 
     def _open(self) -> int:
@@ -517,8 +535,9 @@ def resume_words(folder: Path) -> str:
     """Return the words that resume a run: `resume=`, its store, and its `--config-dir`."""
     words = [text_override("resume", str(folder)), *uri_words(RunRecord.read(folder).uri)]
     with suppress(OSError, ValueError, KeyError, TypeError):
-        if config_dir := json.loads((folder / COMMAND).read_text(encoding="utf-8"))["config_dir"]:
-            words = ["--config-dir", str(config_dir), *words]
+        command = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
+        if command["config_dir"]:
+            words = ["--config-dir", str(command["config_dir"]), *words]
     return shlex.join(words)
 
 

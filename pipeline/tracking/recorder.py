@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import unforeseen
 from pipeline.processes.child import Parent
-from pipeline.processes.lease import alive
+from pipeline.processes.lease import Lease, alive
 from pipeline.redaction import redact
 from pipeline.tracking.folders import remove_marked, unfinished, unsent
 from pipeline.tracking.journal import JOURNAL, RunRecord
@@ -61,12 +61,14 @@ def main() -> None:
         parent.say({"id": 0, "problem": unforeseen(error)[1]})
         raise
     parent.say({"id": 0})
-    outbox, is_over = Outbox(), False
+    outbox = Outbox()
+    is_over = False
     next_tick = time.monotonic() + TICK_SECONDS
-    while not (parent.is_gone or is_over):
+    while not parent.is_gone and not is_over:
         pause = 0.0 if outbox.can_deliver() else next_tick - time.monotonic()
         for command in parent.hear(pause):
-            if (answer := outbox.carry_out(command)) is not None:
+            answer = outbox.carry_out(command)
+            if answer is not None:
                 parent.say(answer)
             is_over = is_over or command["do"] == "quit"
             if command["do"] == "open":
@@ -117,7 +119,8 @@ class Outbox:
         self._queue: list[Delivery] = []
         self._postponed: list[Delivery] = []
         self._turns = itertools.count()
-        self._is_final = self._is_patient = False
+        self._is_final = False
+        self._is_patient = False
         # What measures, its thread, and when it may be started again; `None` = it can't be started.
         self._monitors: dict[Path, tuple[SystemMetricsMonitor, threading.Thread, float] | None] = {}
         self._failures = 0
@@ -147,19 +150,23 @@ class Outbox:
 
         A failed connection is tried again when the store is next needed.
         """
-        self._uri, self._experiment, self._store = uri, experiment, None
-        self._is_final = self._is_patient = False
+        self._uri = uri
+        self._experiment = experiment
+        self._store = None
+        self._is_final = False
+        self._is_patient = False
         if not later:
             self._connected()
 
     def open(self, folder: str) -> Answer:
         """Start to follow a folder's journal; answer the run's id ('' = none) and the problem."""
-        replay = self._open[Path(folder)] = Replay(Path(folder), wait=FOLDER_SECONDS)
+        replay = Replay(Path(folder), wait=FOLDER_SECONDS)
+        self._open[Path(folder)] = replay
         problem = None
         try:
             self._advance(replay)
         except StoreError as error:
-            self._note(error, replay)
+            self._react_to(error, replay)
             problem = error.line
         return {"run_id": replay.state.run_id, "problem": problem}
 
@@ -169,18 +176,22 @@ class Outbox:
 
     def close(self, folder: str) -> Answer:
         """Send a folder's journal, with the model, and end its run, patiently."""
-        place = Path(folder)
-        replay = self._open.get(place) or _taken(place, FOLDER_SECONDS)
+        path = Path(folder)
+        replay = self._open.get(path) or _wait_for_replay(path, FOLDER_SECONDS)
         if replay is None:
             return {"unsent": 0, "problem": None}
         error = self._finish(replay, is_over=True, patient=True)
-        self._failures = 0 if error is None else self._failures
+        if error is None:
+            self._failures = 0
+            problem = replay.problem
+        else:
+            problem = error.line
         replay.release()
-        self._open.pop(place, None)
+        self._open.pop(path, None)
         return {
             "unsent": replay.unsent(),
             "registered": replay.registered,
-            "problem": replay.problem if error is None else error.line,
+            "problem": problem,
         }
 
     def trials(self, study: str) -> Answer:
@@ -194,7 +205,8 @@ class Outbox:
 
     def finish(self) -> None:
         """Give up what can't be sent now, once the store has had a few seconds to answer."""
-        self._is_final = self._is_patient = True
+        self._is_final = True
+        self._is_patient = True
         self._queue_again()
 
     def quit(self, *, is_over: bool = True) -> None:
@@ -203,9 +215,9 @@ class Outbox:
         Unless `is_over`, each run's training process is first given a few seconds to end.
         """
         for replay in list(self._open.values()):
-            deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
-            while not is_over and lease and alive(lease) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            lease = replay.lease
+            if lease is not None and not is_over:
+                _wait_for_end(lease)
             self._finish(replay, is_over=is_over, patient=True)
             replay.release()
         self._open.clear()
@@ -234,7 +246,7 @@ class Outbox:
                 self._advance(replay)
                 self._failures = 0
             except StoreError as error:
-                self._note(error, replay)
+                self._react_to(error, replay)
                 if time.monotonic() < self._retry_at:
                     return
         self._queue_again()
@@ -242,8 +254,8 @@ class Outbox:
             self.deliver_next()
 
     def _open_long_ones(self) -> None:
-        for folder, from_when in list(self._watched.items()):
-            if time.monotonic() > from_when and RunRecord.read(folder).has_begun:
+        for folder, open_at in list(self._watched.items()):
+            if time.monotonic() > open_at and RunRecord.read(folder).has_begun:
                 del self._watched[folder]
                 with suppress(StoreError):  # another process sends it
                     self._open[folder] = Replay(folder)
@@ -252,8 +264,9 @@ class Outbox:
 
     def can_deliver(self) -> bool:
         """Return whether something waits in the queue that may be sent now."""
-        is_waiting = bool(self._queue) and not self._queue[0].is_earlier
-        return is_waiting and (self._is_final or time.monotonic() >= self._retry_at)
+        if not self._queue or self._queue[0].is_earlier:
+            return False
+        return self._is_final or time.monotonic() >= self._retry_at
 
     def deliver_next(self) -> Answer:
         """Send the first journal of the queue, and remove a folder that was marked for that.
@@ -289,12 +302,13 @@ class Outbox:
 
     def _deliver(self, delivery: Delivery) -> None:
         """Send a whole journal and end its run; raise StoreError if the store lacks any of it."""
-        folder, is_patient = delivery.folder, self._is_patient
+        folder = delivery.folder
+        is_patient = self._is_patient
         if not is_patient and time.monotonic() < self._retry_at:
             raise StoreError("down", self._problem)
         replay = self._open.get(folder)
         if replay is None and (folder / JOURNAL).is_file():
-            replay = _taken(folder, FOLDER_SECONDS if is_patient else 0.0)
+            replay = _wait_for_replay(folder, FOLDER_SECONDS if is_patient else 0.0)
         if replay is None:  # without a journal, or sent by another process
             remove_marked(folder)
             return
@@ -306,7 +320,7 @@ class Outbox:
             replay.release()
             self._open.pop(folder, None)
         if error is not None:
-            self._note(error, replay)
+            self._react_to(error, replay)
             self._is_patient = False
             raise error
         self._failures = 0
@@ -316,11 +330,14 @@ class Outbox:
 
     def _send_earlier(self, folder: Path) -> None:
         """Send the rest of an earlier run, and close the run if its process is gone."""
-        here = redact(self._uri)
         if folder not in self._open:
-            error = Replay(folder).finish(lambda uri: self._connected() if uri == here else None)
+            error = Replay(folder).finish(self._store_of)
             if error is not None:
                 raise error
+
+    def _store_of(self, recorded: str) -> "Store | None":
+        """Return the store if it is the one with a recorded address, else `None`."""
+        return self._connected() if recorded == redact(self._uri) else None
 
     def _queue_up(self, folder: str, *, is_lost: bool, command: int) -> None:
         self._watched.pop(Path(folder), None)
@@ -345,10 +362,13 @@ class Outbox:
     def _measure(self, replay: Replay) -> None:
         """Measure a run's machine, again after an outage; leave it unmeasured if that fails."""
         if replay.folder in self._monitors:
-            known = self._monitors[replay.folder]
-            if known is None or known[1].is_alive() or time.monotonic() < known[2]:
+            measurement = self._monitors[replay.folder]
+            if measurement is None:
                 return
-            known[0].finish()
+            monitor, thread, restart_at = measurement
+            if thread.is_alive() or time.monotonic() < restart_at:
+                return
+            monitor.finish()
         self._monitors[replay.folder] = None
         with suppress(Exception):  # psutil raises many errors where a system hides its figures
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -359,10 +379,11 @@ class Outbox:
                 resume_logging=True,
                 tracking_uri=self._uri,
             )
-            others = set(threading.enumerate())
+            threads_before = set(threading.enumerate())
             monitor.start()
-            (thread,) = set(threading.enumerate()) - others
-            self._monitors[replay.folder] = monitor, thread, time.monotonic() + LONGEST_PAUSE
+            (thread,) = set(threading.enumerate()) - threads_before
+            restart_at = time.monotonic() + LONGEST_PAUSE
+            self._monitors[replay.folder] = (monitor, thread, restart_at)
 
     def _connected(self) -> "Store":
         if self._store is None:
@@ -373,7 +394,7 @@ class Outbox:
             self._store = store
         return self._store
 
-    def _note(self, error: StoreError, replay: Replay) -> None:
+    def _react_to(self, error: StoreError, replay: Replay) -> None:
         """Pause after a transient fault; after any other, mark the run as refused."""
         if error.kind == "waiting":
             return
@@ -386,20 +407,23 @@ class Outbox:
 
     def _finish(self, replay: Replay, *, is_over: bool, patient: bool) -> StoreError | None:
         """Send the rest and close the run; return the error if that fails for a bounded time."""
-        if (known := self._monitors.pop(replay.folder, None)) is not None:
-            known[0].finish()
-        usual = KNOWN_DOWN_PATIENCE if self._failures else PATIENCE
-        moved_at = time.monotonic()
+        measurement = self._monitors.pop(replay.folder, None)
+        if measurement is not None:
+            measurement[0].finish()
+        usual_patience = KNOWN_DOWN_PATIENCE if self._failures else PATIENCE
+        progress_at = time.monotonic()
         while True:
-            left = replay.unsent()
+            unsent_before = replay.unsent()
             try:
                 replay.read()  # counts the values even if the store can't be reached
                 replay.drain(self._connected(), is_over=is_over)
             except StoreError as error:
-                if replay.unsent() < left:
-                    moved_at = time.monotonic()
-                patience = LOCK_PATIENCE if error.kind == "locked" else usual
-                if not (patient and error.transient) or time.monotonic() - moved_at >= patience:
+                if not patient or not error.transient:
+                    return error
+                if replay.unsent() < unsent_before:
+                    progress_at = time.monotonic()
+                patience = LOCK_PATIENCE if error.kind == "locked" else usual_patience
+                if time.monotonic() - progress_at >= patience:
                     return error
                 if error.kind == "waiting":
                     self.tick()  # it may wait for a run that is open here
@@ -408,7 +432,14 @@ class Outbox:
                 return None
 
 
-def _taken(folder: Path, seconds: float) -> Replay | None:
+def _wait_for_end(lease: Lease) -> None:
+    """Wait a few seconds for a run's process to end."""
+    deadline = time.monotonic() + DEATH_SECONDS
+    while alive(lease) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _wait_for_replay(folder: Path, seconds: float) -> Replay | None:
     """Return a folder's journal, which is awaited for some seconds if another process sends it.
 
     `None` means that the other process has sent all of it and removed the folder.

@@ -46,7 +46,7 @@ from pipeline.tracking.journal import (
 from pipeline.tracking.uri import StoreError
 
 if TYPE_CHECKING:
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.store import Point, Store
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
@@ -87,12 +87,13 @@ class Replay:
         self._is_attached = False
         self._beats = 0
         self._next_beat = 0.0
-        if (problem := folder_problem(folder, is_written=True)) is not None:
+        problem = folder_problem(folder, is_written=True)
+        if problem is not None:
             raise StoreError("refused", problem)
-        with ExitStack() as opened:
+        with ExitStack() as stack:
             try:
-                opened.callback(os.close, lock_regular(folder / LOCK, wait=wait))
-                self._file = opened.enter_context(os.fdopen(open_regular(self._path), "rb"))
+                stack.callback(os.close, lock_regular(folder / LOCK, wait=wait))
+                self._file = stack.enter_context(os.fdopen(open_regular(self._path), "rb"))
             except BlockingIOError as error:
                 line = f"{str(folder)!r} is being recorded by another process"
                 raise StoreError("refused" if wait else "waiting", line) from error
@@ -103,7 +104,7 @@ class Replay:
             if os.fstat(self._file.fileno()).st_size > LARGEST_JOURNAL:
                 raise StoreError("refused", f"{str(self._path)!r} is too large for a journal")
             self._rewind(State() if is_foreign else read_state(folder))
-            self._opened = opened.pop_all()
+            self._open_files = stack.pop_all()
 
     def _rewind(self, state: State) -> None:
         """Read the journal from its beginning; `state` says how much of it the store has."""
@@ -119,13 +120,13 @@ class Replay:
             content = self._file.read()
         except OSError as error:
             raise self._unreadable(error) from error
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole:
-            self._offset += len(whole)
-            events = [self._parsed(line) for line in whole.splitlines()]
+        complete = content[: content.rfind(b"\n") + 1]
+        if complete:
+            self._offset += len(complete)
+            events = [self._parse(line) for line in complete.splitlines()]
             self.record = replace(self.record, lines=[*self.record.lines, *events])
 
-    def _parsed(self, line: bytes) -> RunEvent | None:
+    def _parse(self, line: bytes) -> RunEvent | None:
         """Return the event of a line, of a foreign run without claims on other runs and code."""
         event = parse_line(line)
         if not self._is_foreign or not isinstance(event, BeginEvent):
@@ -165,12 +166,13 @@ class Replay:
     def measures_system(self) -> bool:
         """Whether the run still goes on and asks for the load of its machine."""
         begin = self.record.begin
-        asked = begin is not None and begin.params.get("tracking.system_metrics", False)
-        return bool(asked and self.state.run_id and not self.record.is_over)
+        if begin is None or not self.state.run_id or self.record.is_over:
+            return False
+        return bool(begin.params.get("tracking.system_metrics", False))
 
     def release(self) -> None:
         """Release the journal, so that another process can send it."""
-        self._opened.close()
+        self._open_files.close()
 
     def unsent(self) -> int:
         """Count the values that the store lacks; an event without values counts as 1."""
@@ -185,35 +187,28 @@ class Replay:
             self._beats += 1
             self._next_beat = time.monotonic() + BEAT_SECONDS
             if self.state.run_id and self.lease is not None and working(self.lease):
-                beaten = replace(self.lease, counter=self._beats)
-                store.log(self.state.run_id, tags=beaten.tags())
+                lease = replace(self.lease, counter=self._beats)
+                store.log(self.state.run_id, tags=lease.tags())
 
     def push(self, store: "Store") -> None:
         """Send one batch of at most about 1,000 values; the final `end` is left to `drain`."""
         self._attach(store)
-        if not (events := self._next_batch()):
+        events = self._next_batch()
+        if not events:
             return
-        # MLflow draws a value of step 0 as a bar, any other as a curve. A study's best is a curve.
-        is_study = self.record.command == SWEEP
-        single = tuple(prefix for prefix in FINAL if not (is_study and prefix == "best/"))
-        points = [
-            (key, value, event.time, 0 if key.startswith(single) else event.epoch)
-            for event in events
-            if isinstance(event, EpochEvent)
-            for key, value in event.values.items()
-        ]
-        first = events[0]
+        points = self._points_of(events)
         tags = self._tags_of(events)
-        if isinstance(first, BeginEvent):
-            is_new, more = self._begin(store, first)
-            tags = more | tags
+        begin = events[0]
+        if isinstance(begin, BeginEvent):
+            is_new, begin_tags = self._begin(store, begin)
+            tags = begin_tags | tags
             store.log(
-                self.state.run_id, points=points, params=first.params, tags=tags, is_new=is_new
+                self.state.run_id, points=points, params=begin.params, tags=tags, is_new=is_new
             )
             # All trials of a study have the same data; the call takes a sixth of a trial's time.
-            if first.rows and first.command != "trial" and "data.hash" in first.tags:
-                content = data_set(first.params, digest=first.tags["data.hash"], rows=first.rows)
-                context = "evaluation" if first.command == EVALUATE else "training"
+            if begin.rows and begin.command != "trial" and "data.hash" in begin.tags:
+                content = data_set(begin.params, digest=begin.tags["data.hash"], rows=begin.rows)
+                context = "evaluation" if begin.command == EVALUATE else "training"
                 store.log_data(self.state.run_id, content, context)
         else:
             store.log(self.state.run_id, points=points, tags=tags)
@@ -230,6 +225,19 @@ class Replay:
             if isinstance(event, EpochEvent):
                 lines[number] = None
         self.record = replace(self.record, lines=lines)
+
+    def _points_of(self, events: Iterable[RunEvent | None]) -> list["Point"]:
+        """Return the values of epochs; MLflow draws one of step 0 as a bar, others as a curve."""
+        bars: tuple[str, ...] = FINAL
+        if self.record.command == SWEEP:  # the best value of a study is a curve
+            bars = tuple(prefix for prefix in FINAL if prefix != "best/")
+        points = []
+        for event in events:
+            if isinstance(event, EpochEvent):
+                for key, value in event.values.items():
+                    step = 0 if key.startswith(bars) else event.epoch
+                    points.append((key, value, event.time, step))
+        return points
 
     def _tags_of(self, events: Iterable[RunEvent | None]) -> dict[str, str]:
         tags = {event.key: event.value for event in events if isinstance(event, TagEvent)}
@@ -263,25 +271,30 @@ class Replay:
             self.push(store)
         if not self._pending and (self.state.done or not is_gone):
             return
+        self._upload_artifacts(store)
+        end = self.record.end or End.LOST
+        if self.record.is_finished:
+            self._log_model(store)
+        tags = self._tags_of(self._pending)
+        if tags:
+            store.log(self.state.run_id, tags=tags)
+        store.terminate(self.state.run_id, end.status, reason=end.reason, end=self.record.last_ms)
+        sent = self.state.sent + len(self._pending)
+        self._write(replace(self.state, sent=sent, done=True, journal_bytes=self._offset))
+
+    def _upload_artifacts(self, store: "Store") -> None:
         top = self.folder / ARTIFACTS
         uploaded: dict[str, set[str]] = {}
         for file in sorted(filter(is_regular, files_below(top))):
             if file.match(LEFTOVERS):  # of a process that was killed
                 continue
-            below = file.parent.relative_to(top).as_posix()
-            folder = "" if below == "." else below
+            folder = file.parent.relative_to(top).as_posix()
+            if folder == ".":
+                folder = ""
             store.upload(self.state.run_id, file, folder)
             uploaded.setdefault(folder, set()).add(file.name)
         for folder, names in uploaded.items():
             store.require_files(self.state.run_id, folder, names)
-        end = self.record.end or End.LOST
-        if self.record.is_finished:
-            self._leave_model(store)
-        if tags := self._tags_of(self._pending):
-            store.log(self.state.run_id, tags=tags)
-        store.terminate(self.state.run_id, end.status, reason=end.reason, end=self.record.last_ms)
-        sent = self.state.sent + len(self._pending)
-        self._write(replace(self.state, sent=sent, done=True, journal_bytes=self._offset))
 
     def finish(self, store_of: "Callable[[str], Store | None]") -> StoreError | None:
         """Send the rest to `store_of(uri)`, release the journal, and remove a marked folder.
@@ -310,9 +323,10 @@ class Replay:
         """Start from the beginning if the store is another one or has lost the run; checks once."""
         if self._is_attached:
             return
-        elsewhere = self.state.uri != redact(store.uri)
-        if self.state.run_id and (elsewhere or store.run(self.state.run_id) is None):
-            self._rewind(State())
+        if self.state.run_id:
+            is_other_store = self.state.uri != redact(store.uri)
+            if is_other_store or store.run(self.state.run_id) is None:
+                self._rewind(State())
         starts_with_run = bool(self.record.lines) and not self.record.is_damaged
         if not self.state.run_id and not starts_with_run:
             line = f"{str(self._path)!r} does not start with a run, so it can't be sent"
@@ -323,9 +337,11 @@ class Replay:
         """Create or reopen the run; return whether it is new, and the tags still to be logged."""
         tags = {**begin.tags, **begin.lease.tags()}
         parent = begin.parent
-        if folder := begin.parent_folder:
-            moved = self.folder.absolute().parents[1]  # of a trial: its study, even if moved
-            parent = _run_id(Path(folder) if Path(folder).is_dir() else moved, store)
+        if begin.parent_folder:
+            parent_folder = Path(begin.parent_folder)
+            if not parent_folder.is_dir():  # the study of this trial was moved
+                parent_folder = self.folder.absolute().parents[1]
+            parent = _run_id(parent_folder, store)
         if parent:
             tags[PARENT_TAG] = parent
         if not self.state.run_id:
@@ -340,15 +356,16 @@ class Replay:
             self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
             if is_new:
                 return True, {}
-        known = store.run(self.state.run_id)
+        run = store.run(self.state.run_id)
         store.reopen(self.state.run_id)
-        held = {} if known is None else known.data.params
-        now = param_texts(begin.params)
+        stored_params = {} if run is None else run.data.params
         # MLflow keeps the first value of a parameter that a resumed run changes.
-        changed = sorted(key for key, text in now.items() if key in held and held[key] != text)
-        return False, tags | {f"pipeline.changed.{key}": now[key] for key in changed}
+        for key, text in sorted(param_texts(begin.params).items()):
+            if stored_params.get(key, text) != text:
+                tags[f"pipeline.changed.{key}"] = text
+        return False, tags
 
-    def _leave_model(self, store: "Store") -> None:
+    def _log_model(self, store: "Store") -> None:
         """Log and register the model that the run has left; only a transient fault is raised."""
         begin = self.record.begin
         figure = self.record.model
@@ -370,8 +387,12 @@ class Replay:
             if error.transient:
                 raise
             self.problem = error.line
-        tags = {"registered": self.registered, "model.problem": self.problem}
-        store.log(self.state.run_id, tags={key: line for key, line in tags.items() if line})
+        tags = {}
+        if self.registered:
+            tags["registered"] = self.registered
+        if self.problem:
+            tags["model.problem"] = self.problem
+        store.log(self.state.run_id, tags=tags)
 
     def _unreadable(self, error: OSError) -> StoreError:
         return StoreError("refused", f"{str(self._path)!r} can't be sent ({error.strerror})")
@@ -395,13 +416,15 @@ def _run_id(folder: Path, store: "Store") -> str:
     state = read_state(folder)
     if state.run_id and state.uri == redact(store.uri):
         return state.run_id
-    awaited = StoreError("waiting", f"the run of {str(folder)!r} is being created")
+    line = f"the run of {str(folder)!r} is being created"
     if not (folder / JOURNAL).is_file():
-        raise awaited
+        raise StoreError("waiting", line)
     try:
         replay = Replay(folder)
     except StoreError as error:
-        raise (awaited if error.kind == "waiting" else error) from error
+        if error.kind != "waiting":
+            raise
+        raise StoreError("waiting", line) from error
     try:
         replay.push(store)
     finally:
