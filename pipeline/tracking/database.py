@@ -44,7 +44,7 @@ def prepare_database(uri: str) -> Iterator[None]:
     # A pool would leave an SQLite file half closed; a server starts a process for each connection.
     os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "QueuePool" if path is None else "NullPool"
     if path is None:
-        with nullcontext() if is_server(uri) else _database_server(uri):
+        with nullcontext() if is_server(uri) else _locked_database_server(uri):
             yield
         return
     try:
@@ -65,7 +65,7 @@ def prepare_database(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _database_server(uri: str) -> Iterator[None]:
+def _locked_database_server(uri: str) -> Iterator[None]:
     """Connect to a database server and hold a lock in it; MLflow would retry for two minutes."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import OperationalError
@@ -167,18 +167,16 @@ def _create_tables(path: Path) -> None:
     revisions = hashlib.sha256(" ".join(sorted(known_revisions())).encode()).hexdigest()[:8]
     name = f"mlflow-{__version__}-{revisions}.db"
     cached = read_cached(name)
-    memory, file = sqlite3.connect(":memory:"), sqlite3.connect(path)
-    with closing(memory), closing(file):
+    with closing(sqlite3.connect(":memory:")) as memory, closing(sqlite3.connect(path)) as file:
         if cached is not None:
             memory.deserialize(cached)
             memory.backup(file)
         MlflowClient(sqlite_uri(path))
         _remove_shadow(sqlite_uri(path), path)
         if cached is None:
-            row = 'INSERT INTO "experiments"'  # experiment 0 contains the path of its folder
-            memory.executescript(
-                "\n".join(line for line in file.iterdump() if not line.startswith(row))
-            )
+            insertion = 'INSERT INTO "experiments"'  # experiment 0 contains the path of its folder
+            lines = [line for line in file.iterdump() if not line.startswith(insertion)]
+            memory.executescript("\n".join(lines))
             write_cached(name, memory.serialize())
 
 
@@ -194,8 +192,11 @@ def _is_void(path: Path) -> bool:
         tables = _tables(connection)
         if "experiments" not in tables:
             return not tables
-        names = (table.replace('"', '""') for table in tables - FILLED_BY_CREATION)
-        return not any(connection.execute(f'SELECT 1 FROM "{one}"').fetchone() for one in names)
+        for table in tables - FILLED_BY_CREATION:
+            name = table.replace('"', '""')
+            if connection.execute(f'SELECT 1 FROM "{name}"').fetchone():
+                return False
+        return True
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
@@ -216,7 +217,7 @@ def _remove_file(path: Path) -> None:
 
 def _remove_shadow(uri: str, path: Path) -> None:
     """Remove the empty folder that MLflow creates under the escaped spelling of a path."""
-    spelled = Path(uri.removeprefix("sqlite:///")).parent
-    if str(spelled) != unquote(str(spelled)) and spelled != path.parent:
+    escaped = Path(uri.removeprefix("sqlite:///")).parent
+    if str(escaped) != unquote(str(escaped)) and escaped != path.parent:
         with suppress(OSError):
-            os.removedirs(spelled)
+            os.removedirs(escaped)

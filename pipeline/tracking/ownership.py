@@ -112,10 +112,10 @@ def adopt(folder: Path) -> Path:
     Raises:
         OSError: The folder can't be written.
     """
-    place = owner_of(folder)
-    (place / OWNER).unlink(missing_ok=True)
-    begin_own(place)
-    return place
+    owner = owner_of(folder)
+    (owner / OWNER).unlink(missing_ok=True)
+    begin_own(owner)
+    return owner
 
 
 def forget_own(folder: Path) -> None:

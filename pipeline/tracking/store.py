@@ -78,21 +78,21 @@ def require_identities(client: MlflowClient) -> None:
         stores: list[Any] = [client._tracking_client.store, registry.store]
         for store in stores:  # MLflow keeps one for each address
             if "_call_endpoint" not in vars(store):
-                store._call_endpoint = _identified(store._call_endpoint)
+                store._call_endpoint = _requiring_id(store._call_endpoint)
 
 
-def _identified(call: Callable[..., Any]) -> Callable[..., Any]:
+def _requiring_id(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return a call of a server that raises MlflowException if its answer lacks an id."""
 
     @wraps(call)
-    def identified_call(*arguments: Any, **options: Any) -> Any:
+    def call_and_require_id(*arguments: Any, **options: Any) -> Any:
         answer = call(*arguments, **options)
         for field, identity in IDENTITIES.items():
             if field in answer.DESCRIPTOR.fields_by_name and not attrgetter(identity)(answer):
                 raise MlflowException(FOREIGN_ANSWER)
         return answer
 
-    return identified_call
+    return call_and_require_id
 
 
 class Store:
@@ -103,12 +103,12 @@ class Store:
         self._experiments: dict[str, str] = {}
         self._with_folder: set[str] = set()
         self._client: MlflowClient | None = None
-        self._patiently(lambda client: client)
+        self._with_retries(lambda client: client)
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, created if it is missing; MLflow's own 0 is refused."""
         if name not in self._experiments:
-            self._experiments[name] = self._patiently(partial(self._experiment_id, name))
+            self._experiments[name] = self._with_retries(partial(self._experiment_id, name))
         return self._experiments[name]
 
     def create(
@@ -120,11 +120,12 @@ class Store:
         """
         with self.client() as client:
             if "'" not in key and "\\" not in key:  # a name must not become a filter of its own
-                found = client.search_runs([experiment_id], f"tags.`{fields.FOLDER_TAG}` = '{key}'")
-                if found:
-                    return str(found[0].info.run_id), False
-            marked = {**fields.tag_texts(tags), fields.FOLDER_TAG: key}
-            run = client.create_run(experiment_id, start, marked, run_name=name)
+                condition = f"tags.`{fields.FOLDER_TAG}` = '{key}'"
+                runs = client.search_runs([experiment_id], condition)
+                if runs:
+                    return str(runs[0].info.run_id), False
+            all_tags = {**fields.tag_texts(tags), fields.FOLDER_TAG: key}
+            run = client.create_run(experiment_id, start, all_tags, run_name=name)
             return str(run.info.run_id), True
 
     def run(self, run_id: str) -> Run | None:
@@ -144,17 +145,21 @@ class Store:
 
     def trials_of(self, uid: str, metrics: Sequence[str]) -> list[fields.RecordedTrial]:
         """Return the runs of a study's trials, with the latest values of some metrics."""
-        return [
-            fields.RecordedTrial(
-                trial=int(run.data.tags[fields.TRIAL_TAG]),
+        trials = []
+        for run in self.of_study(uid):
+            number = run.data.tags.get(fields.TRIAL_TAG, "")
+            if not number.isdigit():  # it is the study's own run
+                continue
+            values = run.data.metrics
+            trial = fields.RecordedTrial(
+                trial=int(number),
                 run_id=run.info.run_id,
                 status=run.info.status,
                 end_reason=run.data.tags.get(fields.END_TAG),
-                metrics={key: run.data.metrics[key] for key in metrics if key in run.data.metrics},
+                metrics={key: values[key] for key in metrics if key in values},
             )
-            for run in self.of_study(uid)
-            if run.data.tags.get(fields.TRIAL_TAG, "").isdigit()  # otherwise it is the study's own
-        ]
+            trials.append(trial)
+        return trials
 
     def beginning(self, run_id: str) -> list[Run]:
         """Return the runs whose ids begin with a text."""
@@ -162,14 +167,13 @@ class Store:
 
     def _search(self, condition: str) -> list[Run]:
         with self.client() as client:
-            ids = [one.experiment_id for one in client.search_experiments()]
-            found: list[Run] = []
-            token: str | None = None
-            while token is None or token:
-                page = client.search_runs(ids, condition, max_results=1000, page_token=token)
-                found += page
-                token = page.token or ""
-            return found
+            ids = [experiment.experiment_id for experiment in client.search_experiments()]
+            page = client.search_runs(ids, condition, max_results=1000)
+            runs: list[Run] = list(page)
+            while page.token:
+                page = client.search_runs(ids, condition, max_results=1000, page_token=page.token)
+                runs += page
+            return runs
 
     def delete(self, run_id: str) -> None:
         """Mark a run as deleted, as MLflow's pages do; `mlflow gc` removes it for good."""
@@ -186,10 +190,11 @@ class Store:
             return None
         folder = Path(url2pathname(urlsplit(run.info.artifact_uri).path)).parent
         database = sqlite_path(self.uri)
-        # With a database server, the experiment may have been created in another folder.
-        top = database and database.parent / ARTIFACTS
-        is_ours = ARTIFACTS in folder.parts if top is None else top in folder.parents
-        return folder if is_ours and folder.name == run_id else None
+        if database is not None:
+            is_beside = database.parent / ARTIFACTS in folder.parents
+        else:  # the experiment may have been created in another folder
+            is_beside = ARTIFACTS in folder.parts
+        return folder if is_beside and folder.name == run_id else None
 
     def holds(self, address: str) -> bool:
         """Tell whether files at an address are this store's own.
@@ -253,11 +258,14 @@ class Store:
         with self.client() as client:
             # MLflow refuses a whole batch over one parameter that differs.
             may_differ = bool(params) and not is_new
-            known = client.get_run(run_id).data.params if may_differ else {}
+            stored = client.get_run(run_id).data.params if may_differ else {}
             client.log_batch(
                 run_id,
-                [Metric(fields.field_name(key), x, at, epoch) for key, x, at, epoch in points],
-                [Param(key, text) for key, text in texts.items() if key not in known],
+                [
+                    Metric(fields.field_name(key), value, ms, step)
+                    for key, value, ms, step in points
+                ],
+                [Param(key, text) for key, text in texts.items() if key not in stored],
                 [RunTag(key, value) for key, value in all_tags.items()],
             )
         self.require(run_id, lambda run: run.data.tags.get(BATCH_TAG) == batch)
@@ -292,8 +300,9 @@ class Store:
         if run is None or not run.info.artifact_uri.startswith(SERVED_ARTIFACTS):
             return
         with self.client() as client:
-            stored = client.list_artifacts(run_id, folder or None)
-            if not {PurePosixPath(item.path).name for item in stored}.issuperset(names):
+            artifacts = client.list_artifacts(run_id, folder or None)
+            stored = {PurePosixPath(artifact.path).name for artifact in artifacts}
+            if not stored.issuperset(names):
                 raise MlflowException(FOREIGN_ANSWER)
 
     def require(self, run_id: str, is_stored: Callable[[Run], bool]) -> None:
@@ -354,8 +363,8 @@ class Store:
 
     def _experiment_id(self, name: str, client: MlflowClient) -> str:
         """Return the id of an experiment, created if it is missing; a deleted one is refused."""
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             location = None
             if not is_server(self.uri):  # a server chooses the location itself
                 # Artifacts lie beside a database file. With a database server they lie in the
@@ -368,23 +377,25 @@ class Store:
             except MlflowException as error:  # another process may have created it meanwhile
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            found = client.get_experiment_by_name(name)
-            assert found is not None
-        if found.lifecycle_stage == "deleted":
+            experiment = client.get_experiment_by_name(name)
+            assert experiment is not None
+        experiment_id = str(experiment.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
             line = (
                 f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; choose "
-                f"another, or type: mlflow experiments restore -x {found.experiment_id}"
+                f"another, or type: mlflow experiments restore -x {experiment_id}"
             )
             raise StoreError("deleted", line)
-        if str(found.experiment_id) == "0":
+        if experiment_id == FIRST_EXPERIMENT:
             line = (
                 f"tracking.experiment={name!r} is MLflow's default, which can't store artifacts "
                 "here; choose another name"
             )
             raise StoreError("refused", line)
-        for key in EXPERIMENT_TAGS.keys() - found.tags.keys():  # others may have created it
-            client.set_experiment_tag(found.experiment_id, key, EXPERIMENT_TAGS[key])
-        return str(found.experiment_id)
+        for key, value in EXPERIMENT_TAGS.items():
+            if key not in experiment.tags:  # another program may have created it
+                client.set_experiment_tag(experiment_id, key, value)
+        return experiment_id
 
     def _drop_tag(self, run_id: str, key: str) -> None:
         run = self.run(run_id)
@@ -393,7 +404,7 @@ class Store:
                 client.delete_tag(run_id, key)
             self.require(run_id, lambda run: key not in run.data.tags)
 
-    def _patiently(self, call: Callable[[MlflowClient], _Item]) -> _Item:
+    def _with_retries(self, call: Callable[[MlflowClient], _Item]) -> _Item:
         """Retry a call for up to a minute while another program holds the database's lock."""
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
@@ -408,16 +419,17 @@ class Store:
 
 def _is_served(uri: str, address: str) -> bool:
     """Tell whether an address is answered by the tracking server at `uri`."""
-    parts, server = urlsplit(address), urlsplit(uri)
+    parts = urlsplit(address)
+    server = urlsplit(uri)
     try:
-        is_here = (parts.hostname, parts.port) == (server.hostname, server.port)
+        is_same_host = (parts.hostname, parts.port) == (server.hostname, server.port)
     except ValueError:  # a port that is not a number
         return False
     if parts.scheme == "mlflow-artifacts":
-        return is_here or not parts.netloc
+        return is_same_host or not parts.netloc
     if parts.scheme == "dbfs":
         return server.scheme == "databricks" and not parts.netloc
-    return is_here and parts.scheme == server.scheme
+    return is_same_host and parts.scheme == server.scheme
 
 
 def _is_beside(uri: str, address: str) -> bool:
@@ -425,12 +437,14 @@ def _is_beside(uri: str, address: str) -> bool:
     parts = urlsplit(address)
     if parts.scheme not in ("", "file") or parts.netloc:
         return False
-    place = Path(url2pathname(parts.path) if parts.scheme else address).resolve()
+    path = Path(url2pathname(parts.path) if parts.scheme else address).resolve()
     database = sqlite_path(uri)
     if database is None:
-        return ARTIFACTS in place.parts
-    folders = (database.parent / name for name in (ARTIFACTS, "mlruns"))
-    return any(place.is_relative_to(folder.resolve()) for folder in folders)
+        return ARTIFACTS in path.parts
+    for name in (ARTIFACTS, "mlruns"):
+        if path.is_relative_to((database.parent / name).resolve()):
+            return True
+    return False
 
 
 def create_private(location: str) -> None:

@@ -147,7 +147,8 @@ def local_artifacts(uri: str, run_id: str) -> Path | None:
     database = sqlite_path(uri)
     if database is None or not database.is_file() or not run_id.isalnum():
         return None
-    return next(database.parent.glob(f"{ARTIFACTS}/*/{run_id}/artifacts"), None)
+    folders = database.parent.glob(f"{ARTIFACTS}/*/{run_id}/artifacts")
+    return next(folders, None)
 
 
 def is_server(uri: str) -> bool:
@@ -157,7 +158,8 @@ def is_server(uri: str) -> bool:
 
 def shown(uri: str) -> str:
     """Return an address as it may be shown: secrets are masked, a database's user name is not."""
-    kind = uri.partition("://")[0].partition("+")[0]
+    scheme, _, _ = uri.partition("://")
+    kind, _, _ = scheme.partition("+")
     return uri if kind in DATABASES and not has_password(uri) else redact(uri)
 
 
@@ -196,15 +198,15 @@ def ui_command(uri: str) -> str:
 def _absolute(key: str, uri: str) -> str:
     scheme, colon, _ = uri.partition(":")
     kind = scheme.partition("+")[0]
-    given = f"{key}={redact(uri)!r}"
+    option = f"{key}={redact(uri)!r}"
     if not colon or kind == "file":
         raise ConfigError(
-            f"{given} is a folder, but MLflow no longer records into "
+            f"{option} is a folder, but MLflow no longer records into "
             f"folders; expected http://HOST:PORT or sqlite:///{DATABASE}"
         )
     if kind not in SERVERS + DATABASES:
         raise ConfigError(
-            f"{given} has the unknown scheme {kind!r}; expected one of "
+            f"{option} has the unknown scheme {kind!r}; expected one of "
             f"{', '.join(SERVERS + DATABASES)}.{did_you_mean(kind, SERVERS + DATABASES)}"
         )
     path = sqlite_path(uri)
@@ -222,10 +224,10 @@ def with_driver(key: str, url: str) -> str:
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-    scheme, _, rest = url.partition("://")
-    named = f"postgresql+psycopg://{rest}" if scheme == "postgresql" else url
+    scheme, _, address = url.partition("://")
+    full_url = f"postgresql+psycopg://{address}" if scheme == "postgresql" else url
     try:
-        make_url(named).get_dialect().import_dbapi()
+        make_url(full_url).get_dialect().import_dbapi()
     except ModuleNotFoundError as error:
         package = str(error.name)
         raise ConfigError(
@@ -235,7 +237,7 @@ def with_driver(key: str, url: str) -> str:
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         text = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"{key}={redact(url)!r} can't be read: {redact(text)}") from error
-    return named
+    return full_url
 
 
 # ── what can be wrong with a store ────────────────────────────────────────────────────────────────
@@ -264,20 +266,22 @@ def fault(uri: str, text: str) -> StoreError:
     if kind == "down":
         return StoreError(kind, down_line(uri, text))
     if kind == "unwritable":
-        return StoreError(kind, f"{named(uri)} {unwritable(uri, text, _elsewhere(uri))}")
+        return StoreError(kind, f"{named(uri)} {unwritable(uri, text, _other_store(uri))}")
     lines = {
         "locked": "is locked by another program; stop it, then retry",
-        "broken": f"is not a database; {_elsewhere(uri)}",
+        "broken": f"is not a database; {_other_store(uri)}",
         "refused": f"refuses ({short_cause(text)}); {WELCOME}",
-        "full": f"{accepts_none(text)}; {MAKE_ROOM}, or {_elsewhere(uri)}",
+        "full": f"{accepts_none(text)}; {MAKE_ROOM}, or {_other_store(uri)}",
     }
     return StoreError(kind, f"{named(uri)} {lines[kind]}")
 
 
 def fault_kind(text: str) -> FaultKind:
     """Return the kind of fault in a library's message about a database; `down` if it is unknown."""
-    kinds = (kind for kind, words in FAULT_WORDS.items() if any(word in text for word in words))
-    return next(kinds, "down")
+    for kind, phrases in FAULT_WORDS.items():
+        if any(phrase in text for phrase in phrases):
+            return kind
+    return "down"
 
 
 def missing_package(uri: str, name: str) -> StoreError:
@@ -292,9 +296,9 @@ def missing_package(uri: str, name: str) -> StoreError:
 
 def refusal(uri: str, code: str, text: str) -> StoreError:
     """Return the error for a message of MLflow's own and its error code."""
-    judged = fault(uri, text)
-    if judged.kind != "down" or code not in REFUSALS:
-        return judged
+    error = fault(uri, text)
+    if error.kind != "down" or code not in REFUSALS:
+        return error
     short = cut(redact(" ".join(text.split())), 200)
     return StoreError("refused", f"{named(uri)} refuses: {short}")
 
@@ -302,7 +306,7 @@ def refusal(uri: str, code: str, text: str) -> StoreError:
 def down_line(uri: str, text: str) -> str:
     """Say that a server or database does not answer, and what still works."""
     cause = short_cause(text)
-    return f"{named(uri)} does not answer ({cause}); {revival(text)}, or {_elsewhere(uri)}"
+    return f"{named(uri)} does not answer ({cause}); {revival(text)}, or {_other_store(uri)}"
 
 
 def revival(text: str) -> str:
@@ -330,16 +334,17 @@ def named(uri: str) -> str:
 
 def schema_fault(uri: str, revision: str) -> StoreError:
     """Return the error for a database of another version of MLflow, with a way to use it."""
-    way = (
-        "was created by another version of MLflow; back it up, then upgrade it with: "
-        f"mlflow db upgrade {redact(uri)}"
-    )
-    if revision not in known_revisions():
-        way = (
-            f"was created by a newer MLflow, and MLflow {version('mlflow')} is too old for it; "
-            f"upgrade it: pip install --upgrade mlflow, or {_elsewhere(uri)}"
+    if revision in known_revisions():
+        problem = (
+            "was created by another version of MLflow; back it up, then upgrade it with: "
+            f"mlflow db upgrade {redact(uri)}"
         )
-    return StoreError("schema", f"{named(uri)} {way}")
+    else:
+        problem = (
+            f"was created by a newer MLflow, and MLflow {version('mlflow')} is too old for it; "
+            f"upgrade it: pip install --upgrade mlflow, or {_other_store(uri)}"
+        )
+    return StoreError("schema", f"{named(uri)} {problem}")
 
 
 def known_revisions() -> set[str]:
@@ -353,13 +358,16 @@ def known_revisions() -> set[str]:
 def unwritable(uri: str, text: str, remedy: str) -> str:
     """Say that a database can't be written; `remedy` applies unless the disk is full."""
     path = sqlite_path(uri)
-    code = errno.EFBIG if "disk I/O" in text else errno.ENOSPC
-    lacking = None if path is None else shortage(path.parent, code)
-    state, remedy = ("", remedy) if lacking is None else (f" ({lacking[0]})", lacking[1])
-    return f"can't be written{state}; {remedy}"
+    if path is not None:
+        code = errno.EFBIG if "disk I/O" in text else errno.ENOSPC
+        disk_shortage = shortage(path.parent, code)
+        if disk_shortage is not None:
+            state, disk_remedy = disk_shortage
+            return f"can't be written ({state}); {disk_remedy}"
+    return f"can't be written; {remedy}"
 
 
-def _elsewhere(uri: str) -> str:
+def _other_store(uri: str) -> str:
     if sqlite_path(uri):
         return "record elsewhere with tracking.uri=sqlite:///FILE"
     unset = f" and without {VARIABLE}" if os.environ.get(VARIABLE) else ""
@@ -368,9 +376,9 @@ def _elsewhere(uri: str) -> str:
 
 def short_cause(text: str) -> str:
     """Return the most specific part of a chain of causes, without secrets."""
-    for cause, word in CAUSES.items():
-        if cause in text:
-            return word
+    for phrase, cause in CAUSES.items():
+        if phrase in text:
+            return cause
     _, _, fatal = text.rpartition("FATAL:")  # the server's own message, after its origin
-    said = re.split(r"DETAIL:|\(Background on this error", fatal or text)[0]
-    return redact(" ".join(said.split()))[:120]
+    message = re.split(r"DETAIL:|\(Background on this error", fatal or text)[0]
+    return redact(" ".join(message.split()))[:120]
