@@ -59,8 +59,10 @@ class Command:
         # Reading the words one by one would resolve references to the environment.
         words = OmegaConf.to_container(hydra.overrides.task, resolve=False)
         assert isinstance(words, list)
-        overrides = last_of_each_key([str(word) for word in words])
-        overrides = [word for word in overrides if not word.startswith("resume")]
+        overrides = []
+        for word in last_of_each_key([str(word) for word in words]):
+            if not word.startswith("resume"):
+                overrides.append(word)
         config_dir = None
         for source in hydra.runtime.config_sources:
             if source.provider == "command-line":
@@ -129,8 +131,10 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     output = _output_of(folder)
     if raw_value(words, "output") is None and output != Path("runs"):
         saved_words.append(text_override("output", str(output)))
-    resume = text_override("resume", str(folder))
-    return [*saved_words, *(resume if key_of(word) == "resume" else word for word in words)]
+    for word in words:
+        is_resume = key_of(word) == "resume"
+        saved_words.append(text_override("resume", str(folder)) if is_resume else word)
+    return saved_words
 
 
 def _saved_words(saved: Command, words: Sequence[str], folder: Path) -> list[str]:
@@ -154,21 +158,20 @@ def _saved_words(saved: Command, words: Sequence[str], folder: Path) -> list[str
 
 
 def _require_typed_again(saved_words: Sequence[str]) -> None:
-    """Refuse saved words that refer to the environment, or that held a secret."""
-    references = [word for word in saved_words if _RESOLVER.search(word)]
-    if references:
-        raise ConfigError(
-            *(
-                f"{key_of(word)} refers to the environment, which is not taken from a run's "
-                f"folder; set it again: {shlex.quote(word)}"
-                for word in references
+    """Refuse saved words that refer to the environment, or else those that held a secret."""
+    references = []
+    secrets = []
+    for word in saved_words:
+        key = key_of(word)
+        if _RESOLVER.search(word):
+            references.append(
+                f"{key} refers to the environment, which is not taken from a run's folder; set "
+                f"it again: {shlex.quote(word)}"
             )
-        )
-    secrets = [key_of(word) for word in saved_words if MASK in word]
-    if secrets:
-        raise ConfigError(
-            *(f"{key} was a secret, which is not saved; set it again: {key}=…" for key in secrets)
-        )
+        if MASK in word:
+            secrets.append(f"{key} was a secret, which is not saved; set it again: {key}=…")
+    if references or secrets:
+        raise ConfigError(*(references or secrets))
 
 
 def _output_of(run: Path) -> Path:

@@ -69,8 +69,10 @@ def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ..
     if schema.window is None:
         counts = [units_of(len(part), groups=part.groups).effective] * len(columns)
     else:  # forecasts of step k share errors if they begin less than k steps apart
-        steps = [1 + n // len(schema.targets) for n in range(len(columns))]
-        counts = [len(part) / -(-step // schema.stride) for step in steps]
+        counts = []
+        for output in range(len(columns)):
+            step = 1 + output // len(schema.targets)
+            counts.append(len(part) / -(-step // schema.stride))
     ends = []
     for column, count in zip(columns, counts, strict=True):
         interval = conformal(column, count)
@@ -83,14 +85,14 @@ def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ..
 @torch.inference_mode()
 def outputs_of(network: nn.Module, blocks: Iterable[Tensor]) -> Tensor:
     """Return a network's raw outputs for all rows of some blocks, float32 (rows, outputs)."""
-    like = next(network.parameters(), torch.empty(0))  # device and precision
+    weight = next(network.parameters(), torch.empty(0))  # has the device and the precision
     was_training = network.training
     network.eval()
     outputs = []
     try:
         for block in blocks:
             for rows in torch.split(block, rows_at_once(tuple(block.shape[1:]))):
-                outputs.append(network(rows.to(like)).float())
+                outputs.append(network(rows.to(weight)).float())
     finally:
         network.train(was_training)
     return torch.cat(outputs)
@@ -148,7 +150,7 @@ class ScoredTest:
         if schema.task == "regression":
             suffixes = [""]
             if schema.outputs > 1:
-                suffixes = [f" {n + 1}" for n in range(schema.outputs)]
+                suffixes = [f" {output + 1}" for output in range(schema.outputs)]
             header = ["row"]
             for head in ("target", "predicted"):
                 header += [f"{head}{suffix}" for suffix in suffixes]

@@ -66,9 +66,9 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
     lowest = int(smoothed.argmin())
     steepest = int(np.gradient(smoothed, decades)[: lowest + 1].argmin())
     noise = (capped - smoothed)[: max(lowest + 1, count // 2)].std()
-    since = weights - weights[:early].mean(axis=0)  # differences from the start
-    change = since @ capped
-    chance = CERTAIN * noise * np.linalg.norm(since, axis=1)
+    from_start = weights - weights[:early].mean(axis=0)  # gives the change since the first steps
+    change = from_start @ capped
+    chance = CERTAIN * noise * np.linalg.norm(from_start, axis=1)
     worse_rates = finite_rates[lowest:][(change > chance)[lowest:]]
     if len(worse_rates):
         diverged_at = float(worse_rates[0])

@@ -300,8 +300,8 @@ class Plan:
         """Resolve the `null` defaults that depend on data, network and devices; set up torch."""
         options = self.options
         trainer = options.trainer
-        usual = self.usual_threads
-        count = trainer.threads or min(usual, thread_limit() or usual)
+        usual_count = self.usual_threads
+        count = trainer.threads or min(usual_count, thread_limit() or usual_count)
         torch.set_num_threads(count)
         torch.set_float32_matmul_precision(trainer.matmul_precision)
         trainer = trainer.model_copy(

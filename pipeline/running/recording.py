@@ -434,8 +434,8 @@ def say_how_to_go_on(record: Record) -> None:
     """Print how to resume a run that was stopped, if it has a checkpoint."""
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.read().epochs, default=0)
-        again = f"pipeline train {resume_words(record.folder)}"
-        stop.report(f"stopped after epoch {epochs}; continue with: {again}")
+        command = f"pipeline train {resume_words(record.folder)}"
+        stop.report(f"stopped after epoch {epochs}; continue with: {command}")
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

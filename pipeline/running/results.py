@@ -113,8 +113,9 @@ def print_overview(plan: Plan) -> None:
     limit = f" of {plan.usual_threads} (OMP_NUM_THREADS)" if is_limited else ""
     used, _, present = plan.devices.words.partition("; here: ")
     cores = present.rpartition(", ")[2].replace("CPU core", "core")
-    threads = f"{trainer.threads} thread{'' if trainer.threads == 1 else 's'}{limit}"
-    print_header(plan, f"seed {plan.options.seed}", f"{used}, {threads}, {cores}")
+    noun = "thread" if trainer.threads == 1 else "threads"
+    machine = f"{used}, {trainer.threads} {noun}{limit}, {cores}"
+    print_header(plan, f"seed {plan.options.seed}", machine)
     print_data(plan, (*plan.start.notes, *plan.notes, *plan.prepared.notes), trains=True)
 
 
@@ -176,7 +177,8 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
         notes.append(intervals.note)
     has_numbers = any(letter.isdigit() for letter in "".join(kinds.values()))
     if details or has_numbers:
-        notes.append("baselines: " + ", ".join(f"{k} = {v}" for k, v in kinds.items()))
+        meanings = [f"{kind} = {name}" for kind, name in kinds.items()]
+        notes.append("baselines: " + ", ".join(meanings))
     ends = {} if intervals is None else intervals.ends
     table = TextTable(
         title=f"{part} results on {test.words(schema)}",
@@ -231,7 +233,8 @@ def print_doctor(lines: Sequence[str]) -> None:
     for line in map(single_line, lines):
         text = Text(wrapped(line, terminal.width) if terminal.is_terminal else line)
         name = line[MARGIN:].partition(":")[0]
-        text.stylize(f"bold {GOOD if name == HEALTHY else CAUTION}", MARGIN, MARGIN + len(name))
+        style = f"bold {GOOD}" if name == HEALTHY else f"bold {CAUTION}"
+        text.stylize(style, MARGIN, MARGIN + len(name))
         terminal.print(text, soft_wrap=True)
 
 

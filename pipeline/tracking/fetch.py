@@ -232,8 +232,8 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
             mlflow.artifacts.download_artifacts(
                 artifact_uri=address, dst_path=str(temporary), tracking_uri=store.uri
             )
-        top = next(temporary.rglob("MLmodel"), None)
-        downloaded = temporary if top is None else top.parent
+        description = next(temporary.rglob("MLmodel"), None)
+        downloaded = temporary if description is None else description.parent
         new_digest = _digest(downloaded)
         if new_digest is None:
             raise ConfigError(f"{reference!r} is not a model of this program in {store_name}")

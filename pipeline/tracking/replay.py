@@ -283,12 +283,12 @@ class Replay:
         self._write(replace(self.state, sent=sent, done=True, journal_bytes=self._offset))
 
     def _upload_artifacts(self, store: "Store") -> None:
-        top = self.folder / ARTIFACTS
+        artifacts = self.folder / ARTIFACTS
         uploaded: dict[str, set[str]] = {}
-        for file in sorted(filter(is_regular, files_below(top))):
+        for file in sorted(filter(is_regular, files_below(artifacts))):
             if file.match(LEFTOVERS):  # of a process that was killed
                 continue
-            folder = file.parent.relative_to(top).as_posix()
+            folder = file.parent.relative_to(artifacts).as_posix()
             if folder == ".":
                 folder = ""
             store.upload(self.state.run_id, file, folder)

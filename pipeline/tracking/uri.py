@@ -350,8 +350,8 @@ def schema_fault(uri: str, revision: str) -> StoreError:
 def known_revisions() -> set[str]:
     """Return the schema versions that the installed MLflow knows."""
     package = find_spec("mlflow")
-    top = Path(str(package and package.origin)).parent
-    files = top.glob("store/db_migrations/versions/*_*.py")
+    folder = Path(str(package and package.origin)).parent
+    files = folder.glob("store/db_migrations/versions/*_*.py")
     return {file.name.partition("_")[0] for file in files}
 
 
