@@ -26,7 +26,8 @@ MIXED_BYTES = 4 * 2**20
 
 def check_rows(samples: Samples) -> None:
     """Raise DataError if there are no rows, or inputs and targets differ in length."""
-    rows, targets = len(samples.inputs), len(samples.targets)
+    rows = len(samples.inputs)
+    targets = len(samples.targets)
     if rows == 0:
         raise DataError("the data has no rows; expected at least one in each part")
     if rows != targets:
@@ -42,26 +43,28 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
     """
     if raw.dtype.kind != "f" or isinstance(raw, OnDemand):
         return None
-    wrong = (lambda block: ~np.isfinite(block)) if holes_too else np.isinf
-    reach, found = np.zeros(raw.shape[axis_of(raw.ndim)]), []
+    reach = np.zeros(raw.shape[axis_of(raw.ndim)])
+    invalid_blocks = []
     for block in blocks(raw):
-        found.append(wrong(block).reshape(len(block), -1).any(1))
+        is_invalid = ~np.isfinite(block) if holes_too else np.isinf(block)
+        invalid_blocks.append(is_invalid.reshape(len(block), -1).any(1))
         reach = np.fmax(reach, largest_by_column(block))
-    holes = np.concatenate(found)
-    if holes.any():
+    invalid_rows = np.concatenate(invalid_blocks)
+    if invalid_rows.any():
         kind = "a missing or infinite" if holes_too else "an infinite"
         raise DataError(
-            f"{what} has {holes.sum()} rows with {kind} value (first: row "
-            f"{int(holes.argmax())}); expected numbers. Fill or drop them"
+            f"{what} has {invalid_rows.sum()} rows with {kind} value (first: row "
+            f"{int(invalid_rows.argmax())}); expected numbers. Fill or drop them"
         )
     return reach
 
 
 def largest_by_column(values: Array) -> Vector:
     """Return the largest absolute value of each column or channel, (columns,), ignoring NaN."""
-    axis = axis_of(values.ndim)
-    others = tuple(number for number in range(values.ndim) if number != axis)
-    return np.asarray(np.fmax.reduce(np.abs(values), axis=others, initial=0.0), dtype=np.float64)
+    axes = [*range(values.ndim)]
+    axes.remove(axis_of(values.ndim))
+    largest = np.fmax.reduce(np.abs(values), axis=tuple(axes), initial=0.0)
+    return np.asarray(largest, dtype=np.float64)
 
 
 def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: str) -> None:
@@ -71,28 +74,28 @@ def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: s
     """
     problems = []
     if reach is not None:
-        names, features = feature_names(schema), reach
+        feature_reach = reach
         if schema.encoder is not None:
             sizes = [len(code.features) for code in schema.encoder.codes]
-            features = np.where(schema.encoder.one_hot, 1.0, np.repeat(reach, sizes))
-        lost = exceeds_float32(schema.input_scaler.bound(features))
-        problems = [
-            f"{what}: column {name!r} reaches {value:.3g}, which is infinite in float32 after "
-            "scaling; look for a value that is far too large"
-            for name, value, is_lost in zip(names, features, lost, strict=True)
-            if is_lost
-        ]
-    if schema.task == "regression" and len(targets):
-        reached = largest_by_column(targets)
-        problems += [
-            f"{what}: the target {name!r} reaches {value:.3g}, whose squared error is infinite in "
-            "float32; expected data.scale=standard or minmax, and no values far above those of "
-            "the training rows"
-            for name, value, scaled in zip(
-                target_names(schema), reached, schema.target_scaler.bound(reached), strict=True
+            feature_reach = np.where(schema.encoder.one_hot, 1.0, np.repeat(reach, sizes))
+        is_infinite = exceeds_float32(schema.input_scaler.bound(feature_reach))
+        names = feature_names(schema)
+        for index in np.flatnonzero(is_infinite):
+            problems.append(
+                f"{what}: column {names[index]!r} reaches {feature_reach[index]:.3g}, which is "
+                "infinite in float32 after scaling; look for a value that is far too large"
             )
-            if scaled > LARGEST_TARGET
-        ]
+    if schema.task == "regression" and len(targets):
+        target_reach = largest_by_column(targets)
+        scaled_reach = schema.target_scaler.bound(target_reach)
+        rows = zip(target_names(schema), target_reach, scaled_reach, strict=True)
+        for name, value, scaled_value in rows:
+            if scaled_value > LARGEST_TARGET:
+                problems.append(
+                    f"{what}: the target {name!r} reaches {value:.3g}, whose squared error is "
+                    "infinite in float32; expected data.scale=standard or minmax, and no values "
+                    "far above those of the training rows"
+                )
     if problems:
         raise DataError(*dict.fromkeys(problems))
 
@@ -104,13 +107,14 @@ def check_told_apart(
     ends = np.stack([measured.minimum, measured.maximum])
     size = np.abs(scaler.scaled(ends).numpy()).max(0)
     step = np.maximum(np.spacing(size), SINGLE.tiny).astype(np.float64)
-    lost = measured.deviation / np.asarray(scaler.spread) < STEPS_A_DEVIATION * step
-    problems = [
-        f"{what}: column {name!r} has values from {low:.9g} to {high:.9g}, which are equal in "
-        "float32; expected data.scale=standard or data.scale=minmax"
-        for name, low, high, is_lost in zip(names, *ends, lost & ~measured.constant, strict=True)
-        if is_lost
-    ]
+    merges = measured.deviation / np.asarray(scaler.spread) < STEPS_A_DEVIATION * step
+    problems = []
+    for index in np.flatnonzero(merges & ~measured.constant).tolist():
+        low, high = ends[:, index]
+        problems.append(
+            f"{what}: column {names[index]!r} has values from {low:.9g} to {high:.9g}, which are "
+            "equal in float32; expected data.scale=standard or data.scale=minmax"
+        )
     if problems:
         raise DataError(*problems)
 
@@ -118,12 +122,11 @@ def check_told_apart(
 def check_targets(schema: Schema, measured: Statistics, *, what: str) -> None:
     """Raise DataError if the variation of a target is lost in single or double precision."""
     names = target_names(schema)
-    lost = (measured.deviation < SMALLEST_SPREAD) & ~measured.constant
+    is_tiny = (measured.deviation < SMALLEST_SPREAD) & ~measured.constant
     problems = [
-        f"{what}: the target {name!r} varies by {spread:.3g}, whose square is 0 in float64; "
-        "expected larger values, such as in another unit"
-        for name, spread, is_lost in zip(names, measured.deviation, lost, strict=True)
-        if is_lost
+        f"{what}: the target {names[index]!r} varies by {measured.deviation[index]:.3g}, whose "
+        "square is 0 in float64; expected larger values, such as in another unit"
+        for index in np.flatnonzero(is_tiny)
     ]
     if problems:
         raise DataError(*problems)
@@ -134,21 +137,25 @@ def target_names(schema: Schema) -> tuple[str, ...]:
     """Return a name for each output of a regression."""
     if schema.targets:
         return schema.targets * schema.horizon
-    label, count = schema.label or "target", schema.outputs
-    return (label,) if count == 1 else tuple(f"{label} {n + 1}" for n in range(count))
+    label = schema.label or "target"
+    if schema.outputs == 1:
+        return (label,)
+    return tuple(f"{label} {number}" for number in range(1, schema.outputs + 1))
 
 
 def check_classes(samples: Samples, split: Split, options: DataOptions) -> None:
     """Raise DataError if there is one class only, or the training part lacks a class."""
     labels = samples.targets
-    trained, _ = counted(labels[split.train])
-    if len(counted(labels)[0]) < 2:
+    classes, _ = counted(labels)
+    training_classes, _ = counted(labels[split.train])
+    if len(classes) < 2:
         raise DataError(
-            f"all {len(labels)} rows are of class {samples.classes[trained[0]]!r}; "
+            f"all {len(labels)} rows are of class {samples.classes[training_classes[0]]!r}; "
             "expected at least 2 classes"
         )
     for part, rows in split.parts().items():
-        untrained = np.setdiff1d(counted(labels[rows])[0], trained)
+        part_classes, _ = counted(labels[rows])
+        untrained = np.setdiff1d(part_classes, training_classes)
         if len(untrained):
             raise DataError(
                 f"class {samples.classes[untrained[0]]!r} is in the {part} part but not in the "
@@ -159,12 +166,17 @@ def check_classes(samples: Samples, split: Split, options: DataOptions) -> None:
 
 def constant_columns(measured: Statistics, schema: Schema) -> tuple[str, ...]:
     """Return the columns or channels all of whose features are constant in `measured`."""
-    columns = names = feature_names(schema)
-    if schema.encoder is not None:
-        columns = schema.columns  # a column without any category has no feature
-        names = tuple(code.name for code in schema.encoder.codes for _ in code.features)
-    varied = {name for name, same in zip(names, measured.constant, strict=True) if not same}
-    return tuple(name for name in columns if name not in varied)
+    if schema.encoder is None:
+        names = feature_names(schema)
+        return tuple(names[index] for index in np.flatnonzero(measured.constant))
+    constant_names = []
+    first = 0
+    for code in schema.encoder.codes:
+        end = first + len(code.features)
+        if measured.constant[first:end].all():  # also a column without any category or feature
+            constant_names.append(code.name)
+        first = end
+    return tuple(constant_names)
 
 
 def feature_names(schema: Schema) -> tuple[str, ...]:
@@ -175,7 +187,8 @@ def feature_names(schema: Schema) -> tuple[str, ...]:
 
 def check_apart(raw: Array | OnDemand, split: Split) -> None:
     """Raise DataError if the inputs of test rows also occur in the training part."""
-    if repeated := count_among(fingerprints(raw, split.test), fingerprints(raw, split.train)):
+    repeated = count_among(fingerprints(raw, split.test), fingerprints(raw, split.train))
+    if repeated:
         raise DataError(
             f"{repeated} of {len(split.test)} test rows have the inputs of training rows, "
             "which data.strict=true refuses. Drop them, or keep them together with "
@@ -190,12 +203,12 @@ def count_among(sought: NDArray[np.uint64], known: NDArray[np.uint64]) -> int:
     known.sort()
     sought.sort()
     # Both are sorted in place, so that looking up millions stays in the cache and copies nothing.
-    found = 0
+    count = 0
     for start in range(0, len(sought), FOUND_AT_ONCE):
         block = sought[start : start + FOUND_AT_ONCE]
-        places = np.minimum(np.searchsorted(known, block), len(known) - 1)
-        found += int((known[places] == block).sum())
-    return found
+        positions = np.minimum(np.searchsorted(known, block), len(known) - 1)
+        count += int((known[positions] == block).sum())
+    return count
 
 
 def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
@@ -205,14 +218,14 @@ def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
     width = int(np.prod(raw.shape[1:]))
     factors = np.random.default_rng(0).integers(1, 2**63, width, dtype=np.uint64) * 2 + 1
     size = rows_a_block(raw, most_bytes=MIXED_BYTES)
-    found = np.empty(len(rows), dtype=np.uint64)
+    prints = np.empty(len(rows), dtype=np.uint64)
     for start in range(0, len(rows), size):
         block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
         bits = np.ascontiguousarray(block).reshape(len(block), -1).view(np.uint64)
         # The high bits of a float vary most, and a product moves bits upwards only.
         mixed = (bits ^ (bits >> np.uint64(32))) * factors
-        found[start : start + len(block)] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1)
-    return found
+        prints[start : start + len(block)] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1)
+    return prints
 
 
 def blocks(raw: Array) -> Iterator[Array]:

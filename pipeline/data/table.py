@@ -54,13 +54,15 @@ class Table(Keys, Source):
                 "one of them"
             )
         parts = {"path": TRAIN, "validation_path": VALIDATION, "test_path": TEST}
-        paths = tuple(
-            (local_file(getattr(self, key), key=f"data.{key}"), part)
-            for key, part in parts.items()
-            if getattr(self, key) is not None
-        )
-        is_large = store.size_of(paths, self) >= store.LARGE_BYTES
-        samples = (store.stored if is_large else read_samples)(paths, self)
+        paths = []
+        for key, part in parts.items():
+            path = getattr(self, key)
+            if path is not None:
+                paths.append((local_file(path, key=f"data.{key}"), part))
+        if store.size_of(paths, self) >= store.LARGE_BYTES:
+            samples = store.stored(paths, self)
+        else:
+            samples = read_samples(paths, self)
         if self.image_shape is not None:
             return _as_images(samples, self)
         return replace(samples, notes=(*samples.notes, *_note_on_pixels(samples)))
@@ -68,28 +70,30 @@ class Table(Keys, Source):
 
 def _note_on_pixels(samples: Samples) -> Iterator[str]:
     """Yield a note if the columns look like the pixels of a square image."""
-    side, first = isqrt(len(samples.columns)), np.asarray(samples.inputs[:PIXEL_ROWS])
+    side = isqrt(len(samples.columns))
     is_square = side >= FEWEST_PIXELS and side**2 == len(samples.columns)
-    if is_square and not any(column.levels for column in samples.columns):
-        are_bytes = ((first >= 0) & (first <= 255) & (first == np.floor(first))).all()
-        if are_bytes and first.max(initial=0) > 1:
-            yield (
-                f"the {side**2} columns look like pixels but are scaled one by one; "
-                f"{typed('data.image_shape', [str(side)] * 2)} reads them as images"
-            )
+    if not is_square or any(column.levels for column in samples.columns):
+        return
+    cells = np.asarray(samples.inputs[:PIXEL_ROWS])
+    are_bytes = ((cells >= 0) & (cells <= 255) & (cells == np.floor(cells))).all()
+    if are_bytes and cells.max(initial=0) > 1:
+        yield (
+            f"the {side**2} columns look like pixels but are scaled one by one; "
+            f"{typed('data.image_shape', [str(side)] * 2)} reads them as images"
+        )
 
 
 def _as_images(samples: Samples, keys: Keys) -> Samples:
     """Return the pixels of a table as images (rows, channels, height, width)."""
     shape = (1, *(keys.image_shape or ()))[-3:]
-    words = [column.name for column in samples.columns if column.levels]
     names = tuple(column.name for column in samples.columns)
-    if words or len(names) != prod(shape):
-        told = f"; column {words[0]!r} holds words" if words else ""
+    categorical = [column.name for column in samples.columns if column.levels]
+    if categorical or len(names) != prod(shape):
+        problem = f"; column {categorical[0]!r} holds words" if categorical else ""
         raise DataError(
             f"data.image_shape={list(keys.image_shape or ())} is {prod(shape)} pixels, but "
-            f"{keys.path} has {len(names)} feature columns{told}; expected one numeric column per "
-            "pixel. Drop others with data.drop=[COLUMN], or name the target with "
+            f"{keys.path} has {len(names)} feature columns{problem}; expected one numeric column "
+            "per pixel. Drop others with data.drop=[COLUMN], or name the target with "
             "data.target=COLUMN"
         )
     return replace(
@@ -111,63 +115,69 @@ class TableReader(reader.Reader):
         self._id: str | None = schema.reading.get("id")
         # The columns of a table of images are its pixels.
         names = schema.reading.get("pixels", schema.features)
-        plain = tuple(Code(name=name) for name in names)
-        self.codes = schema.encoder.codes if schema.encoder else plain
+        numeric = tuple(Code(name=name) for name in names)
+        self.codes = schema.encoder.codes if schema.encoder else numeric
         self._names = tuple(dict.fromkeys(code.in_file for code in self.codes))
         # The target is not an input, so new rows may contain it and it is ignored.
-        self._answer = {schema.label, self.target} - {*self._names}
+        self._target_names = {schema.label, self.target} - {*self._names}
 
     def inputs(self) -> Any:
         """Describe the columns."""
-        kinds = {code.in_file: code.grammar.type for code in self.codes}
-        return [{"name": name, "type": kind} for name, kind in kinds.items()]
+        types = {code.in_file: code.grammar.type for code in self.codes}
+        return [{"name": name, "type": type_} for name, type_ in types.items()]
 
     def example(self, raw: Samples | Series, content: Content) -> Any:
         """Return the cells of the first training rows."""
         assert isinstance(raw, Samples)
 
-        rows = []
-        first = reader.first_rows(raw, content).astype(np.float64)
-        for row in first.reshape(len(first), -1).tolist():
-            pairs = zip(self.codes, row, strict=True)
+        examples = []
+        rows = reader.first_rows(raw, content).astype(np.float64)
+        for row in rows.reshape(len(rows), -1).tolist():
+            codes_with_values = zip(self.codes, row, strict=True)
             cells: dict[str, str | float | None] = {}
-            for name, group in groupby(pairs, key=lambda pair: pair[0].in_file):
+            # The cell of a date becomes several numbers, with a code each.
+            for name, group in groupby(codes_with_values, key=lambda pair: pair[0].in_file):
                 codes, values = zip(*group, strict=True)
                 cells[name] = codes[0].grammar.write(values)
-            rows.append(cells)
-        return rows
+            examples.append(cells)
+        return examples
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open a table file. Raises DataError at once if a column is missing."""
-        columns, given = form_of(path, self.csv).names, rules.id
-        if given is not None and given not in columns:
+        columns = form_of(path, self.csv).names
+        if rules.id is not None and rules.id not in columns:
             raise DataError(
-                f"id={given} is not a column of {path}; it has "
-                f"{', '.join(columns)}.{did_you_mean(given, columns)}"
+                f"id={rules.id} is not a column of {path}; it has "
+                f"{', '.join(columns)}.{did_you_mean(rules.id, columns)}"
             )
-        heading = given or (self._id if self._id in columns else None)
+        heading = rules.id
+        if not heading and self._id in columns:
+            heading = self._id
         new = NewRows(heading=heading, ignored=self._ignored(columns, heading))
-        self._require(str(path), columns)
-        wanted = [name for name in columns if name in {heading, *self._names}]
-        fill = "missing=impute fills it in" if self.schema.encoder else "fill it in"
-
-        def pieces() -> Iterator[Block]:
-            for place, batch in batches(path, self.csv, columns=wanted):
-                names = None
-                if heading is not None:
-                    names = [text or "" for text in batch.column(heading).to_pylist()]
-                yield Block(raw=self.rows(batch, place, rules, new, fill=fill), names=names)
-
-        new.blocks = reader.regrouped(pieces(), size=size)
+        self._require_inputs(str(path), columns)
+        used_columns = [name for name in columns if name in {heading, *self._names}]
+        new.blocks = reader.regrouped(self._blocks(path, used_columns, rules, new), size=size)
         return new
 
-    def _ignored(self, columns: Sequence[str], beside: str | None) -> tuple[str, ...]:
-        known = {*self._names, *self._answer, self._id, beside}
-        return tuple(name for name in columns if name not in known)
+    def _blocks(
+        self, path: Path, columns: Sequence[str], rules: Rules, new: NewRows
+    ) -> Iterator[Block]:
+        """Yield the rows of a file in blocks of the size that the file is read in."""
+        fill = "missing=impute fills it in" if self.schema.encoder else "fill it in"
+        for place, batch in batches(path, self.csv, columns=columns):
+            names = None
+            if new.heading is not None:
+                names = [text or "" for text in batch.column(new.heading).to_pylist()]
+            yield Block(raw=self.rows(batch, place, rules, new, fill=fill), names=names)
 
-    def _require(self, what: str, columns: Sequence[str]) -> None:
-        there = [name for name in columns if name not in self._answer]
-        require_columns(what, there, self._names, needed=OF_MODEL)
+    def _ignored(self, columns: Sequence[str], extra: str | None) -> tuple[str, ...]:
+        """Return the columns that are neither inputs, target nor id, nor the column `extra`."""
+        used = {*self._names, *self._target_names, self._id, extra}
+        return tuple(name for name in columns if name not in used)
+
+    def _require_inputs(self, what: str, columns: Sequence[str]) -> None:
+        candidates = [name for name in columns if name not in self._target_names]
+        require_columns(what, candidates, self._names, needed=OF_MODEL)
 
     def rows(
         self,
@@ -188,33 +198,38 @@ class TableReader(reader.Reader):
         raw = raw_rows(batch, self.codes, place)
         for code, values in zip(self.codes, raw.T, strict=True):
             cells = Cells(batch.column(code.in_file), code.in_file, place)
-            unknown, holes = values == UNKNOWN, np.isnan(values)
-            if code.is_category and unknown.any():
+            is_unknown = values == UNKNOWN
+            if code.is_category and is_unknown.any():
                 if rules.unknown == "refuse":
-                    text = cells.texts[int(unknown.argmax())].as_py()
-                    told = f"{shown(text)} is not a category of the training table; unknown=other"
+                    text = cells.texts[int(is_unknown.argmax())].as_py()
+                    problem = f"{shown(text)} is not a category of the training table"
                     near = did_you_mean(text, code.levels)
-                    raise cells.fault(unknown, f"{told} counts it as other.{near}")
-                new.unknown[code.name] += int(unknown.sum())
-            if holes.any():
-                may_be = code.has_holes or rules.missing == "impute"
-                if self.schema.encoder is None or not may_be:
-                    raise cells.fault(holes, f"the cell is empty, unlike in training; {fill}")
-                new.missing[code.in_file] += int(holes.sum()) * (code.part in ("", DATE_PARTS[0]))
+                    remedy = f"unknown=other counts it as other.{near}"
+                    raise cells.fault(is_unknown, f"{problem}; {remedy}")
+                new.unknown[code.name] += int(is_unknown.sum())
+            is_empty = np.isnan(values)
+            if is_empty.any():
+                may_be_empty = code.has_holes or rules.missing == "impute"
+                if self.schema.encoder is None or not may_be_empty:
+                    raise cells.fault(is_empty, f"the cell is empty, unlike in training; {fill}")
+                # All parts of an empty date are missing, but it is one cell.
+                if code.part in ("", DATE_PARTS[0]):
+                    new.missing[code.in_file] += int(is_empty.sum())
         return raw.reshape(len(raw), *self.schema.raw_shape)
 
-    def apply(self, held: Any, *, what: str, missing: reader.Missing = "refuse") -> Block:
+    def apply(self, rows: Any, *, what: str, missing: reader.Missing = "refuse") -> Block:
         """Return the rows of a DataFrame, whose cells are read like those of a file."""
-        frame = self.required_frame(held)
+        frame = self.required_frame(rows)
         names = [str(name).strip() for name in frame.columns]
-        if repeated := sorted({repr(name) for name in names if names.count(name) > 1}):
+        repeated = sorted({repr(name) for name in names if names.count(name) > 1})
+        if repeated:
             raise DataError(
                 f"{what} has several columns called {', '.join(repeated)}; name each differently"
             )
         batch = frame_texts(frame, {code.name: code.levels for code in self.codes}, what=what)
-        self._require(what, names)
-        place, rules = Place(file=what), Rules(missing=missing)
-        return Block(raw=self.rows(batch, place, rules, NewRows(heading=None)))
+        self._require_inputs(what, names)
+        new = NewRows(heading=None)
+        return Block(raw=self.rows(batch, Place(file=what), Rules(missing=missing), new))
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
         """Read all rows of a file with the columns of the training file, including the target.
@@ -229,43 +244,55 @@ class TableReader(reader.Reader):
         require_columns(path, columns, [self.target], needed="is the target")
         group = None if source.group is None else str(source.group)
         new = NewRows(heading=None, ignored=self._ignored(columns, group))
-        schema, truth = self.schema, self._truth(self.target)
-        raw, targets, numbers, groups = [], [], [], []
-        numbered: dict[str | None, int] = {}  # rows without a group form one group
-        rows = 0
+        schema = self.schema
+        target_column = self._target_column(self.target)
+        input_blocks = []
+        target_blocks = []
+        numbers = []
+        groups: list[int] = []
+        group_numbers: dict[str | None, int] = {}  # rows without a group form one group
+        row_count = 0
         for place, batch in batches(path, source.csv):
             require_columns(path, columns, self._names, needed=OF_MODEL)
-            found, empty = truth.read(Cells(batch.column(self.target), self.target, place))
-            known = np.flatnonzero(~empty)
-            raw.append(self.rows(batch, place, Rules(missing="impute"), new)[known])
-            targets.append((found if schema.classes else found.reshape(-1, 1))[known])
-            numbers.append(known + place.first_row - 1)
-            named = batch.column(group).take(known).to_pylist() if group in columns else []
-            groups += [numbered.setdefault(name, len(numbered)) for name in named]
-            rows += len(empty)
-        if not sum(map(len, raw)):
+            cells = Cells(batch.column(self.target), self.target, place)
+            values, is_empty = target_column.read(cells)
+            if not schema.classes:
+                values = values.reshape(-1, 1)
+            rows = np.flatnonzero(~is_empty)
+            input_blocks.append(self.rows(batch, place, Rules(missing="impute"), new)[rows])
+            target_blocks.append(values[rows])
+            numbers.append(rows + place.first_row - 1)
+            if group in columns:
+                for name in batch.column(group).take(rows).to_pylist():
+                    groups.append(group_numbers.setdefault(name, len(group_numbers)))
+            row_count += len(is_empty)
+        if not sum(map(len, input_blocks)):
             raise DataError(
-                f"{path} has {rows:,} rows, none with a target {self.target!r}; expected at least "
-                "one"
+                f"{path} has {row_count:,} rows, none with a target {self.target!r}; expected at "
+                "least one"
             )
-        inputs, true = np.concatenate(raw), np.concatenate(targets)
-        check_reach(schema, largest_by_column(inputs), true, what=str(path))
+        inputs = np.concatenate(input_blocks)
+        targets = np.concatenate(target_blocks)
+        check_reach(schema, largest_by_column(inputs), targets, what=str(path))
+        left_out = without_target(row_count - len(targets), row_count, self.target)
         content = reader.content_of_test(
             inputs,
-            true,
+            targets,
             schema,
-            notes=(
-                *_notes(new, group, columns),
-                *without_target(rows - len(true), rows, self.target),
-            ),
+            notes=(*_notes(new, group, columns), *left_out),
             numbers=np.concatenate(numbers),
             groups=np.array(groups, dtype=np.int64) if groups else None,
         )
-        kept = {name: getattr(schema, name) for name in ("task", "classes", "features")}
-        samples = Samples(inputs=inputs, targets=true, **kept)
+        samples = Samples(
+            inputs=inputs,
+            targets=targets,
+            task=schema.task,
+            classes=schema.classes,
+            features=schema.features,
+        )
         return samples, content, content.part(content.split.test, budget=budget)
 
-    def _truth(self, target: str) -> TargetColumn:
+    def _target_column(self, target: str) -> TargetColumn:
         schema = self.schema
         grammar: Grammar = Number()
         if schema.classes:
@@ -280,13 +307,12 @@ READER = TableReader
 
 def _notes(new: NewRows, group: str | None, columns: Sequence[str]) -> Iterator[str]:
     if new.unknown:
-        words = [f"{count} in {name!r}" for name, count in new.unknown.items()]
+        counts = [f"{count} in {name!r}" for name, count in new.unknown.items()]
         yield (
             f"{new.unknown.total()} cells with categories not seen in training count as other: "
-            f"{some(words, most=NAMED)}"
+            f"{some(counts, most=NAMED)}"
         )
     if new.ignored:
-        told = some(new.ignored, most=NAMED)
-        yield f"ignored columns (not used in training): {told}"
+        yield f"ignored columns (not used in training): {some(new.ignored, most=NAMED)}"
     if group is not None and group not in columns:
         yield f"no column {group!r}: all rows count as independent"
