@@ -40,7 +40,7 @@ LOOKED_AT = 1000
 ROW, FRAME = "row", "the frame"
 MIDNIGHT = " 00:00:00"
 #: How empty cells are filled, in words.
-HOW = {
+FILLED_BY = {
     "previous": "are filled with the previous value (data.missing=previous)",
     "linear": "are interpolated linearly within each part (data.missing=linear), using later "
     "values of that part",
@@ -68,51 +68,60 @@ class Layout:
 
 
 def layout_of(
-    path: Path, wanted: Layout, options: CsvOptions, rows: FileRows | None = None
+    path: Path, requested: Layout, options: CsvOptions, rows: FileRows | None = None
 ) -> Layout:
     """Return the columns of a table file that hold times, values and targets.
 
     `rows` are the rows of the file, if they have been read.
 
-    What `wanted` leaves open is filled in: `time` is detected, `values` are all other columns and
-    `targets` all values.
+    What `requested` leaves open is filled in: `time` is detected, `values` are all other columns
+    and `targets` all values.
 
     Raises:
         DataError: A column does not exist or is named twice.
     """
     names = form_of(path, options).names
-    times = () if wanted.time is None else (wanted.time,)
-    problems = [
-        f"data.{key} names {name!r} twice; expected each column once"
-        if name in names
-        else f"data.{key}={name} is not a column of {path}; its columns are {', '.join(names)}."
-        f"{did_you_mean(name, names)}"
-        for key, given in (("time", times), ("columns", wanted.values), ("targets", wanted.targets))
-        for name in dict.fromkeys(given)
-        if name not in names or given.count(name) > 1
-    ]
-    if problems:
-        raise DataError(*problems)
+    _require_named_once(path, names, requested)
     rows = rows or FileRows(path, options, None, keep=False)
     _, batch = next(iter(rows), (None, None))
-    first: dict[str, Texts] = {
+    first_cells: dict[str, Texts] = {
         name: batch.column(name)[:LOOKED_AT].to_pylist() if batch else [] for name in names
     }
-    time = wanted.time or timing.find_column(first, (*wanted.values, *wanted.targets))
-    values = wanted.values or tuple(name for name in names if name != time)
+    time = requested.time
+    if not time:
+        time = timing.find_column(first_cells, (*requested.values, *requested.targets))
+    values = requested.values or tuple(name for name in names if name != time)
     if not values:
         raise DataError(f"{path} has only the time column {time!r}; expected a column of values")
     if time in values:
         raise DataError(f"{time!r} is both data.time and one of data.columns; expected one of them")
-    if odd := [name for name in wanted.targets if name not in values]:
-        raise DataError(
-            f"data.targets={odd[0]} is not among the values {', '.join(values)}; expected one of "
-            "them"
-        )
-    return replace(wanted, time=time, values=values, targets=wanted.targets or values)
+    for name in requested.targets:
+        if name not in values:
+            raise DataError(
+                f"data.targets={name} is not among the values {', '.join(values)}; expected one "
+                "of them"
+            )
+    return replace(requested, time=time, values=values, targets=requested.targets or values)
 
 
-def _learned(
+def _require_named_once(path: Path, names: Sequence[str], requested: Layout) -> None:
+    times = () if requested.time is None else (requested.time,)
+    keys = {"time": times, "columns": requested.values, "targets": requested.targets}
+    problems = []
+    for key, columns in keys.items():
+        for name in dict.fromkeys(columns):
+            if name not in names:
+                problems.append(
+                    f"data.{key}={name} is not a column of {path}; its columns are "
+                    f"{', '.join(names)}.{did_you_mean(name, names)}"
+                )
+            elif columns.count(name) > 1:
+                problems.append(f"data.{key} names {name!r} twice; expected each column once")
+    if problems:
+        raise DataError(*problems)
+
+
+def _find_grammars(
     table: TableFile, rows: FileRows, layout: Layout, keys: CellKeys, *, are_named: bool
 ) -> tuple[Mapping[str, Grammar], list[str]]:
     """Return how the cells of the value columns are read, and the columns that hold amounts.
@@ -131,14 +140,17 @@ def _learned(
     for fit in fits.values():
         if isinstance(fit, Refused):
             numeric = [name for name in fits if not isinstance(fits[name], Refused)]
-            ways = [fit.problem]
-            if numeric and not (are_named or fit.is_final):
-                ways.append(f"name only the value columns: {typed('data.columns', numeric)}")
-            if layout.time is None and not (are_named or fit.is_final):
-                ways.append("name the column of times: data.time=NAME")
-            raise DataError(", or ".join(ways))
+            problem = fit.problem
+            if not (are_named or fit.is_final):
+                if numeric:
+                    columns_option = typed("data.columns", numeric)
+                    problem += f", or name only the value columns: {columns_option}"
+                if layout.time is None:
+                    problem += ", or name the column of times: data.time=NAME"
+            raise DataError(problem)
     amounts = [column.reading() for column in columns if column.amounts.form is not None]
-    return {name: fit[0] for name, fit in fits.items() if isinstance(fit, list)}, amounts
+    grammars = {name: fit[0] for name, fit in fits.items() if isinstance(fit, list)}
+    return grammars, amounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,45 +166,50 @@ class SeriesValues:
     values: Values
     rows: Indices
 
-    def without_holes(self, missing: Filling, *, ways: str = "") -> tuple[Values, list[str]]:
+    def without_holes(self, missing: Filling, *, remedies: str = "") -> tuple[Values, list[str]]:
         """Return values (time, channels) with missing ones filled in, and notes about that.
 
-        `linear` leaves them for `filled`, which knows where the parts end. `ways` are the remedies
-        that the refusal of a missing value suggests besides filling it in.
+        `linear` leaves them for `filled`, which knows where the parts end. `remedies` are what the
+        refusal of a missing value suggests besides filling it in.
 
         Raises:
             DataError: A missing value is refused, or no value comes before it.
         """
-        holes, names = np.isnan(self.values), self.layout.values
-        if not holes.any():
+        is_empty = np.isnan(self.values)
+        if not is_empty.any():
             return self.values, []
+        names = self.layout.values
         if missing == "refuse":
-            index, channel = np.argwhere(holes)[0]
-            count = int(holes.sum())
-            others = f", one of {count} such cells" if count > 1 else ""
+            index, channel = np.argwhere(is_empty)[0]
+            count = int(is_empty.sum())
+            total = f", one of {count} such cells" if count > 1 else ""
             raise DataError(
-                f"{self.place.cell(int(self.rows[index]), names[channel])} is empty{others}; "
-                f"expected a number. Fill it in{ways}"
+                f"{self.place.cell(int(self.rows[index]), names[channel])} is empty{total}; "
+                f"expected a number. Fill it in{remedies}"
             )
-        if holes[0].any():
-            channel = int(holes[0].argmax())
-            known = np.flatnonzero(~holes[:, channel])
-            instead = f"the {known[0]} rows before its first value" if len(known) else "this column"
+        if is_empty[0].any():
+            channel = int(is_empty[0].argmax())
+            leading = "this column"
+            if not is_empty[:, channel].all():
+                leading = f"the {is_empty[:, channel].argmin()} rows before its first value"
             raise DataError(
                 f"{self.place.cell(int(self.rows[0]), names[channel])} is empty and has no "
-                f"previous value to fill it; leave out {instead}"
+                f"previous value to fill it; leave out {leading}"
             )
-        notes = [
-            f"{self.place.file}: empty cells of column {names[channel]!r} "
-            f"({holes[:, channel].sum()}, the first at "
-            f"{self.times.labels[holes[:, channel].argmax()]}) {HOW[missing]}"
-            for channel in np.flatnonzero(holes.any(0))
-        ]
-        whole = self.values if missing == "linear" else filled(self.values, missing, borders=())
-        return whole, notes
+        notes = []
+        for channel in np.flatnonzero(is_empty.any(0)):
+            count = is_empty[:, channel].sum()
+            first_time = self.times.labels[is_empty[:, channel].argmax()]
+            notes.append(
+                f"{self.place.file}: empty cells of column {names[channel]!r} "
+                f"({count}, the first at {first_time}) {FILLED_BY[missing]}"
+            )
+        if missing == "linear":
+            return self.values, notes
+        return filled(self.values, missing, borders=()), notes
 
 
-def recorded_in(
+def read_file(
     path: Path, layout: Layout, options: CsvOptions, *, sort: bool, rows: FileRows | None = None
 ) -> SeriesValues:
     """Read the columns of a layout from a table file; `sort` puts rows in order.
@@ -208,27 +225,31 @@ def recorded_in(
     for place, batch in rows.taken():
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
-        for name, read in blocks.items():
-            read.append(_numbers(batch, name, place, layout))
-    values = [np.concatenate(read) for read in blocks.values()]
-    return _recorded(Place(file=str(path), csv=options), layout, labels, values, sort=sort)
+        for name, column_blocks in blocks.items():
+            column_blocks.append(_numbers(batch, name, place, layout))
+    values = [np.concatenate(column_blocks) for column_blocks in blocks.values()]
+    return _checked(Place(file=str(path), csv=options), layout, labels, values, sort=sort)
 
 
-def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> SeriesValues:
-    """Read the columns of a layout from a DataFrame, as `recorded_in` does from a file."""
+def read_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> SeriesValues:
+    """Read the columns of a layout from a DataFrame, as `read_file` does from a file."""
     import pyarrow as pa
 
-    place, labels = Place(file=FRAME), list[str | None]()
-    held = frame[[*layout.columns]].astype(object)
-    held = held.where(held.notna(), None)
+    place = Place(file=FRAME)
+    cells = frame[[*layout.columns]].astype(object)
+    cells = cells.where(cells.notna(), None)
+    labels: list[str | None] = []
     if layout.time is not None:
-        labels = [_label(cell) for cell in held[layout.time].tolist()]
+        labels = [_label(cell) for cell in cells[layout.time].tolist()]
         if all(label is None or label.endswith(MIDNIGHT) for label in labels):
             labels = [label and label.removesuffix(MIDNIGHT) for label in labels]
-    columns = {name: [_text(cell) for cell in held[name].tolist()] for name in layout.values}
-    batch = pa.RecordBatch.from_pydict({n: pa.array(c, pa.string()) for n, c in columns.items()})
+    texts = {}
+    for name in layout.values:
+        column = [_text(cell) for cell in cells[name].tolist()]
+        texts[name] = pa.array(column, pa.string())
+    batch = pa.RecordBatch.from_pydict(texts)
     values = [_numbers(batch, name, place, layout) for name in layout.values]
-    return _recorded(place, layout, labels, values, sort=sort)
+    return _checked(place, layout, labels, values, sort=sort)
 
 
 def _numbers(batch: pa.RecordBatch, name: str, place: Place, layout: Layout) -> Array:
@@ -248,10 +269,12 @@ def _label(cell: Any) -> str | None:
         return None
     if isinstance(cell, datetime):
         return cell.isoformat(" ")
-    return cell.isoformat() if isinstance(cell, date) else str(cell).strip()
+    if isinstance(cell, date):
+        return cell.isoformat()
+    return str(cell).strip()
 
 
-def _recorded(
+def _checked(
     place: Place, layout: Layout, labels: Texts, values: Sequence[Array], *, sort: bool
 ) -> SeriesValues:
     """Put rows in order and check them; without a column of times, they are numbered from 1."""
@@ -312,81 +335,101 @@ class SeriesFile(Source):
     missing: Filling
     strict: bool
 
-    def read(self, known: Layout | None = None) -> Series:
-        """Read the values, (time, channels); `known` says how a trained model reads cells."""
+    def read(self, trained: Layout | None = None) -> Series:
+        """Read the values, (time, channels); `trained` says how a trained model reads cells."""
         path = local_file(self.path, key="data.path")
         options = CsvOptions(self.sep, self.header)
         orders = {True: "dmy", False: "mdy", None: ""}
-        wanted = Layout(
+        requested = Layout(
             time=None if self.time is None else str(self.time),
             values=tuple(map(str, self.columns)),
             targets=tuple(map(str, self.targets)),
             order=orders[self.dayfirst],
         )
         rows = FileRows(path, options, None, keep=True)
-        layout = layout_of(path, wanted, options, rows)
-        amounts = list[str]()
-        if known is None:
+        layout = layout_of(path, requested, options, rows)
+        notes = []
+        if trained is None:
             keys = CellKeys(kind="numeric", decimal=self.decimal, thousands=self.thousands)
-            are_named = len(wanted.values) > 0
+            are_named = len(requested.values) > 0
             table = form_of(path, options)
-            grammars, amounts = _learned(table, rows, layout, keys, are_named=are_named)
+            grammars, amounts = _find_grammars(table, rows, layout, keys, are_named=are_named)
             layout = replace(layout, grammars=grammars)
+            if amounts:
+                notes.append(f"read as numbers: {', '.join(amounts)}")
         else:
-            grammars = {name: known.grammars.get(name, PLAIN) for name in layout.values}
-            layout = replace(layout, grammars=grammars, order=known.order)
-        series = recorded_in(path, layout, options, sort=self.sort, rows=rows)
-        ways = ", or set data.missing=previous (last value) or data.missing=linear (interpolation)"
-        values, filling = series.without_holes(self.missing, ways=ways)
-        times, step, labels = series.times, timing.find_step(series.times), series.times.labels
-        no_step = (
-            f"the times of column {layout.time!r} have no common step; a window counts rows, "
-            "and forecast rows are numbered +1, +2"
+            grammars = {name: trained.grammars.get(name, PLAIN) for name in layout.values}
+            layout = replace(layout, grammars=grammars, order=trained.order)
+        series = read_file(path, layout, options, sort=self.sort, rows=rows)
+        values, filling_notes = series.without_holes(
+            self.missing,
+            remedies=", or set data.missing=previous (last value) or data.missing=linear "
+            "(interpolation)",
         )
-        odd = [f"{path}: {x}" for x in (timing.missing_told(times, step) if step else [no_step])]
-        if odd and self.strict:
-            raise DataError(*(f"{line}. data.strict=false trains anyway" for line in odd))
-        seen = [name for name in layout.values if name not in layout.targets]
-        beside = f"; other inputs: {', '.join(seen)}" if seen else ""
-        how = f"step {step}" if step else timing.IRREGULAR
-        found = (
-            f"{len(labels)} times from {labels[0]} to {labels[-1]}, "
-            f"{f'{how} (column {layout.time!r})' if layout.time else 'one per row'}; "
-            f"targets: {', '.join(layout.targets)}{beside}"
-        )
-        named = str(step or timing.IRREGULAR)
+        times = series.times
+        step = timing.find_step(times)
+        notes += [*self._notes_on_steps(path, layout, times, step), *filling_notes]
         reading = {
             "time": layout.time,
-            "step": named,
+            "step": str(step or timing.IRREGULAR),
             "order": times.form.order if layout.time and times.form.is_slashed else "",
             "values": {name: to_plain(layout.grammars[name]) for name in layout.values},
         }
-        read = [f"read as numbers: {', '.join(amounts)}"] if amounts else []
         return Series(
             values=values,
-            times=labels,
+            times=times.labels,
             names=layout.values,
             targets=layout.targets,
             units=self.units,
-            test_from=_position(times, self.test_from),
+            test_from=_test_index(times, self.test_from),
             reading={**reading, "missing": self.missing, "sort": self.sort, **options._asdict()},
-            notes=(found, *read, *odd, *filling),
+            notes=(_summary(layout, times, step), *notes),
         )
 
+    def _notes_on_steps(
+        self, path: Path, layout: Layout, times: timing.Times, step: timing.Step | None
+    ) -> list[str]:
+        """Return notes on missing steps. Raises DataError if there are some and `strict` is set."""
+        problems = timing.missing_told(times, step)
+        if step is None:
+            problems = [
+                f"the times of column {layout.time!r} have no common step; a window counts rows, "
+                "and forecast rows are numbered +1, +2"
+            ]
+        notes = [f"{path}: {problem}" for problem in problems]
+        if notes and self.strict:
+            raise DataError(*(f"{note}. data.strict=false trains anyway" for note in notes))
+        return notes
 
-def _position(times: timing.Times, test_from: str | int | None) -> int | None:
-    """Return the index of the first time at or after a label."""
+
+def _summary(layout: Layout, times: timing.Times, step: timing.Step | None) -> str:
+    """Return the note on the times and columns of a series."""
+    distance = "one per row"
+    if layout.time:
+        distance = f"step {step}" if step else timing.IRREGULAR
+        distance += f" (column {layout.time!r})"
+    summary = (
+        f"{len(times.labels)} times from {times.labels[0]} to {times.labels[-1]}, {distance}; "
+        f"targets: {', '.join(layout.targets)}"
+    )
+    inputs_only = [name for name in layout.values if name not in layout.targets]
+    return f"{summary}; other inputs: {', '.join(inputs_only)}" if inputs_only else summary
+
+
+def _test_index(times: timing.Times, test_from: str | int | None) -> int | None:
+    """Return the index of the first time at or after the label `test_from`."""
     if test_from is None:
         return None
     label = str(test_from)
-    read = timing.form_and_position(label, only=times.form.kind, order=times.form.order)
-    after = None if read is None else (times.positions >= read[1]).argmax()
-    if read is None or not times.positions[0] < read[1] <= times.positions[-1]:
-        raise DataError(
-            f"data.test_from={label} is not a time of the series; expected one after "
-            f"{times.labels[0]} and up to {times.labels[-1]}.{did_you_mean(label, times.labels)}"
-        )
-    return int(after or 0)
+    parsed = timing.form_and_position(label, only=times.form.kind, order=times.form.order)
+    if parsed is not None:
+        _, position = parsed
+        if times.positions[0] < position <= times.positions[-1]:
+            return int((times.positions >= position).argmax())
+    raise DataError(
+        f"data.test_from={label} is not a time of the series; expected one after "
+        f"{times.labels[0]} and up to {times.labels[-1]}.{did_you_mean(label, times.labels)}"
+    )
 
 
 class SeriesReader(Reader):
@@ -402,32 +445,33 @@ class SeriesReader(Reader):
         self._step = timing.step_of(reading.get("step", timing.IRREGULAR))
         self._missing: Filling = reading.get("missing", "refuse")
         self._sorts = bool(reading.get("sort", False))
-        plain = reading.get("values", {})
+        stored = reading.get("values", {})
         self._layout = Layout(
             time=self._time,
             values=schema.features,
             targets=schema.targets,
-            grammars={name: from_plain(plain.get(name, PLAIN)) for name in schema.features},
+            grammars={name: from_plain(stored.get(name, PLAIN)) for name in schema.features},
             order=reading.get("order", ""),
         )
         self._lag = schema.difference or 0
-        self._needed = (schema.window or 0) + self._lag
+        self._needed_steps = (schema.window or 0) + self._lag
 
     def inputs(self) -> Any:
         """Describe the column of times and the channels."""
-        named = [
-            {"name": name, "type": self._layout.grammars[name].type}
-            for name in self.schema.features
-        ]
-        return [{"name": self._time, "type": "string"}, *named] if self._time else named
+        columns = []
+        if self._time:
+            columns.append({"name": self._time, "type": "string"})
+        for name in self.schema.features:
+            columns.append({"name": name, "type": self._layout.grammars[name].type})
+        return columns
 
     def example(self, raw: Samples | Series, content: Content) -> Any:
         """Return the end of a series, with as many steps as a forecast needs."""
         del content
         assert isinstance(raw, Series)
-        last = zip(raw.times[-self._needed :], raw.values[-self._needed :], strict=True)
+        count = self._needed_steps
         rows = []
-        for label, values in last:
+        for label, values in zip(raw.times[-count:], raw.values[-count:], strict=True):
             cells: dict[str, Any] = {self._time: label} if self._time else {}
             for name, value in zip(raw.names, values, strict=True):
                 cells[name] = self._layout.grammars[name].write([value])
@@ -440,24 +484,25 @@ class SeriesReader(Reader):
         self.refuse_id(rules)
         options = CsvOptions.of(self.schema.reading)
         require_columns(path, form_of(path, options).names, self._layout.columns)
-        series = recorded_in(path, self._layout, options, sort=self._sorts)
-        newest, timed = self._newest(series), self._time is not None
+        series = read_file(path, self._layout, options, sort=self._sorts)
+        newest = self._newest(series)
+        gaps = [] if self._time is None else timing.missing_told(series.times, self._step)
         return NewRows(
             heading=self._time,
             blocks=iter([newest]),
-            gaps=tuple(timing.missing_told(series.times, self._step)) if timed else (),
+            gaps=tuple(gaps),
             total=self.schema.horizon,
         )
 
-    def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
+    def apply(self, rows: Any, *, what: str, missing: str = "refuse") -> Block:
         """Read the past from a DataFrame, whose index may be the times."""
         del what, missing
-        frame, time = self.required_frame(held), self._time
-        in_index = frame.index.name == time or frame.index.dtype.kind == "M"
-        if time is not None and time not in frame.columns and in_index:
-            frame = frame.rename_axis(time).reset_index()
+        frame = self.required_frame(rows)
+        index_has_times = frame.index.name == self._time or frame.index.dtype.kind == "M"
+        if self._time is not None and self._time not in frame.columns and index_has_times:
+            frame = frame.rename_axis(self._time).reset_index()
         require_columns(FRAME, [str(name) for name in frame.columns], self._layout.columns)
-        return self._newest(recorded_in_frame(frame, self._layout, sort=self._sorts))
+        return self._newest(read_frame(frame, self._layout, sort=self._sorts))
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
         """Read a series, with the amounts of a file as in training."""
@@ -475,60 +520,66 @@ class SeriesReader(Reader):
             times = timing.read_times(series.times, place, self._time, order=self._layout.order)
             self._require_same_step("the series", times)
         columns = [series.names.index(name) for name in schema.features]
-        chosen = replace(
+        inputs = replace(
             series,
             values=filled(series.values[:, columns], self._missing, borders=()),
             names=schema.features,
             targets=schema.targets,
             reading=schema.reading,  # its step has the season
         )
-        changes, every = cut_windows(chosen, schema, what=what)
-        raw: dict[str, Any] = {k: x if x is None else x[:: schema.stride] for k, x in every.items()}
-        check_reach(schema, largest_by_column(changes), raw["targets"], what=what)
+        changes, windows = cut_windows(inputs, schema, what=what)
+        for key, values in windows.items():
+            if values is not None:
+                windows[key] = values[:: schema.stride]
+        check_reach(schema, largest_by_column(changes), windows["targets"], what=what)
         tensors: dict[str, Any] = {
-            "inputs": schema.to_inputs(raw["inputs"]),
-            "targets": schema.target_scaler.scaled(raw["targets"]),
+            "inputs": schema.to_inputs(windows["inputs"]),
+            "targets": schema.target_scaler.scaled(windows["targets"]),
         }
-        arrays = {**raw, **{key: values.numpy() for key, values in tensors.items()}}
-        content = content_of_test(schema=schema, notes=series.notes, **arrays)
+        scaled = {key: values.numpy() for key, values in tensors.items()}
+        content = content_of_test(schema=schema, notes=series.notes, **{**windows, **scaled})
         for key in ("offsets", "seasonal"):
-            tensors[key] = None if raw[key] is None else torch.tensor(raw[key])
-        actual = raw["targets"] if raw["actual"] is None else raw["actual"]
-        return content, Part(rows=raw["numbers"], actual=torch.tensor(actual), **tensors)
+            tensors[key] = None if windows[key] is None else torch.tensor(windows[key])
+        actual = windows["targets"] if windows["actual"] is None else windows["actual"]
+        return content, Part(rows=windows["numbers"], actual=torch.tensor(actual), **tensors)
 
     def _newest(self, series: SeriesValues) -> Block:
         """Return the newest window, filled in as in training, with the labels of the next times."""
-        schema, file = self.schema, series.place.file
-        if len(series.values) < self._needed:
+        schema = self.schema
+        file = series.place.file
+        count = self._needed_steps
+        if len(series.values) < count:
             difference = f" and a difference of {self._lag}" if self._lag else ""
             raise DataError(
-                f"{file} has {len(series.values)} rows; expected at least {self._needed}: the "
+                f"{file} has {len(series.values)} rows; expected at least {count}: the "
                 f"forecast needs a window of {schema.window}{difference}"
             )
-        following = None
+        next_times = None
         if self._time is not None:
             self._require_same_step(file, series.times)
-            following = list(timing.labels_after(series.times, self._step, schema.horizon))
+            next_times = list(timing.labels_after(series.times, self._step, schema.horizon))
         values, _ = series.without_holes(self._missing)
-        known = filled(values, self._missing, borders=())[-self._needed :]
-        window = differenced(known, self._lag)[None, -(schema.window or 0) :]
-        if (lost := schema.beyond_single(schema.to_inputs(window))) is not None:
+        newest = filled(values, self._missing, borders=())[-count:]
+        window = differenced(newest, self._lag)[None, -(schema.window or 0) :]
+        infinite = schema.beyond_single(schema.to_inputs(window))
+        if infinite is not None:
+            _, column = infinite
             raise DataError(
-                f"{file}: column {lost[1]!r} has a value in its last {self._needed} rows that is "
+                f"{file}: column {column!r} has a value in its last {count} rows that is "
                 "infinite in float32 after scaling; expected values of the size of the training "
                 "rows"
             )
         offsets = None
         if self._lag:
             targets = [schema.features.index(name) for name in schema.targets]
-            offsets = known[-self._lag :][: schema.horizon, targets].reshape(1, -1)
-        return Block(raw=window, names=following, offsets=offsets)
+            offsets = newest[-self._lag :][: schema.horizon, targets].reshape(1, -1)
+        return Block(raw=window, names=next_times, offsets=offsets)
 
     def _require_same_step(self, file: str, times: timing.Times) -> None:
         if self._step is not None and not timing.fits(times, self._step):
-            found = timing.find_step(times) or timing.IRREGULAR
+            step = timing.find_step(times) or timing.IRREGULAR
             raise DataError(
-                f"{file}: the times have step {found}; expected {self._step}, as in training"
+                f"{file}: the times have step {step}; expected {self._step}, as in training"
             )
 
 

@@ -127,33 +127,37 @@ def form_and_position(
     dates such as 01/02/2020; empty = dmy if that is a date, else mdy.
     """
     for kind, pattern in _PATTERNS:
-        found = pattern.fullmatch(label) if only in (None, kind) else None
-        if found is None:
+        match = pattern.fullmatch(label) if only in (None, kind) else None
+        if match is None:
             continue
-        parts = {key: text or "" for key, text in found.groupdict().items()}
-        written = {"day": "dmy", "month": "mdy"}.get(next(iter(parts)), "ymd")
-        numbers = (parts.get(key, "10") for key in ("month", "day"))
+        parts = match.groupdict(default="")
+        first_group = next(iter(parts))
+        pattern_order = {"day": "dmy", "month": "mdy"}.get(first_group, "ymd")
+        if parts.get("rule") == "/" and pattern_order not in ("ymd", order or pattern_order):
+            continue
+        numbers = (parts.get("month", "10"), parts.get("day", "10"))
         parts["digits"] = "".join({str(len(number)) for number in numbers if int(number) < 10})
-        is_other = parts.get("rule") == "/" and written not in ("ymd", order or written)
-        if is_other or len(parts["digits"]) > 1:  # such as 1/05/2020
+        if len(parts["digits"]) > 1:  # such as 1/05/2020
             continue
-        if (position := _position(kind, parts)) is not None:
+        position = _position(kind, parts)
+        if position is not None:
             decimals = len(parts.get("fraction", "")) if parts.get("second") else -1
             signs = (parts.get(key, "") for key in _SIGNS)
-            return _form(kind, written, decimals, *signs), position
+            return _form(kind, pattern_order, decimals, *signs), position
     return None
 
 
 @lru_cache  # a file has few forms
 def _form(kind: Kind, order: str, decimals: int, *signs: str) -> TimeForm:
-    named = dict(zip(_SIGNS, signs, strict=True))
-    return TimeForm(kind=kind, order=order, decimals=decimals, **named)
+    fields = dict(zip(_SIGNS, signs, strict=True))
+    return TimeForm(kind=kind, order=order, decimals=decimals, **fields)
 
 
 def _position(kind: Kind, parts: dict[str, str]) -> int | None:
     if kind == "whole":
         return int(parts["number"])
-    year, month = int(parts["year"]), int(parts.get("month", 1))
+    year = int(parts["year"])
+    month = int(parts.get("month", 1))
     if kind in ("year", "month"):
         return year * 12 + month - 1 if 1 <= month <= 12 else None
     hour, minute, second = (int(parts.get(key) or 0) for key in ("hour", "minute", "second"))
@@ -177,28 +181,36 @@ class Times:
     form: TimeForm
 
 
-def find_column(first: Mapping[str, Sequence[str | None]], taken: Sequence[str]) -> str | None:
-    """Return the first column that looks like times, of those without repetition if possible."""
+def find_column(columns: Mapping[str, Sequence[str | None]], used: Sequence[str]) -> str | None:
+    """Return the first column that looks like times, of those without repetition if possible.
 
-    def looks_like_times(name: str, cells: Sequence[str | None], *, is_first: bool) -> bool:
-        read = [form_and_position(cell or "") for cell in cells]
-        if not read or read[0] is None:
-            return False
-        if read[0][0].rule:  # a date with separators, which is not a number
-            return True
-        steps = np.diff([one[1] for one in read if one is not None])
-        # Three or more numbers that rise by the same step count the rows.
-        counts_up = None not in read and len(steps) > 1 and (steps == steps[0]).all()
-        return name.lower() in COLUMN_NAMES or bool(is_first and counts_up and steps[0] > 0)
+    `columns` are the first cells of each column, and `used` the columns that hold values.
+    """
+    first = next(iter(columns), None) if len(columns) > 1 else None
+    candidates = []
+    for name, cells in columns.items():
+        if name not in used and _looks_like_times(name, cells, is_first=name == first):
+            candidates.append(name)
+    for name in candidates:
+        if len(set(columns[name])) == len(columns[name]):
+            return name
+    return next(iter(candidates), None)
 
-    found = [
-        name
-        for position, (name, cells) in enumerate(first.items())
-        if name not in taken
-        and looks_like_times(name, cells, is_first=not position and len(first) > 1)
-    ]
-    unique = [name for name in found if len(set(first[name])) == len(first[name])]
-    return next(iter([*unique, *found]), None)
+
+def _looks_like_times(name: str, cells: Sequence[str | None], *, is_first: bool) -> bool:
+    parsed = [form_and_position(cell or "") for cell in cells]
+    if not parsed or parsed[0] is None:
+        return False
+    form, _ = parsed[0]
+    if form.rule:  # a date with separators, which is not a number
+        return True
+    if name.lower() in COLUMN_NAMES:
+        return True
+    if not is_first or None in parsed:
+        return False
+    # Three or more numbers that rise by the same step count the rows.
+    steps = np.diff([position for _, position in filter(None, parsed)])
+    return len(steps) > 1 and bool((steps == steps[0]).all() and steps[0] > 0)
 
 
 def read_times(
@@ -209,23 +221,40 @@ def read_times(
     Raises:
         DataError: A label is empty, not a time, of another form, or ambiguous.
     """
-    read = [form_and_position(label or "", order=order) for label in labels]
-    slashed = [index for index, one in enumerate(read) if one is not None and one[0].is_slashed]
-    if slashed and not order and (found := _order_of(labels, slashed, place, column)):
-        return read_times(labels, place, column, order=found)
-    kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
+    parsed = [form_and_position(label or "", order=order) for label in labels]
+    if not order:
+        slashed = []
+        for index, time in enumerate(parsed):
+            if time is not None and time[0].is_slashed:
+                slashed.append(index)
+        order_of_slashed = _order_of(labels, slashed, place, column) if slashed else ""
+        if order_of_slashed:
+            return read_times(labels, place, column, order=order_of_slashed)
+    kinds = {(form.kind, form.rule) for form, _ in filter(None, parsed)}
     if len(kinds) > 1 and kinds <= {("whole", ""), ("year", ""), ("day", "")}:
         # These are numbers, some of which look like years or days.
-        read = [form_and_position(label or "", only="whole") for label in labels]
-    if None in read:
-        index = read.index(None)
-        cell, label = place.cell(index, column), labels[index]
-        if not label:
+        parsed = [form_and_position(label or "", only="whole") for label in labels]
+    if None in parsed:
+        index = parsed.index(None)
+        cell = place.cell(index, column)
+        if not labels[index]:
             raise DataError(f"{cell} is empty; expected a time. Fill it in or drop the row")
-        like = f", such as {labels[0]!r} in the first row" if index else ""
-        raise DataError(f"{cell}: {label!r} is not a time; expected {EXPECTED}{like}")
-    forms, positions = zip(*filter(None, read), strict=True)
-    first, distinct = forms[0], dict.fromkeys(forms)
+        example = f", such as {labels[0]!r} in the first row" if index else ""
+        raise DataError(f"{cell}: {labels[index]!r} is not a time; expected {EXPECTED}{example}")
+    forms, positions = zip(*filter(None, parsed), strict=True)
+    return Times(
+        labels=tuple(map(str, labels)),
+        positions=np.array(positions, dtype=np.int64),
+        form=_common_form(forms, labels, place, column),
+    )
+
+
+def _common_form(
+    forms: Sequence[TimeForm], labels: Sequence[str | None], place: Place, column: str
+) -> TimeForm:
+    """Return the form of all labels, (time,). Raises DataError if two of them differ."""
+    first = forms[0]
+    distinct = dict.fromkeys(forms)
     digits = next((form.digits for form in distinct if form.digits), "")
     common = replace(first, decimals=0, tail="", digits=digits)
     for form in distinct:
@@ -242,11 +271,7 @@ def read_times(
                 f"{cell} differs in format from {labels[0]!r} in the first row; expected one "
                 "format for all times"
             )
-    return Times(
-        labels=tuple(map(str, labels)),
-        positions=np.array(positions, dtype=np.int64),
-        form=replace(common, decimals=max(form.decimals for form in distinct), tail=first.tail),
-    )
+    return replace(common, decimals=max(form.decimals for form in distinct), tail=first.tail)
 
 
 def _order_of(
@@ -256,19 +281,16 @@ def _order_of(
 
     It is empty if no order makes all of them dates.
     """
-    orders = [
-        order
-        for order in ("dmy", "mdy")
-        if all(form_and_position(labels[index] or "", order=order) for index in slashed)
-    ]
+    dates = [labels[index] or "" for index in slashed]
+    orders = []
+    for order in ("dmy", "mdy"):
+        if all(form_and_position(date, order=order) for date in dates):
+            orders.append(order)
     if len(orders) == 2:  # such as the first days of months
-        each = {order: read_times(labels, place, column, order=order) for order in orders}
         orders = [
             order
-            for order, times in each.items()
-            if (np.diff(times.positions) > 0).all()
-            and (step := find_step(times)) is not None
-            and not missing_told(times, step)
+            for order in orders
+            if _has_even_steps(read_times(labels, place, column, order=order))
         ]
         if len(orders) != 1:
             raise DataError(
@@ -279,6 +301,13 @@ def _order_of(
     return next(iter(orders), "")
 
 
+def _has_even_steps(times: Times) -> bool:
+    if not (np.diff(times.positions) > 0).all():
+        return False
+    step = find_step(times)
+    return step is not None and not missing_told(times, step)
+
+
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     """Return the order in which the times ascend, (time,).
 
@@ -287,15 +316,18 @@ def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     """
     order: Indices = np.argsort(times.positions, kind="stable")
     sorted_positions = times.positions[order]
-    if len(repeated := np.flatnonzero(np.diff(sorted_positions) == 0)):
-        first, second = (int(order[repeated[0] + step]) for step in (0, 1))
+    repeated = np.flatnonzero(np.diff(sorted_positions) == 0)
+    if len(repeated):
+        first, second = order[repeated[0] : repeated[0] + 2].tolist()
+        distance = "1 row" if second - first == 1 else f"{second - first} rows"
         raise DataError(
             f"{place.cell(second, column)}: {times.labels[second]!r} repeats the time "
-            f"{second - first} row{'s' * (second - first > 1)} above; expected unique times. Keep "
+            f"{distance} above; expected unique times. Keep "
             "one of the two, or put each series into its own columns or file"
         )
-    if not sort and len(early := np.flatnonzero(np.diff(times.positions) < 0)):
-        index = int(early[0]) + 1
+    steps_back = np.flatnonzero(np.diff(times.positions) < 0)
+    if len(steps_back) and not sort:
+        index = int(steps_back[0]) + 1
         raise DataError(
             f"{place.cell(index, column)}: {times.labels[index]!r} comes after "
             f"{times.labels[index - 1]!r}; expected the oldest first. Sort them with "
@@ -384,14 +416,15 @@ def missing_told(times: Times, step: Step | None) -> list[str]:
     numbers = _numbered(times, step.unit)
     assert numbers is not None, "the times have this step"
     missing = np.diff(numbers) // step.count - 1
-    gaps = np.flatnonzero(missing)
-    count = f"steps of {step} are" if missing.sum() > 1 else f"step of {step} is"
-    named = [f"{missing[gap]} after {times.labels[gap]}" for gap in gaps[: NAMED + 1]]
-    told = (
-        f"{missing.sum()} {count} missing: {some(named, most=NAMED)}; a window treats "
+    indices = np.flatnonzero(missing)
+    if not len(indices):
+        return []
+    steps = f"steps of {step} are" if missing.sum() > 1 else f"step of {step} is"
+    gaps = [f"{missing[index]} after {times.labels[index]}" for index in indices[: NAMED + 1]]
+    return [
+        f"{missing.sum()} {steps} missing: {some(gaps, most=NAMED)}; a window treats "
         "the rows on both sides as neighbours"
-    )
-    return [told] * bool(len(gaps))
+    ]
 
 
 def labels_after(times: Times, step: Step | None, count: int) -> tuple[str, ...]:
@@ -401,13 +434,13 @@ def labels_after(times: Times, step: Step | None, count: int) -> tuple[str, ...]
     steps = step.count * np.arange(1, count + 1)
     positions = times.positions[-1] + steps
     if times.form.is_clock and step.unit != "clock":
-        dates, rest = _dates(times)
+        dates, clocks = _dates(times)
         if step.unit == "month":
             months = dates[-1].astype("datetime64[M]") + steps
             following = _in_month(months, _day_of_month(dates))
         else:
             following = np.busday_offset(dates[-1], steps, roll="preceding")
-        positions = following.astype(np.int64) * MICROSECONDS_A_DAY + rest[-1]
+        positions = following.astype(np.int64) * MICROSECONDS_A_DAY + clocks[-1]
     return tuple(times.form.written(int(position)) for position in positions)
 
 
@@ -415,8 +448,8 @@ def _numbered(times: Times, unit: Unit) -> Numbers | None:
     """Return ascending times as numbers of a unit; `None` if they don't lie on its grid."""
     if not times.form.is_clock or unit == "clock":
         return times.positions
-    dates, rest = _dates(times)
-    if not len(dates) or (rest != rest[0]).any():
+    dates, clocks = _dates(times)
+    if not len(dates) or (clocks != clocks[0]).any():
         return None
     if unit == "weekday":
         weekdays: Numbers = np.busday_count("1970-01-01", dates).astype(np.int64)
@@ -429,8 +462,8 @@ def _numbered(times: Times, unit: Unit) -> Numbers | None:
 
 def _dates(times: Times) -> tuple[NDArray[np.datetime64], Numbers]:
     """Return the dates of times, and the remaining microseconds of each."""
-    days, rest = np.divmod(times.positions, MICROSECONDS_A_DAY)
-    return days.astype("datetime64[D]"), rest
+    days, clocks = np.divmod(times.positions, MICROSECONDS_A_DAY)
+    return days.astype("datetime64[D]"), clocks
 
 
 def _day_of_month(dates: NDArray[np.datetime64]) -> int:
