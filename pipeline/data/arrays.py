@@ -26,7 +26,8 @@ _ROLES: Mapping[str, Role] = {
     **dict.fromkeys(("x", "inputs", "images"), "x"),
     **dict.fromkeys(("y", "labels", "targets"), "y"),
 }
-_ROLE, _PART = "|".join(_ROLES), "|".join(files.PARTS)
+_ROLE = "|".join(_ROLES)
+_PART = "|".join(files.PARTS)
 _NAME = re.compile(
     rf"(?:(?P<before>{_PART})_)?(?P<role>{_ROLE})(?:_(?P<after>{_PART}))?", re.IGNORECASE
 )
@@ -73,24 +74,27 @@ class Arrays(Source):
         """Read the arrays, the training part first."""
         parts = self._parts()
         sizes = _sizes(parts)
-        first = parts["train"].x
-        layout = files.layout_of(first.shape, first.dtype, self.layout)
+        train = parts["train"].x
+        layout = files.layout_of(train.shape, train.dtype, self.layout)
         inputs = _inputs([part.x for part in parts.values()], layout)
-        reading = files.reading("npz", layout, first.shape, inputs.dtype)
-        name = "" if first.member is None else first.member.filename.removesuffix(".npy")
-        axes = files.AXES[layout, len(first.shape)]
-        told = f"inputs of shape {first.shape} are {axes}; set data.layout if not"
+        reading = files.reading("npz", layout, train.shape, inputs.dtype)
+        name = "" if train.member is None else train.member.filename.removesuffix(".npy")
+        notes = []
+        if layout != "table":
+            axes = files.AXES[layout, len(train.shape)]
+            notes.append(f"inputs of shape {train.shape} are {axes}; set data.layout if not")
         labels = [(part.y.label, part.y.read()) for part in parts.values()]
-        if len({(array.shape[1:], array.dtype.kind in "US") for _, array in labels}) > 1:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in labels)
+        label_types = {(array.shape[1:], array.dtype.kind in "US") for _, array in labels}
+        if len(label_types) > 1:
+            shapes = ", ".join(f"{label} {array.shape}" for label, array in labels)
             raise DataError(f"the targets differ between the parts: {shapes}; expected one type")
-        asked = Asked(task=self.task, classes=self.classes, positive=self.positive)
+        keys = Asked(task=self.task, classes=self.classes, positive=self.positive)
         return labelled_samples(
             inputs,
-            joined_target(labels, asked),
+            joined_target(labels, keys),
             sizes,
             reading={**reading, "x": name},
-            found=[] if layout == "table" else [told],
+            leading_notes=notes,
             units=self.units,
         )
 
@@ -111,47 +115,48 @@ class Arrays(Source):
 
     def _parts_at(self, key: str, path: str, targets: str | None) -> dict[files.PartName, _Pair]:
         place = files.readable(path, key=f"data.{key}")
-        found = files.arrays_at(place)
-        if files.ONLY in found:
-            beside = "data.targets" if key == "path" else "data.test_targets"
-            return {"train": _Pair(found[files.ONLY], _targets_file(path, targets, beside))}
+        arrays = files.arrays_at(place)
+        if files.ONLY in arrays:
+            targets_key = "data.targets" if key == "path" else "data.test_targets"
+            return {"train": _Pair(arrays[files.ONLY], _targets_file(path, targets, targets_key))}
         if targets is not None:
             raise ConfigError(
                 f"data.targets={targets!r} needs a .npy file of inputs, but {path} holds several "
                 "arrays; name the targets: data.y=NAME"
             )
-        named = _pairs(found, place.name, self.x, self.y)
-        return {part: _Pair(found[x], found[y]) for part, (x, y) in named.items()}
+        pairs = _pairs(arrays, place.name, self.x, self.y)
+        return {part: _Pair(arrays[x], arrays[y]) for part, (x, y) in pairs.items()}
 
 
 def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray:
     if targets is None:
         raise ConfigError(f"{path} has only inputs; set their targets: {key}=FILE.npy")
-    place, expected = files.readable(targets, key=key), "expected the .npy of the targets"
+    place = files.readable(targets, key=key)
+    expected = "expected the .npy of the targets"
     if place.is_dir():
         raise DataError(f"{key}={targets!r} is a folder; {expected}")
-    found = files.arrays_at(place)
-    if files.ONLY not in found:
+    arrays = files.arrays_at(place)
+    if files.ONLY not in arrays:
         raise DataError(f"{key}={targets!r} holds several arrays; {expected}")
-    return found[files.ONLY]
+    return arrays[files.ONLY]
 
 
 def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int]:
     """Return the number of rows of each part. Raises DataError if its arrays don't match."""
-    first = parts["train"].x
-    for one, _ in parts.values():
-        one.refuse_objects()
-        if one.dtype.kind not in "biuf":
-            raise DataError(f"{one.label} has values of type {one.dtype}; expected numbers")
-        if one.shape[1:] != first.shape[1:]:
+    train = parts["train"].x
+    for inputs, _ in parts.values():
+        inputs.refuse_objects()
+        if inputs.dtype.kind not in "biuf":
+            raise DataError(f"{inputs.label} has values of type {inputs.dtype}; expected numbers")
+        if inputs.shape[1:] != train.shape[1:]:
             raise DataError(
-                f"{first.label} has shape {first.shape} and {one.label} has shape {one.shape}; "
-                "expected equal shapes except for the number of rows"
+                f"{train.label} has shape {train.shape} and {inputs.label} has shape "
+                f"{inputs.shape}; expected equal shapes except for the number of rows"
             )
-        if (one.dtype == np.uint8) != (first.dtype == np.uint8):
+        if (inputs.dtype == np.uint8) != (train.dtype == np.uint8):
             raise DataError(
-                f"{first.label} is of type {first.dtype} and {one.label} of type {one.dtype}; "
-                "expected one type (uint8 means 0 to 255)"
+                f"{train.label} is of type {train.dtype} and {inputs.label} of type "
+                f"{inputs.dtype}; expected one type (uint8 means 0 to 255)"
             )
     for x, y in parts.values():
         if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
@@ -165,20 +170,21 @@ def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int
 
 
 def _inputs(stored: Sequence[files.StoredArray], layout: files.Layout) -> Array | OnDemand:
-    arrays = [one.read() for one in stored]
-    for one, values in zip(stored, arrays, strict=True):
-        files.require_numbers(values, one.label)
+    arrays = [part.read() for part in stored]
+    for part, values in zip(stored, arrays, strict=True):
+        files.require_numbers(values, part.label)
     # uint8 arrays of only 0 and 1 hold numbers, not shades from 0 to 255.
     are_bits = arrays[0].dtype == np.uint8 and max(map(files.largest, arrays)) <= 1
-    moved: list[Array | OnDemand] = []
-    for values in (files.arranged(values, layout) for values in arrays):
+    inputs: list[Array | OnDemand] = []
+    for array in arrays:
+        values = files.arranged(array, layout)
         if not are_bits and values.dtype.kind != "b":
-            moved.append(values)
+            inputs.append(values)
         elif values.size * 4 <= files.IN_MEMORY_BYTES:
-            moved.append(values.astype(np.float32))
+            inputs.append(values.astype(np.float32))
         else:
-            moved.append(files.JoinedArrays([values], dtype=np.dtype(np.float32)))
-    return files.join(moved)
+            inputs.append(files.JoinedArrays([values], dtype=np.dtype(np.float32)))
+    return files.join(inputs)
 
 
 def _pairs(
@@ -188,54 +194,65 @@ def _pairs(
 
     If the user names `x` or `y`, all rows are in the training part.
     """
-    there = f"its arrays are {', '.join(names)}"
+    listed = f"its arrays are {', '.join(names)}"
     for key, name in (("data.x", x), ("data.y", y)):
         if name is not None and name not in names:
             near = did_you_mean(name, names)
-            raise ConfigError(f"{key}={name!r} is not in {file}; {there}.{near}")
+            raise ConfigError(f"{key}={name!r} is not in {file}; {listed}.{near}")
     if x is not None and y is not None:
         return {"train": (x, y)}
-    found = _places([name for name in names if name not in (x, y)], file)
+    by_part = _names_by_part([name for name in names if name not in (x, y)], file)
     if x is not None or y is not None:
-        first, second = x or found.get(("train", "x")), y or found.get(("train", "y"))
-        if first and second:
-            return {"train": (first, second)}
-        lacking = "targets" if first else "inputs"
-        name_both = "name both: data.x=NAME data.y=NAME"
-        raise DataError(f"{file} has no {lacking}; {there}; {name_both}")
-    parts: dict[files.PartName, tuple[str, str]] = {}
+        inputs = x or by_part.get(("train", "x"))
+        targets = y or by_part.get(("train", "y"))
+        if inputs and targets:
+            return {"train": (inputs, targets)}
+        missing = "targets" if inputs else "inputs"
+        raise DataError(f"{file} has no {missing}; {listed}; name both: data.x=NAME data.y=NAME")
+    return _pairs_by_part(by_part, file, listed)
+
+
+def _pairs_by_part(
+    by_part: Mapping[tuple[files.PartName, Role], str], file: str, listed: str
+) -> dict[files.PartName, tuple[str, str]]:
+    pairs: dict[files.PartName, tuple[str, str]] = {}
     for part in dict.fromkeys(files.PARTS.values()):
-        first, second = found.get((part, "x")), found.get((part, "y"))
-        if first and second:
-            parts[part] = first, second
-        elif alone := first or second:
-            beside = f"no {'targets' if first else 'inputs'}"
-            raise DataError(f"{file} has {alone} but {beside}; {there}; expected {EXPECTED}")
-    if "train" not in parts:
+        inputs = by_part.get((part, "x"))
+        targets = by_part.get((part, "y"))
+        if inputs and targets:
+            pairs[part] = (inputs, targets)
+        elif inputs:
+            raise DataError(f"{file} has {inputs} but no targets; {listed}; expected {EXPECTED}")
+        elif targets:
+            raise DataError(f"{file} has {targets} but no inputs; {listed}; expected {EXPECTED}")
+    if "train" not in pairs:
         raise DataError(
-            f"{file} has no inputs to train on; {there}; expected {EXPECTED}, or set data.x=NAME "
+            f"{file} has no inputs to train on; {listed}; expected {EXPECTED}, or set data.x=NAME "
             "data.y=NAME"
         )
-    return parts
+    return pairs
 
 
-def _places(names: Iterable[str], file: str) -> dict[tuple[files.PartName, Role], str]:
+def _names_by_part(names: Iterable[str], file: str) -> dict[tuple[files.PartName, Role], str]:
     """Return the names by part and role; one-letter roles (`x`) win over words (`images`)."""
-    found: dict[tuple[files.PartName, Role], str] = {}
-    letters: dict[str, bool] = {}
+    by_part: dict[tuple[files.PartName, Role], str] = {}
+    has_letter: dict[str, bool] = {}
     for name in names:
-        if match := _NAME.fullmatch(name):
-            letters[name] = len(match["role"]) == 1
-            part = files.PARTS[(match["before"] or match["after"] or "train").lower()]
-            other = found.setdefault((part, _ROLES[match["role"].lower()]), name)
-            if other != name and letters[other] == letters[name]:
-                raise DataError(
-                    f"{file} has both {other} and {name}; expected one of them. Set "
-                    "data.x=NAME data.y=NAME"
-                )
-            if letters[name]:
-                found[part, _ROLES[match["role"].lower()]] = name
-    return found
+        match = _NAME.fullmatch(name)
+        if match is None:
+            continue
+        has_letter[name] = len(match["role"]) == 1
+        part = files.PARTS[(match["before"] or match["after"] or "train").lower()]
+        role = _ROLES[match["role"].lower()]
+        previous = by_part.setdefault((part, role), name)
+        if previous != name and has_letter[previous] == has_letter[name]:
+            raise DataError(
+                f"{file} has both {previous} and {name}; expected one of them. Set "
+                "data.x=NAME data.y=NAME"
+            )
+        if has_letter[name]:
+            by_part[part, role] = name
+    return by_part
 
 
 class ArrayReader(Reader):
@@ -256,11 +273,12 @@ class ArrayReader(Reader):
         raw = self._rows(files.readable(path, key="input"))
         return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
 
-    def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
+    def apply(self, rows: Any, *, what: str, missing: str = "refuse") -> Block:
         """Return rows in memory, flat or in their shape, as a block (rows, *raw_shape)."""
         del missing
-        held = held.to_numpy() if hasattr(held, "to_numpy") else held
-        return Block(raw=numbers_of(held, self.schema.raw_shape, what=what))
+        if hasattr(rows, "to_numpy"):
+            rows = rows.to_numpy()
+        return Block(raw=numbers_of(rows, self.schema.raw_shape, what=what))
 
     def _rows(self, place: Path) -> Array:
         schema = self.schema
@@ -269,32 +287,38 @@ class ArrayReader(Reader):
             or files.first_bytes(place).startswith((files.NPY_MAGIC, files.ZIP_MAGIC))
             or files.is_idx(place)
         ):
-            found = files.arrays_at(place)
-            name = _inputs_name([*found], str(schema.reading.get("x", "")), place.name)
-            return _as_trained(found[name].read(), schema, found[name].label)
+            arrays = files.arrays_at(place)
+            name = _inputs_name([*arrays], str(schema.reading.get("x", "")), place.name)
+            return _as_trained(arrays[name].read(), schema, arrays[name].label)
         suffix = place.suffix.lower()
-        of_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
-        if suffix == ".ts" or (of_series and suffix != ".csv"):
+        is_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
+        if suffix == ".ts" or (is_series and suffix != ".csv"):
             return _series_rows(place, schema)
         return flat_rows(place, schema.raw_shape)
 
 
 def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
     """Return the name of the array of new inputs: the one used in training, or the only one."""
-    matches = {name: match for name in names if (match := _NAME.fullmatch(name))}
-    of_part = {name for name, match in matches.items() if match["before"] or match["after"]}
-    if trained in names and trained not in of_part:
-        return trained
-    inputs = [name for name, match in matches.items() if _ROLES[match["role"].lower()] == "x"]
-    inputs = inputs or ([*names] if len(names) == 1 else [])
-    whole = [name for name in inputs if name not in of_part]
-    chosen = whole if len(whole) == 1 else inputs
-    if len(chosen) != 1:
+    inputs = []
+    inputs_of_all_rows = []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        has_part = match is not None and bool(match["before"] or match["after"])
+        if name == trained and not has_part:
+            return trained
+        if match is not None and _ROLES[match["role"].lower()] == "x":
+            inputs.append(name)
+            if not has_part:
+                inputs_of_all_rows.append(name)
+    if len(names) == 1 and not inputs:
+        return names[0]
+    candidates = inputs_of_all_rows if len(inputs_of_all_rows) == 1 else inputs
+    if len(candidates) != 1:
         raise DataError(
-            f"{file} has {len(chosen)} possible arrays of new rows; its arrays are "
+            f"{file} has {len(candidates)} possible arrays of new rows; its arrays are "
             f"{', '.join(names)}; expected one named {trained or 'x'}"
         )
-    return chosen[0]
+    return candidates[0]
 
 
 def _as_trained(values: Array, schema: Schema, label: str) -> Array:
@@ -302,18 +326,20 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
     if values.dtype.kind not in "biuf":
         raise DataError(f"{label} has values of type {values.dtype}; expected numbers")
     files.require_numbers(values, label)
-    shape, reading = schema.raw_shape, schema.reading
+    shape = schema.raw_shape
+    reading = schema.reading
     if reading.get("dtype") == "uint8" and values.dtype != np.uint8 and len(values):
         top = files.largest(values)
         if top > 255 or (values.dtype.kind == "f" and 0 < top <= 1):
+            remedy = "; multiply by 255" if top <= 1 else ""
             raise DataError(
                 f"{label} has values up to {top:g}; the model was trained on uint8 images (0 "
-                "to 255) and scales them itself"
-                f"{'; multiply by 255' if top <= 1 else ''}"
+                f"to 255) and scales them itself{remedy}"
             )
     if "layout" in reading and values.ndim == reading["axes"]:
-        moved = files.arranged(values, reading["layout"])
-        values = moved if moved.shape[1:] == shape else values
+        arranged = files.arranged(values, reading["layout"])
+        if arranged.shape[1:] == shape:
+            values = arranged
     if values.shape[1:] != shape and values.ndim == 2 and values.shape[1] == math.prod(shape):
         values = values.reshape(len(values), *shape)
     if values.shape[1:] != shape:

@@ -48,14 +48,14 @@ class Idx(Source):
             images[part] = stored_images.read()
             files.require_numbers(images[part], stored_images.label)
             labels.append((stored_labels.path.name, stored_labels.read()))
-        first = images["train"]
-        layout = files.layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
-        asked = Asked(classes=self.classes, positive=self.positive, always_classes=True)
+        train = images["train"]
+        layout = files.layout_of(train.shape, train.dtype, "images" if train.ndim == 3 else None)
+        keys = Asked(classes=self.classes, positive=self.positive, always_classes=True)
         return labelled_samples(
             files.join([files.arranged(array, layout) for array in images.values()]),
-            joined_target(labels, asked),
+            joined_target(labels, keys),
             {part: len(array) for part, array in images.items()},
-            reading=files.reading("idx", layout, first.shape, first.dtype),
+            reading=files.reading("idx", layout, train.shape, train.dtype),
         )
 
 
@@ -87,13 +87,15 @@ def _require_equal_shapes(
 
 def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
     """Return the files of images and labels of each part, given their folder or one of them."""
-    folder, match = (place, None) if place.is_dir() else (place.parent, _NAME.fullmatch(place.name))
+    folder = place if place.is_dir() else place.parent
+    match = None if place.is_dir() else _NAME.fullmatch(place.name)
     sets: dict[str, dict[tuple[str, str], Path]] = {}  # by prefix, such as `emnist-letters-`
     for file in files.files_in(folder):
-        if named := _NAME.fullmatch(file.name):
-            part = "train" if named["part"].lower() == "train" else "test"
+        name = _NAME.fullmatch(file.name)
+        if name is not None:
+            part = "train" if name["part"].lower() == "train" else "test"
             # An unpacked file precedes its `.gz` in sorted order, so it is the one that is read.
-            sets.setdefault(named["prefix"], {}).setdefault((part, named["role"].lower()), file)
+            sets.setdefault(name["prefix"], {}).setdefault((part, name["role"].lower()), file)
     if folder != place and match is None:
         raise DataError(f"{place} does not have the name of an MNIST file; expected {EXPECTED}")
     if not sets:
@@ -103,16 +105,24 @@ def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
             f"{place} has {len(sets)} data sets, such as {', '.join(map(repr, sets))}; choose "
             f"one: data.path={place}/FILE, the training images"
         )
-    roles = sets[match["prefix"]] if match else next(iter(sets.values()))
-    found: dict[files.PartName, tuple[Path, Path]] = {}
-    parts: tuple[files.PartName, ...] = ("train", "test")
-    for each in parts:
-        images, labels = (roles.get((each, role)) for role in ("images", "labels"))
+    set_files = sets[match["prefix"]] if match else next(iter(sets.values()))
+    return _pairs_of_set(set_files, folder)
+
+
+def _pairs_of_set(
+    set_files: Mapping[tuple[str, str], Path], folder: Path
+) -> dict[files.PartName, tuple[Path, Path]]:
+    pairs: dict[files.PartName, tuple[Path, Path]] = {}
+    part_names: tuple[files.PartName, ...] = ("train", "test")
+    for part_name in part_names:
+        images = set_files.get((part_name, "images"))
+        labels = set_files.get((part_name, "labels"))
         if images and labels:
-            found[each] = images, labels
-        elif there := images or labels:
-            lacking = "labels" if images else "images"
-            raise DataError(f"{there} has no {lacking}; expected {EXPECTED}")
-    if "train" not in found:
+            pairs[part_name] = (images, labels)
+        elif images:
+            raise DataError(f"{images} has no labels; expected {EXPECTED}")
+        elif labels:
+            raise DataError(f"{labels} has no images; expected {EXPECTED}")
+    if "train" not in pairs:
         raise DataError(f"{folder} has no training images; expected {EXPECTED}")
-    return found
+    return pairs

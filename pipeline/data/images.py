@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -81,22 +81,23 @@ class Images(Source):
 
     def read(self) -> Samples:
         """Find, check and decode the pictures, uint8 (rows, channels, height, width)."""
-        found, strays = _find(readable(self.path))
-        headers = [read_header(picture.file) for picture in found]
-        are_grey = all(header.grey for header in headers)
-        mode: Mode = self.image_mode or ("L" if are_grey else "RGB")
-        size = self.image_size or _common_size(headers, found)
-        pictures = Pictures([picture.file for picture in found], mode=mode, size=size)
-        classes = sorted({picture.label for picture in found})
-        indices = np.array([classes.index(picture.label) for picture in found])
+        pictures, notes = _find(readable(self.path))
+        headers = [read_header(picture.file) for picture in pictures]
+        mode = self.image_mode
+        if mode is None:
+            mode = "L" if all(header.grey for header in headers) else "RGB"
+        size = self.image_size or _common_size(headers, pictures)
+        rows = Pictures([picture.file for picture in pictures], mode=mode, size=size)
+        classes = sorted({picture.label for picture in pictures})
+        indices = np.array([classes.index(picture.label) for picture in pictures])
         target = classes_of(indices, classes, Asked(positive=self.positive))
         return labelled_samples(
-            pictures.checked(),
+            rows.checked(),
             target,
-            dict(Counter(picture.part for picture in found)),
+            dict(Counter(picture.part for picture in pictures)),
             reading={"kind": "images", "size": list(size), "mode": mode},
-            found=strays,
-            notes=[*_notes(found, headers, mode=self.image_mode, size=self.image_size)],
+            leading_notes=notes,
+            notes=[*_notes(pictures, headers, mode=self.image_mode, size=self.image_size)],
             features=CHANNELS[mode],
         )
 
@@ -116,44 +117,49 @@ class _Listing(NamedTuple):
     strays: list[Path]
 
 
-def _listed(folder: Path, root: Path) -> _Listing:
+def _list_folder(folder: Path, root: Path) -> _Listing:
     """List a folder below `root`. Raises DataError if a link is broken or leads out of `root`."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for entry in filter(Path.is_symlink, entries):
-        led = entry.resolve()
-        if not led.exists():
-            raise DataError(f"{entry} is a link to {led}, which does not exist; remove it")
-        if not led.is_relative_to(root.resolve()):
+        target = entry.resolve()
+        if not target.exists():
+            raise DataError(f"{entry} is a link to {target}, which does not exist; remove it")
+        if not target.is_relative_to(root.resolve()):
             raise DataError(
-                f"{entry} is a link to {led}, outside of {root}; expected all pictures within "
+                f"{entry} is a link to {target}, outside of {root}; expected all pictures within "
                 "the folder. Copy them there"
             )
-    found = _Listing([], [], [])
+    listing = _Listing([], [], [])
     for entry in entries:
         if entry.is_dir():
-            found.folders.append(entry)
+            listing.folders.append(entry)
+        elif entry.is_file() and entry.suffix.lower() in SUFFIXES:
+            listing.pictures.append(entry)
         elif entry.is_file():
-            (found.pictures if entry.suffix.lower() in SUFFIXES else found.strays).append(entry)
-    return found
+            listing.strays.append(entry)
+    return listing
 
 
 def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
     """Return the pictures, sorted by part and class, and a note on files that are left out."""
     if not root.is_dir():
         raise DataError(f"{root} is a file; expected a folder, {EXPECTED}")
-    top = _listed(root, root)
-    strays, pictures = [*top.strays], list[_LabelledPicture]()
-    for part, listing in _parts(top, root):
-        strays += [*(() if listing is top else listing.strays), *listing.pictures]
-        for class_folder in listing.folders:
-            found = _listed(class_folder, root)
-            strays += [*found.strays, *found.folders]
-            if not found.pictures:
+    top = _list_folder(root, root)
+    strays = [*top.strays]
+    pictures = []
+    for part, part_listing in _parts(top, root):
+        if part_listing is not top:
+            strays += part_listing.strays
+        strays += part_listing.pictures
+        for class_folder in part_listing.folders:
+            listing = _list_folder(class_folder, root)
+            strays += [*listing.strays, *listing.folders]
+            if not listing.pictures:
                 raise DataError(
                     f"{class_folder} has no pictures; expected at least one per class. Add some "
                     "or remove the folder"
                 )
-            for file in found.pictures:
+            for file in listing.pictures:
                 name = file.relative_to(root).as_posix()
                 pictures.append(_LabelledPicture(file, name, class_folder.name, part))
     labels = sorted({picture.label for picture in pictures})
@@ -164,43 +170,50 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
             f"{root} has only one class, {labels[0]!r} ({len(pictures)} pictures); expected "
             f"folders of at least 2 classes: {EXPECTED}"
         )
-    notes = [
-        f"{len(strays)} files or folders are not pictures of a class and are ignored: "
-        f"{stray.relative_to(root).as_posix()}, …"
-        if len(strays) > 1
-        else f"{stray.relative_to(root).as_posix()} is not a picture of a class and is ignored"
-        for stray in strays[:1]
-    ]
-    return pictures, notes
+    return pictures, _notes_on_strays(strays, root)
+
+
+def _notes_on_strays(strays: Sequence[Path], root: Path) -> list[str]:
+    if not strays:
+        return []
+    first = strays[0].relative_to(root).as_posix()
+    if len(strays) == 1:
+        return [f"{first} is not a picture of a class and is ignored"]
+    note = f"{len(strays)} files or folders are not pictures of a class and are ignored: {first}, …"
+    return [note]
 
 
 def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, _Listing]]:
     """Yield the parts in the order train, validation, test; without parts, all as train."""
-    named: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for folder in top.folders:
         part = PARTS.get(folder.name.lower(), folder.name)
-        if named.setdefault(part, folder) != folder:
+        if folders.setdefault(part, folder) != folder:
             raise DataError(
-                f"{root} has both {named[part].name!r} and {folder.name!r} for the {part} part; "
+                f"{root} has both {folders[part].name!r} and {folder.name!r} for the {part} part; "
                 "expected one of them"
             )
-    if "train" not in named or not _listed(named["train"], root).folders:
+    if "train" not in folders or not _list_folder(folders["train"], root).folders:
         yield "train", top
         return
-    if others := [part for part in named if part not in PARTS]:
-        raise DataError(
-            f"{root} has the folders {others[0]!r} and {named['train'].name!r}; expected {EXPECTED}"
-        )
+    for part in folders:
+        if part not in PARTS:
+            raise DataError(
+                f"{root} has the folders {part!r} and {folders['train'].name!r}; "
+                f"expected {EXPECTED}"
+            )
     for name in dict.fromkeys(PARTS.values()):
-        if name in named:
-            yield name, _listed(named[name], root)
+        if name in folders:
+            yield name, _list_folder(folders[name], root)
 
 
 def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledPicture]) -> Size:
-    first, *_ = sizes = [header.size for header in headers]
+    sizes = [header.size for header in headers]
+    first = sizes[0]
     for size, picture in zip(sizes, pictures, strict=True):
         if size != first:
-            ((height, width), _), *_ = Counter(sizes).most_common(1)
+            most_frequent, _ = Counter(sizes).most_common(1)[0]
+            height, width = most_frequent
             raise DataError(
                 f"{pictures[0].name} is {first[0]}×{first[1]} and {picture.name} is "
                 f"{size[0]}×{size[1]} (height×width); expected one size. Resize all: "
@@ -217,22 +230,31 @@ def _notes(
     size: Size | None,
 ) -> Iterator[str]:
     """Yield notes on classes that a part lacks, and on what was chosen for the user."""
-    classes = {picture.label for picture in pictures}
-    for part in dict.fromkeys(picture.part for picture in pictures):
-        missing = classes - {picture.label for picture in pictures if picture.part == part}
+    classes: dict[PartName, set[str]] = {}
+    for picture in pictures:
+        classes.setdefault(picture.part, set()).add(picture.label)
+    all_classes = set().union(*classes.values())
+    for part, part_classes in classes.items():
+        missing = all_classes - part_classes
         if missing and part != "train":  # `check_classes` refuses what training lacks
             yield f"the {part} part has no picture of class {', '.join(sorted(missing))}"
-    count, grey = len(headers), sum(header.grey for header in headers)
-    mixed = f", {grey} of {count} are grey" if grey else ""
+    count = len(headers)
+    grey = sum(header.grey for header in headers)
     if mode is None and grey == count:
         yield "all pictures are grey and read as grey; change with data.image_mode=RGB"
     elif mode is None:
-        yield f"the pictures are read in colour{mixed}; change with data.image_mode=L"
-    if size is not None and (others := sum(header.size != size for header in headers)):
-        yield f"{others} of {count} pictures are resized to {size[0]}×{size[1]} (height×width)"
-    if transparent := sum(header.transparent for header in headers):
-        told = f"{transparent} of {count} pictures have an alpha channel"
-        yield f"{told}; transparent pixels become white"
+        share = f", {grey} of {count} are grey" if grey else ""
+        yield f"the pictures are read in colour{share}; change with data.image_mode=L"
+    if size is not None:
+        resized = sum(header.size != size for header in headers)
+        if resized:
+            yield f"{resized} of {count} pictures are resized to {size[0]}×{size[1]} (height×width)"
+    transparent = sum(header.transparent for header in headers)
+    if transparent:
+        yield (
+            f"{transparent} of {count} pictures have an alpha channel; transparent pixels become "
+            "white"
+        )
 
 
 class Pictures(OnDemand):
@@ -255,26 +277,27 @@ class Pictures(OnDemand):
     def __getitem__(self, rows: slice | Indices) -> Array:
         """Decode rows, uint8 (rows, channels, height, width)."""
         chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
-        made = np.empty((len(chosen), *self.shape[1:]), dtype=self.dtype)
-        for place, row in enumerate(chosen):
-            made[place] = self._picture(int(row))
-        return made
+        pixels = np.empty((len(chosen), *self.shape[1:]), dtype=self.dtype)
+        for position, row in enumerate(chosen):
+            pixels[position] = self._picture(int(row))
+        return pixels
 
     def checked(self) -> "Array | Pictures":
         """Decode each picture once; return all as one array if that is small, else `self`."""
-        kept = int(np.prod(self.shape)) <= IN_MEMORY_BYTES
-        made = np.empty(self.shape if kept else (0,), dtype=np.uint8)
-
-        def take(row: int) -> None:
-            pixels = self._picture(row)
-            if kept:
-                made[row] = pixels
-
+        pixels = None
+        if int(np.prod(self.shape)) <= IN_MEMORY_BYTES:
+            pixels = np.empty(self.shape, dtype=np.uint8)
+        decode_row = partial(self._decode_into, pixels)
         with ThreadPoolExecutor(cores()) as threads:  # Pillow releases the GIL
             for start in range(0, len(self), AT_ONCE):
-                for _ in threads.map(take, range(start, min(start + AT_ONCE, len(self)))):
+                for _ in threads.map(decode_row, range(start, min(start + AT_ONCE, len(self)))):
                     pass
-        return made if kept else self
+        return self if pixels is None else pixels
+
+    def _decode_into(self, pixels: NDArray[np.uint8] | None, row: int) -> None:
+        picture = self._picture(row)
+        if pixels is not None:
+            pixels[row] = picture
 
     def _picture(self, row: int) -> NDArray[np.uint8]:
         file = self.files[row]
@@ -316,9 +339,10 @@ def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.u
                 )
             upright = fromarray((values >> 8).astype(np.uint8))
         elif image.has_transparency_data:
-            drawn = image.convert("RGBA")
-            upright = alpha_composite(new("RGBA", drawn.size, "white"), drawn)
-        upright = upright if upright.mode == mode else upright.convert(mode)
+            transparent = image.convert("RGBA")
+            upright = alpha_composite(new("RGBA", image.size, "white"), transparent)
+        if upright.mode != mode:
+            upright = upright.convert(mode)
         if 2 <= orientation <= 8:
             upright = upright.transpose(Transpose[_TURNS[orientation - 2]])
         if upright.size != (size[1], size[0]):
@@ -368,8 +392,10 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, PermissionError):
             raise
-        words = f"is damaged or incomplete ({' '.join(str(error).split())})"
-        raise DataError(f"{name} {words}; copy it again or remove it") from error
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{name} is damaged or incomplete ({reason}); copy it again or remove it"
+        ) from error
 
 
 def _orientation(image: "Image") -> int:
@@ -385,7 +411,9 @@ class ImageReader(Reader):
 
     def inputs(self) -> Any:
         """Describe the column of pictures. Raises ValueError if the schema contradicts itself."""
-        mode, size = self._form().values()
+        form = self._form()
+        mode = form["mode"]
+        size = form["size"]
         if (len(CHANNELS[mode]), *size) != self.schema.input_shape or np.prod(size) > MOST_PIXELS:
             raise ValueError(f"pictures of mode {mode} and size {size}")
         return [{"name": IMAGE, "type": "binary"}]
@@ -395,44 +423,45 @@ class ImageReader(Reader):
         from PIL import Image
 
         assert isinstance(raw, Samples)
-        made = []
+        examples = []
         for row in first_rows(raw, content):
-            pixels, file = np.moveaxis(row.astype(np.uint8), 0, -1), io.BytesIO()
-            Image.fromarray(pixels[..., 0] if len(row) == 1 else pixels).save(file, "PNG")
-            made.append({IMAGE: base64.b64encode(file.getvalue()).decode("ascii")})
-        return made
+            pixels = np.moveaxis(row.astype(np.uint8), 0, -1)
+            if len(row) == 1:
+                pixels = pixels[..., 0]
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG")
+            examples.append({IMAGE: base64.b64encode(file.getvalue()).decode("ascii")})
+        return examples
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open one picture, or all in a folder and its subfolders, in sorted order."""
         self.refuse_id(rules)
         place = readable(path, key="input")
-        files, waiting, root = [place], list[Path](), place.parent
         if place.is_dir():
-            files, waiting, root = [], [place], place
-        while waiting:
-            listing = _listed(waiting.pop(), place)
-            files += listing.pictures
-            # Links to folders are not followed, since they could form a cycle.
-            waiting += [folder for folder in listing.folders if not folder.is_symlink()]
+            root = place
+            files = sorted(_pictures_below(place))
+        else:
+            root = place.parent
+            files = [place]
         if not files:
             raise DataError(f"{place} has no pictures; expected files {', '.join(SUFFIXES)}")
-        names = [file.relative_to(root).as_posix() for file in sorted(files)]
-        raw = Pictures(sorted(files), **self._form())
+        names = [file.relative_to(root).as_posix() for file in files]
+        raw = Pictures(files, **self._form())
         return NewRows(heading=FILE, blocks=sliced(raw, names, size=size), total=len(raw))
 
-    def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
+    def apply(self, rows: Any, *, what: str, missing: str = "refuse") -> Block:
         """Return the pictures of a DataFrame or an array, (rows, channels, height, width)."""
         del missing
-        if not hasattr(held, "columns"):
-            return Block(raw=numbers_of(held, self.schema.raw_shape, what=what))
-        if IMAGE not in held.columns:
+        if not hasattr(rows, "columns"):
+            return Block(raw=numbers_of(rows, self.schema.raw_shape, what=what))
+        if IMAGE not in rows.columns:
             raise DataError(
                 f"{what} has no column {IMAGE!r}; expected the content of an image file in each "
                 "cell, as bytes or base64"
             )
         decoded = [
             decode(_content(cell, f"{what} row {row}"), name=f"{what} row {row}", **self._form())
-            for row, cell in enumerate(held[IMAGE], start=1)
+            for row, cell in enumerate(rows[IMAGE], start=1)
         ]
         raw = np.array(decoded, dtype=np.uint8)
         return Block(raw=raw.reshape(len(decoded), *self.schema.raw_shape))
@@ -441,7 +470,20 @@ class ImageReader(Reader):
         return {"mode": self.schema.reading["mode"], "size": tuple(self.schema.reading["size"])}
 
 
+def _pictures_below(root: Path) -> list[Path]:
+    """Return the pictures in a folder and its subfolders."""
+    pictures = []
+    folders = [root]
+    while folders:
+        listing = _list_folder(folders.pop(), root)
+        pictures += listing.pictures
+        # Links to folders are not followed, since they could form a cycle.
+        folders += [folder for folder in listing.folders if not folder.is_symlink()]
+    return pictures
+
+
 def _content(cell: object, place: str) -> bytes:
+
     if isinstance(cell, bytes | bytearray | memoryview):
         return bytes(cell)
     try:

@@ -58,16 +58,19 @@ def labelled_samples(
     target: Target,
     sizes: Mapping[Any, int],
     *,
-    found: Sequence[str] = (),
+    leading_notes: Sequence[str] = (),
     notes: Sequence[str] = (),
     **fields: Any,
 ) -> Samples:
     """Return samples of inputs and a target, in which the rows of each part are consecutive.
 
     `sizes` maps each part to its number of rows; `fields` are further fields of `Samples`. The
-    notes are `found`, the sizes of the files' own parts, `notes`, and those of the target.
+    notes are `leading_notes`, the sizes of the files' own parts, `notes`, and those of the target.
     """
-    own = f"the files define the parts: {', '.join(f'{p} {n}' for p, n in sizes.items())} rows"
+    all_notes = [*leading_notes]
+    if len(sizes) > 1:
+        counts = ", ".join(f"{part} {count}" for part, count in sizes.items())
+        all_notes.append(f"the files define the parts: {counts} rows")
     ends = np.cumsum([*sizes.values()])
     rows = dict(zip(sizes, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     return Samples(
@@ -78,12 +81,12 @@ def labelled_samples(
         is_turned=target.is_turned,
         test=rows.get("test"),
         validation=rows.get("validation"),
-        notes=(*found, *([own] if len(sizes) > 1 else []), *notes, *target.notes),
+        notes=(*all_notes, *notes, *target.notes),
         **{"features": (), **fields},
     )
 
 
-def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
+def joined_target(labels: Sequence[tuple[str, Array]], keys: Asked) -> Target:
     """Return the target of concatenated label arrays, each given with its name."""
 
     def where(row: int) -> str:
@@ -93,11 +96,13 @@ def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
             row -= len(array)
         raise IndexError(row)
 
-    first, *others = [array for _, array in labels]
-    return target_of(np.concatenate([first, *others]) if others else first, asked, where)
+    arrays = [array for _, array in labels]
+    # A single array is not copied.
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return target_of(joined, keys, where)
 
 
-def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
+def target_of(raw: Array, keys: Asked, where: Callable[[int], str]) -> Target:
     """Return the target for labels (rows,), (rows, 1) or (rows, outputs).
 
     `where` returns the name of a row's label for messages.
@@ -115,13 +120,13 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
         )
     if are_words:
         texts = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
-        if asked.task == "regression":
+        if keys.task == "regression":
             raise DataError(
                 f"data.task=regression expects numbers, but the labels are words such as "
                 f"{str(texts[0])!r}; remove data.task"
             )
         distinct, indices = np.unique(np.char.strip(texts), return_inverse=True)
-        return classes_of(indices, _named(distinct.tolist(), asked), asked)
+        return classes_of(indices, _named(distinct.tolist(), keys), keys)
     if labels.dtype.kind not in "biuf":
         raise DataError(
             f"{where(0)}: labels of type {labels.dtype} can't be read; expected numbers or words"
@@ -132,7 +137,9 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
             f"{where(int(rows[0]))} is missing or infinite, {len(rows)} in all; expected a label "
             "or value for each row. Fill or drop them"
         )
-    return (_columns if labels.ndim == 2 else _numbers)(labels, asked, where)
+    if labels.ndim == 2:
+        return _target_of_columns(labels, keys, where)
+    return _target_of_numbers(labels, keys, where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +157,7 @@ class Classes:
     is_turned: bool
 
 
-def classes_named(counts: Mapping[str, int], asked: Asked, *, what: str = "the target") -> Classes:
+def classes_named(counts: Mapping[str, int], keys: Asked, *, what: str = "the target") -> Classes:
     """Return the classes of a target, given the rows of each; the positive one of two comes second.
 
     It is the class that the user asks for, else the usual one. `what` names the target in messages.
@@ -158,7 +165,7 @@ def classes_named(counts: Mapping[str, int], asked: Asked, *, what: str = "the t
     Raises:
         ConfigError: What the user asks does not suit the classes.
     """
-    task: Task = asked.task or ("binary" if len(counts) == 2 else "multiclass")
+    task: Task = keys.task or ("binary" if len(counts) == 2 else "multiclass")
     if task == "binary" and len(counts) != 2:
         raise ConfigError(
             f"data.task=binary, but {what} has {len(counts)} classes ({listed_classes(counts)}); "
@@ -166,19 +173,19 @@ def classes_named(counts: Mapping[str, int], asked: Asked, *, what: str = "the t
         )
     names = tuple(counts)
     if task == "multiclass":
-        if asked.positive is not None:
+        if keys.positive is not None:
             raise ConfigError(
-                f"data.positive={asked.positive} does not apply to {len(counts)} classes; remove it"
+                f"data.positive={keys.positive} does not apply to {len(counts)} classes; remove it"
             )
         return Classes(task=task, names=names, is_turned=False)
     usual, _ = usual_positive(counts)
     positive = usual
-    if asked.positive is not None:
-        index = ClassNames.of_model(names).index(whole_text(asked.positive))
+    if keys.positive is not None:
+        index = ClassNames.of_model(names).index(whole_text(keys.positive))
         if index is None:
             raise ConfigError(
-                f"data.positive={str(asked.positive)!r} is not a class of this data; expected "
-                f"{names[0]!r} or {names[1]!r}.{did_you_mean(str(asked.positive), names)}"
+                f"data.positive={str(keys.positive)!r} is not a class of this data; expected "
+                f"{names[0]!r} or {names[1]!r}.{did_you_mean(str(keys.positive), names)}"
             )
         positive = names[index]
     negative = names[1 - names.index(positive)]
@@ -188,19 +195,19 @@ def classes_named(counts: Mapping[str, int], asked: Asked, *, what: str = "the t
 def listed_classes(counts: Mapping[str, int]) -> str:
     """Return the classes with their rows."""
     if len(counts) == 2:
-        (first, rows), (second, others) = counts.items()
-        plural = "" if rows == 1 else "s"
-        return f"{first!r} in {rows:,} row{plural} and {second!r} in {others:,}"
+        (first, first_rows), (second, second_rows) = counts.items()
+        unit = "row" if first_rows == 1 else "rows"
+        return f"{first!r} in {first_rows:,} {unit} and {second!r} in {second_rows:,}"
     return some([f"{name}: {count:,}" for name, count in counts.items()], most=MOST_CLASSES)
 
 
-def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
+def classes_of(indices: Array, names: Sequence[str], keys: Asked) -> Target:
     """Return a classification target; the positive one of two classes gets the index 1.
 
     Args:
         indices: Class of each row, by its index in `names`, (rows,).
         names: Names of the classes.
-        asked: What the user asks.
+        keys: What the user asks.
 
     Raises:
         ConfigError: What the user asks does not suit the classes.
@@ -208,9 +215,9 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     indices = indices.astype(np.int64, copy=False)
     rows = np.bincount(indices, minlength=len(names)).tolist()
     counts = dict(zip(names, rows, strict=True))
-    classes = classes_named(counts, asked)
+    classes = classes_named(counts, keys)
     notes: tuple[str, ...] = ()
-    if classes.task == "binary" and asked.positive is None:
+    if classes.task == "binary" and keys.positive is None:
         positive, why = usual_positive(counts)
         share = f"{min(rows)} of {sum(rows)} rows"
         notes = (f"the positive class is {positive!r} ({why}, {share}); {NAMES_ANOTHER}",)
@@ -229,7 +236,8 @@ def usual_positive(counts: Mapping[str, int]) -> tuple[str, str]:
     """Return the positive one of two classes where none is named, and why, given their rows."""
     first, second = counts
     if {name.removeprefix("+").removesuffix(".0") for name in counts} == {"-1", "1"}:
-        return (first if second.startswith("-") else second), "1 of -1 and 1"
+        positive = first if second.startswith("-") else second
+        return positive, "1 of -1 and 1"
     if counts[first] == counts[second]:
         return second, "the second class"
     return min(counts, key=lambda name: counts[name]), "the rarer one"
@@ -243,82 +251,83 @@ def whole_text(value: object) -> str:
     return str(int(value)) if number.is_integer() else repr(number)
 
 
-def _numbers(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
+def _target_of_numbers(labels: Array, keys: Asked, where: Callable[[int], str]) -> Target:
     is_float = labels.dtype.kind == "f"
     fractions = np.flatnonzero(labels != np.floor(labels)).tolist() if is_float else []
-    if fractions and asked.task not in (None, "regression"):
+    if fractions and keys.task not in (None, "regression"):
         row = fractions[0]
         raise DataError(
-            f"{where(row)} is {labels[row]}, but data.task={asked.task} expects whole numbers or "
+            f"{where(row)} is {labels[row]}, but data.task={keys.task} expects whole numbers or "
             "words; correct it, or set data.task=regression"
         )
-    if asked.task == "regression" or fractions:
-        return _values(labels.reshape(-1, 1), "fractions" if fractions else "", asked)
+    if keys.task == "regression" or fractions:
+        return _values(labels.reshape(-1, 1), "fractions" if fractions else "", keys)
     distinct = np.unique(labels)
     # Few numbers, or numbers without gaps from 0 or 1, are classes; others are counts or amounts.
-    few = labels.dtype.kind == "b" or len(distinct) <= MOST_CLASSES
-    numbered = (
-        not few
+    are_few = labels.dtype.kind == "b" or len(distinct) <= MOST_CLASSES
+    are_numbered = (
+        not are_few
         and labels.dtype.kind in "iu"
         and distinct[0] in (0, 1)
         and distinct[-1] - distinct[0] == len(distinct) - 1
         and len(labels) >= 4 * len(distinct)
     )
-    if asked.task is None and not (asked.always_classes or few or numbered):
-        return _values(labels.reshape(-1, 1), f"{len(distinct)} distinct whole numbers", asked)
-    if asked.classes and len(asked.classes) > len(distinct):
-        given = [whole_text(name) for name in asked.classes]  # some classes have no row
-        outside = np.flatnonzero((labels < 0) | (labels >= len(given)))
+    if keys.task is None and not (keys.always_classes or are_few or are_numbered):
+        return _values(labels.reshape(-1, 1), f"{len(distinct)} distinct whole numbers", keys)
+    if keys.classes and len(keys.classes) > len(distinct):
+        names = [whole_text(name) for name in keys.classes]  # some classes have no row
+        outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
         if len(outside):
             row = int(outside[0])
             raise DataError(
-                f"{where(row)} is {whole_text(labels[row])}, but data.classes has {len(given)} "
-                f"names; expected a label from 0 to {len(given) - 1}, or one name per label"
+                f"{where(row)} is {whole_text(labels[row])}, but data.classes has {len(names)} "
+                f"names; expected a label from 0 to {len(names) - 1}, or one name per label"
             )
-        return classes_of(labels, given, asked)
-    names = _named([whole_text(value) for value in distinct], asked)
-    return classes_of(np.searchsorted(distinct, labels), names, asked)
+        return classes_of(labels, names, keys)
+    names = _named([whole_text(value) for value in distinct], keys)
+    return classes_of(np.searchsorted(distinct, labels), names, keys)
 
 
-def _columns(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
+def _target_of_columns(labels: Array, keys: Asked, where: Callable[[int], str]) -> Target:
     """Return the target for labels (rows, columns): one-hot classes, or several values."""
-    only_ones = bool(((labels == 0) | (labels == 1)).all())
-    if asked.task == "regression" or not only_ones:
-        if asked.task not in (None, "regression"):
+    are_bits = bool(((labels == 0) | (labels == 1)).all())
+    if keys.task == "regression" or not are_bits:
+        if keys.task not in (None, "regression"):
             raise DataError(
                 f"{where(0)}: labels of shape {labels.shape} are not one-hot (0 and a single 1), "
-                f"but data.task={asked.task}; expected one label per row"
+                f"but data.task={keys.task}; expected one label per row"
             )
-        return _values(labels, f"shape {labels.shape}", asked)
+        return _values(labels, f"shape {labels.shape}", keys)
     ones = labels.astype(np.int64).sum(1)
-    wrong = np.flatnonzero(ones != 1)
-    if len(wrong):
-        row = int(wrong[0])
+    invalid = np.flatnonzero(ones != 1)
+    if len(invalid):
+        row = int(invalid[0])
         raise DataError(
             f"{where(row)} has {ones[row]} ones; expected exactly one in a one-hot row. "
             "Multi-label targets are not supported; to predict numbers, set data.task=regression"
         )
-    names = _named([str(index) for index in range(labels.shape[1])], asked)
-    return classes_of(labels.argmax(1), names, asked)
+    names = _named([str(index) for index in range(labels.shape[1])], keys)
+    return classes_of(labels.argmax(1), names, keys)
 
 
-def _values(values: Array, reason: str, asked: Asked) -> Target:
-    if asked.classes or asked.positive is not None:
-        key = "classes" if asked.classes else "positive"
+def _values(values: Array, reason: str, keys: Asked) -> Target:
+    if keys.classes or keys.positive is not None:
+        key = "classes" if keys.classes else "positive"
         raise ConfigError(
             f"data.{key} is for classes, but the target is {reason or 'a regression'}; remove "
             "it, or set data.task=multiclass if these are labels"
         )
-    note = f"the target is a regression ({reason}); or set data.task=multiclass"
-    notes = (note,) if reason and asked.task is None else ()
+    notes: tuple[str, ...] = ()
+    if reason and keys.task is None:
+        notes = (f"the target is a regression ({reason}); or set data.task=multiclass",)
     return Target(values=values.astype(np.float64), task="regression", notes=notes)
 
 
-def _named(texts: list[str], asked: Asked) -> list[str]:
+def _named(texts: list[str], keys: Asked) -> list[str]:
     """Return the user's names of the classes, or else their texts."""
-    if not asked.classes:
+    if not keys.classes:
         return texts
-    names = [whole_text(name) for name in asked.classes]
+    names = [whole_text(name) for name in keys.classes]
     if len(names) != len(texts) or len(set(names)) != len(names):
         raise ConfigError(
             f"data.classes has {len(names)} names ({len(set(names))} distinct) for {len(texts)} "

@@ -219,7 +219,7 @@ class Ucr(Source):
             _target(series, asked),
             {part: len(lines) for part, lines in parts.items()},
             reading={"kind": "array", "format": "ucr", "length": self.length},
-            found=notes,
+            leading_notes=notes,
             notes=[resized] if (lengths != inputs.shape[1]).any() else [],
             units=self.units,
         )
