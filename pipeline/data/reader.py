@@ -129,7 +129,7 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
+    def apply(self, rows: Any, *, what: str, missing: Missing = "refuse") -> Block:
         """Return rows in memory: a DataFrame, or numbers (rows, *raw_shape) as an array or lists.
 
         Raises:
@@ -167,12 +167,12 @@ class Reader(ABC):
                 f"{self.schema.reading['kind']}; remove it"
             )
 
-    def required_frame(self, held: Any) -> pd.DataFrame:
-        """Return `held`, whose columns need names. Raises DataError if it is not a DataFrame."""
+    def required_frame(self, rows: Any) -> pd.DataFrame:
+        """Return `rows`, whose columns need names. Raises DataError if not a DataFrame."""
         import pandas as pd
 
-        if isinstance(held, pd.DataFrame):
-            return held
+        if isinstance(rows, pd.DataFrame):
+            return rows
         raise DataError(
             f"this model reads a {self.schema.reading['kind']}; expected a DataFrame with its "
             "columns by name"
@@ -184,49 +184,51 @@ def reader_of(schema: Schema) -> Reader:
     kind = str(schema.reading["kind"])
     name = f"pipeline.data.{MODULES.get(kind, kind)}"
     try:
-        made: type[Reader] = import_module(name).READER
+        reader_class: type[Reader] = import_module(name).READER
     except (AttributeError, ModuleNotFoundError) as error:
         if isinstance(error, ModuleNotFoundError) and not name.startswith(error.name or "?"):
             raise
         raise KeyError(kind) from error
-    return made(schema)
+    return reader_class(schema)
 
 
 def first_rows(raw: Samples, content: Content) -> Array:
     """Return the first training rows, of those without missing cells if there are any."""
-    first = content.split.train[: 100 * EXAMPLE_ROWS]
+    rows = content.split.train[: 100 * EXAMPLE_ROWS]
     if raw.columns:
-        whole = ~np.isnan(np.asarray(raw.inputs[first], dtype=np.float64)).any(1)
-        first = first[whole] if whole.any() else first
-    return np.asarray(raw.inputs[first[:EXAMPLE_ROWS]])
+        is_complete = ~np.isnan(np.asarray(raw.inputs[rows], dtype=np.float64)).any(1)
+        if is_complete.any():
+            rows = rows[is_complete]
+    return np.asarray(raw.inputs[rows[:EXAMPLE_ROWS]])
 
 
-def numbers_of(held: Any, shape: tuple[int, ...], *, what: str) -> Array:
+def numbers_of(rows: Any, shape: tuple[int, ...], *, what: str) -> Array:
     """Return flat or shaped rows in memory as (rows, *shape). Raises DataError if they can't be."""
     try:
-        raw = np.asarray(held)
-        raw = raw if raw.dtype.kind in "biuf" else raw.astype(np.float64)
+        raw = np.asarray(rows)
+        if raw.dtype.kind not in "biuf":
+            raw = raw.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{what} holds values that are not numbers, or rows of different lengths"
         ) from error
     if raw.shape[1:] != shape and (raw.ndim != 2 or raw.shape[1] != int(np.prod(shape))):
         raise DataError(
-            f"{what} has the shape {_words(raw.shape)}; expected rows of {_words(shape)}: "
+            f"{what} has the shape {_sizes(raw.shape)}; expected rows of {_sizes(shape)}: "
             f"(rows, {', '.join(map(str, shape))})"
         )
     return raw.reshape(len(raw), *shape)
 
 
-def _words(shape: tuple[int, ...]) -> str:
+def _sizes(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) or "one number"
 
 
 def sliced(raw: Array | OnDemand, names: list[str] | None, *, size: int) -> Iterator[Block]:
     """Yield rows (rows, *raw_shape) in blocks of `size`; each is read when it is requested."""
     for start in range(0, len(raw), size):
-        end = start + size
-        yield Block(raw=raw[start:end], names=None if names is None else names[start:end])
+        rows = slice(start, start + size)
+        yield Block(raw=raw[rows], names=None if names is None else names[rows])
 
 
 def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
@@ -237,7 +239,9 @@ def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
         if sum(map(len, waiting)) >= size:
             joined = _joined(waiting)
             blocks = list(sliced(joined.raw, joined.names, size=size))
-            waiting = [blocks.pop()] if len(blocks[-1]) < size else []
+            waiting = []
+            if len(blocks[-1]) < size:
+                waiting.append(blocks.pop())
             yield from blocks
     if any(map(len, waiting)):
         yield _joined(waiting)
@@ -246,7 +250,11 @@ def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
 def _joined(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    names = None if blocks[0].names is None else [n for block in blocks for n in block.names or ()]
+    names: list[str] | None = None
+    if blocks[0].names is not None:
+        names = []
+        for block in blocks:
+            names += block.names or ()
     return Block(raw=np.concatenate([block.raw for block in blocks]), names=names)
 
 
@@ -260,23 +268,26 @@ def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -
     inputs = _inputs(samples, schema)
     reach = check_finite(inputs, "the data", holes_too=schema.encoder is None)
     notes = [note for note in samples.notes if not note.endswith(NAMES_ANOTHER)]
-    more = [name for name in _names(samples) if schema.columns and name not in schema.columns]
-    if more:
-        notes.append(f"ignored columns (not used in training): {', '.join(more)}")
-    targets, groups = _targets(samples, schema), samples.group_numbers
+    if schema.columns:
+        ignored = [name for name in _names(samples) if name not in schema.columns]
+        if ignored:
+            notes.append(f"ignored columns (not used in training): {', '.join(ignored)}")
+    targets = _targets(samples, schema)
     check_reach(schema, reach, targets, what=what)
-    numbers = {} if samples.numbers is None else {"numbers": samples.numbers}
-    return content_of_test(inputs, targets, schema, notes=tuple(notes), groups=groups, **numbers)
+    fields: dict[str, Any] = {"notes": tuple(notes), "groups": samples.group_numbers}
+    if samples.numbers is not None:
+        fields["numbers"] = samples.numbers
+    return content_of_test(inputs, targets, schema, **fields)
 
 
 def content_of_test(
-    inputs: Array | OnDemand, targets: Array, schema: Schema, **further: Any
+    inputs: Array | OnDemand, targets: Array, schema: Schema, **fields: Any
 ) -> Content:
-    """Return content whose rows are all in the test part; `further` are its other fields."""
+    """Return content whose rows are all in the test part; `fields` are further fields of it."""
     rows = np.arange(len(targets))
     split = Split(train=NOTHING, validation=None, test=rows)
-    own = {"inputs": inputs, "targets": targets, "schema": schema, "split": split, "numbers": rows}
-    return Content(**{**own, **further})
+    fields.setdefault("numbers", rows)
+    return Content(inputs=inputs, targets=targets, schema=schema, split=split, **fields)
 
 
 def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> Content:
@@ -301,25 +312,28 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
 
 def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:
     """Return the rows (rows, *raw_shape) with columns and categories in the model's order."""
-    names, wanted = _names(samples), schema.columns
-    if not (wanted and names and samples.inputs.ndim == 2):
+    names = _names(samples)
+    if not (schema.columns and names and samples.inputs.ndim == 2):
         if samples.input_shape != schema.raw_shape:
             raise DataError(
-                f"the rows have shape {_words(samples.input_shape)}; the model was trained on rows "
-                f"of shape {_words(schema.raw_shape)}. {HINT}"
+                f"the rows have shape {_sizes(samples.input_shape)}; the model was trained on rows "
+                f"of shape {_sizes(schema.raw_shape)}. {HINT}"
             )
         return samples.inputs
-    if missing := [name for name in wanted if name not in names]:
+    missing = [name for name in schema.columns if name not in names]
+    if missing:
+        unit = "column" if len(missing) == 1 else "columns"
         raise DataError(
-            f"the data lack the column{'s' * (len(missing) > 1)} "
+            f"the data lack the {unit} "
             f"{', '.join(map(repr, missing))}, which the model was trained on; they have "
             f"{', '.join(names)}.{did_you_mean(missing[0], names)}"
         )
     levels = {column.name: column.levels for column in samples.columns}
     codes = () if schema.encoder is None else schema.encoder.codes
-    if names == wanted and all(_has_indices(code, levels.get(code.name, ())) for code in codes):
+    have_indices = all(_has_indices(code, levels.get(code.name, ())) for code in codes)
+    if names == schema.columns and have_indices:
         return samples.inputs
-    positions = [names.index(name) for name in wanted]
+    positions = [names.index(name) for name in schema.columns]
     cells = np.asarray(samples.inputs[:][:, positions], dtype=np.float64)
     for index, code in enumerate(codes):
         cells[:, index] = _recoded(cells[:, index], levels.get(code.name, ()), code)
@@ -334,29 +348,33 @@ def _has_indices(code: Code, levels: tuple[str, ...]) -> bool:
 def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
     """Return cells (rows,) with the model's indices of categories; others become `UNKNOWN`."""
     if bool(levels) != code.is_category and not np.isnan(cells).all():
-        now, then = ("categories", "numbers") if levels else ("numbers", "categories")
-        key = "categorical" if code.is_category else "numeric"
+        if code.is_category:
+            problem = "numbers, but the model was trained on categories"
+            key = "data.categorical"
+        else:
+            problem = "categories, but the model was trained on numbers"
+            key = "data.numeric"
         raise DataError(
-            f"column {code.name!r} holds {now}, but the model was trained on {then}; "
-            f"{typed(f'data.{key}', [code.name])} reads it as in training"
+            f"column {code.name!r} holds {problem}; "
+            f"{typed(key, [code.name])} reads it as in training"
         )
     if not levels or _has_indices(code, levels):
         return cells
-    place = {level: index for index, level in enumerate(code.levels)}
-    known = np.isfinite(cells) & (cells >= 0)
+    model_indices = {level: index for index, level in enumerate(code.levels)}
+    new_indices = np.array([model_indices.get(level, UNKNOWN) for level in levels], np.float64)
+    has_level = np.isfinite(cells) & (cells >= 0)
     recoded = cells.copy()
-    table = np.array([place.get(level, UNKNOWN) for level in levels], dtype=np.float64)
-    recoded[known] = table[cells[known].astype(int)]
+    recoded[has_level] = new_indices[cells[has_level].astype(int)]
     return recoded
 
 
 def _targets(samples: Samples, schema: Schema) -> Array:
     are_values = schema.task == "regression"
     if (samples.task == "regression") != are_values:
-        told = f"values, but the model predicts the classes {', '.join(schema.classes)}"
+        problem = f"values, but the model predicts the classes {', '.join(schema.classes)}"
         if are_values:
-            told = f"the classes {', '.join(samples.classes)}, but the model predicts values"
-        raise DataError(f"the target holds {told}. {HINT}")
+            problem = f"the classes {', '.join(samples.classes)}, but the model predicts values"
+        raise DataError(f"the target holds {problem}. {HINT}")
     if are_values:
         values = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
         if values.shape[1] != schema.outputs:
@@ -369,16 +387,17 @@ def _targets(samples: Samples, schema: Schema) -> Array:
     targets = samples.targets.astype(np.int64)
     if samples.classes == schema.classes:
         return targets
-    place = {name: index for index, name in enumerate(schema.classes)}
-    found: NDArray[np.int64] = np.array([place.get(name, -1) for name in samples.classes])[targets]
-    if (found < 0).any():
-        row = int((found < 0).argmax())
+    model_indices = {name: index for index, name in enumerate(schema.classes)}
+    new_indices = np.array([model_indices.get(name, -1) for name in samples.classes])
+    recoded: NDArray[np.int64] = new_indices[targets]
+    if (recoded < 0).any():
+        row = int((recoded < 0).argmax())
         name = samples.classes[targets[row]]
         raise DataError(
             f"row {row} is of class {name!r}, unknown to the model; expected one of "
             f"{', '.join(schema.classes)}.{did_you_mean(name, schema.classes)}"
         )
-    return found
+    return recoded
 
 
 def _names(samples: Samples) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -94,10 +95,10 @@ class Code(ReadColumn):
         filled: NDArray[np.float64] = np.where(np.isnan(cells), self.fill, cells)
         if not self.is_category:
             return filled.reshape(-1, 1)
-        ones = filled[:, None] == np.asarray(self.kept, dtype=np.float64)
+        one_hot = filled[:, None] == np.asarray(self.kept, dtype=np.float64)
         if self.other:
-            ones = np.column_stack([ones, ~ones.any(1)])
-        return np.asarray(ones, dtype=np.float64)
+            one_hot = np.column_stack([one_hot, ~one_hot.any(1)])
+        return np.asarray(one_hot, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +113,14 @@ class Encoder:
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the encoded features."""
-        return tuple(name for code in self.codes for name in code.features)
+        return tuple(chain.from_iterable(code.features for code in self.codes))
 
     @property
     def one_hot(self) -> NDArray[np.bool_]:
         """Whether each feature is the 0 or 1 of a category, (features,)."""
-        flags = [code.is_category for code in self.codes for _ in code.features]
+        flags: list[bool] = []
+        for code in self.codes:
+            flags += [code.is_category] * len(code.features)
         return np.asarray(flags, dtype=np.bool_)
 
     def encoded(self, raw: Array) -> NDArray[np.float64]:
@@ -132,11 +135,12 @@ def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encod
     In `raw` (all rows, columns), NaN is a missing cell, and a category is the index of its level.
     """
     counts = [np.zeros(len(column.levels), dtype=np.int64) for column in columns]
-    totals, known = np.zeros(len(columns)), np.zeros(len(columns), dtype=np.int64)
+    totals = np.zeros(len(columns))
+    filled_counts = np.zeros(len(columns), dtype=np.int64)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = np.asarray(raw[rows[start : start + BLOCK_ROWS]], dtype=np.float64)
         present = ~np.isnan(block)
-        known += present.sum(0)
+        filled_counts += present.sum(0)
         for index, column in enumerate(columns):
             cells = block[present[:, index], index]
             if column.levels:
@@ -144,11 +148,13 @@ def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encod
             else:
                 totals[index] += cells.sum()
     codes = []
-    for column, count, total, filled in zip(columns, counts, totals, known, strict=True):
-        has_holes = bool(filled < len(rows))
-        code = Code(name=column.name, grammar=column.grammar, has_holes=has_holes)
+    for column, level_counts, total, filled in zip(
+        columns, counts, totals, filled_counts.tolist(), strict=True
+    ):
+        missing = len(rows) - filled
+        code = Code(name=column.name, grammar=column.grammar, has_holes=missing > 0)
         if column.levels:
-            code = _fitted_levels(code, column.levels, count, len(rows) - int(filled))
+            code = _fitted_levels(code, column.levels, level_counts, missing)
         elif filled:
             code = replace(code, fill=float(total / filled))
         codes.append(code)
@@ -159,17 +165,26 @@ def _fitted_levels(
     code: Code, levels: tuple[str, ...], counts: NDArray[np.int64], missing: int
 ) -> Code:
     """Return the code of categories with `counts` (levels,) and `missing` cells in training."""
+    if missing and MISSING_LEVEL not in levels:
+        levels = (*levels, MISSING_LEVEL)
+        counts = np.append(counts, 0)
     if missing:
-        if MISSING_LEVEL not in levels:
-            levels, counts = (*levels, MISSING_LEVEL), np.append(counts, 0)
         counts[levels.index(MISSING_LEVEL)] += missing
-    frequent = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
-    fill = levels.index(MISSING_LEVEL) if missing else (*frequent, int(UNKNOWN))[0]
-    rare = [index for index in frequent[MOST_LEVELS:] if not (missing and index == fill)]
+    by_frequency = np.argsort(-counts, kind="stable").tolist()
+    present = [index for index in by_frequency if counts[index]]
+    frequent = present[:MOST_LEVELS]
+    rare = present[MOST_LEVELS:]
+    if missing:
+        fill = levels.index(MISSING_LEVEL)
+        if fill in rare:  # missing cells have a feature of their own, however few they are
+            rare.remove(fill)
+            frequent.append(fill)
+    else:
+        fill = present[0] if present else int(UNKNOWN)
     return replace(
         code,
         grammar=Category(levels=levels),
-        kept=tuple(index for index in frequent if index not in rare),
+        kept=tuple(frequent),
         other=bool(rare),
         fill=float(fill),
     )
@@ -203,22 +218,23 @@ class Scaler:
 
         if self.is_identity:
             return torch.from_numpy(np.array(raw, dtype=np.float32, order="C"))
-        shift, spread = (_along(vector, raw.ndim) for vector in (self.shift, self.spread))
+        shift = _along(self.shift, raw.ndim)
+        spread = _along(self.spread, raw.ndim)
         values = (np.asarray(raw, dtype=np.float64) - shift) / spread
         with np.errstate(over="ignore"):  # callers, which can name the row, check for infinity
             return torch.from_numpy(values.astype(np.float32, order="C"))
 
     def bound(self, reach: Vector) -> Vector:
         """Return a bound of absolute scaled values, given one of raw values, (features,)."""
-        shift, spread = np.asarray(self.shift), np.asarray(self.spread)
         with np.errstate(over="ignore"):
-            found: Vector = (reach + np.abs(shift)) / spread
-        return found
+            bound: Vector = (reach + np.abs(self.shift)) / np.asarray(self.spread)
+        return bound
 
     def unscaled(self, values: Tensor) -> Tensor:
         """Map scaled rows (rows, …) back to raw units, float64 of the same shape."""
         values = as_float64(values)
-        shift, spread = (_along(vector, values.ndim) for vector in (self.shift, self.spread))
+        shift = _along(self.shift, values.ndim)
+        spread = _along(self.spread, values.ndim)
         return values * values.new_tensor(spread) + values.new_tensor(shift)
 
 
@@ -248,14 +264,21 @@ def statistics(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None = N
     """Return statistics of the given rows of raw content (rows, …), after encoding."""
     if isinstance(raw, OnDemand) and raw.costly and len(rows) > MEASURED_ON_DEMAND:
         rows = rows[np.linspace(0, len(rows) - 1, MEASURED_ON_DEMAND).astype(np.int64)]
-    low, high, total, count = np.inf, -np.inf, 0.0, 0
+    low = np.inf
+    high = -np.inf
+    total = 0.0
+    count = 0
     for block in _blocks(raw, rows, encoder):
-        low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
-        total, count = total + block.sum(0), count + len(block)
+        low = np.minimum(low, block.min(0))
+        high = np.maximum(high, block.max(0))
+        total = total + block.sum(0)
+        count += len(block)
     mean = np.asarray(total / count)
     # Scaling by a power of two is exact and keeps the squares of tiny values from becoming 0.
     unit = np.ldexp(1.0, np.clip(np.frexp(high - low)[1], -1000, 1000))
-    squares = sum((((block - mean) / unit) ** 2).sum(0) for block in _blocks(raw, rows, encoder))
+    squares = 0.0
+    for block in _blocks(raw, rows, encoder):
+        squares = squares + (((block - mean) / unit) ** 2).sum(0)
     return Statistics(
         minimum=np.asarray(low),
         maximum=np.asarray(high),
@@ -273,14 +296,17 @@ def fit(measured: Statistics, how: How, *, kept: NDArray[np.bool_] | None = None
     if how == "none":
         return identity(features)
     if how == "standard":
-        shift, spread = measured.mean, measured.deviation
+        shift = measured.mean
+        spread = measured.deviation
     else:
-        shift, spread = measured.minimum, measured.maximum - measured.minimum
+        shift = measured.minimum
+        spread = measured.maximum - measured.minimum
     # Rounding gives a constant column a deviation like 1e-17, so its range decides.
     shift = np.where(measured.constant, measured.minimum, shift)
     spread = np.where(measured.constant | (spread == 0), 1.0, spread)
     if kept is not None:
-        shift, spread = np.where(kept, 0.0, shift), np.where(kept, 1.0, spread)
+        shift = np.where(kept, 0.0, shift)
+        spread = np.where(kept, 1.0, spread)
     return Scaler(shift=tuple(shift.tolist()), spread=tuple(spread.tolist()))
 
 
@@ -304,7 +330,8 @@ def _blocks(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None) -> It
     size = rows_a_block(raw, features=0 if encoder is None else len(encoder.features))
     for start in range(0, len(rows), size):
         block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
-        block = block if encoder is None else encoder.encoded(block)
+        if encoder is not None:
+            block = encoder.encoded(block)
         features = np.moveaxis(block, axis_of(block.ndim), -1)
         yield features.reshape(-1, features.shape[-1])
 
@@ -392,12 +419,13 @@ class Schema:
 
     def beyond_single(self, inputs: Tensor) -> tuple[int, str] | None:
         """Return row and column of the first input that is not finite in single precision."""
-        odd = inputs.isfinite().logical_not_()
-        if not bool(odd.any()):
+        is_infinite = inputs.isfinite().logical_not_()
+        if not bool(is_infinite.any()):
             return None
-        place = odd.nonzero()[0].tolist()
-        column = place[axis_of(inputs.ndim)]
-        return place[0], self.features[column] if self.features else f"number {column}"
+        position = is_infinite.nonzero()[0].tolist()
+        row = position[0]
+        column = position[axis_of(inputs.ndim)]
+        return row, self.features[column] if self.features else f"number {column}"
 
     def to_units(self, outputs: Tensor, offsets: Tensor | None) -> Tensor:
         """Undo the scaling of a regression's outputs or targets (rows, outputs).

@@ -33,8 +33,8 @@ class Split:
 
     def parts(self) -> dict[str, Indices]:
         """Return the parts that exist, by their names."""
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: rows for name, rows in named.items() if rows is not None}
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: rows for name, rows in parts.items() if rows is not None}
 
 
 def split_rows(samples: Samples, options: DataOptions) -> Split:
@@ -53,14 +53,14 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
             "one of them"
         )
     if samples.order is not None:
-        places = split_times(len(samples.order), None, options).parts()
-        return Split(**{name: np.sort(samples.order[part]) for name, part in places.items()})
+        positions = split_times(len(samples.order), None, options).parts()
+        return Split(**{name: np.sort(samples.order[part]) for name, part in positions.items()})
     generator = np.random.default_rng(options.split_seed)
     rows = np.arange(len(samples.inputs))
-    free = rows if samples.validation is None else _without(rows, samples.validation)
-    test = _last(free, samples.test, options)
+    candidates = rows if samples.validation is None else _without(rows, samples.validation)
+    test = _last(candidates, samples.test, options)
     if test is None:
-        test = _held_out(samples, free, "test", options, generator)
+        test = _draw_part(samples, candidates, "test", options, generator)
     train = _without(rows, test)
     validation = None
     if options.folds is not None:
@@ -69,17 +69,17 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
         validation = np.sort(samples.validation)
         train = _without(train, validation)
     elif options.validation > 0:
-        validation = _held_out(samples, train, "validation", options, generator)
+        validation = _draw_part(samples, train, "validation", options, generator)
         train = _without(train, validation)
     split = Split(train=train, validation=validation, test=np.sort(test))
     check_sizes(split, options)
     return split
 
 
-def _without(rows: Indices, taken: Indices) -> Indices:
-    """Return `rows` without `taken`, in the same order; fast for millions of rows."""
-    kept: Indices = rows[np.isin(rows, taken, kind="table", invert=True)]
-    return kept
+def _without(rows: Indices, excluded: Indices) -> Indices:
+    """Return `rows` without `excluded`, in the same order; fast for millions of rows."""
+    remaining: Indices = rows[np.isin(rows, excluded, kind="table", invert=True)]
+    return remaining
 
 
 def split_times(length: int, test_from: int | None, options: DataOptions) -> Split:
@@ -95,33 +95,36 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
         DataError: A part is empty, or the times are too few for the folds.
     """
     times = np.arange(length)
-    own = None if test_from is None else times[test_from:]
-    test = _last(times, own, options)
+    source_test = None if test_from is None else times[test_from:]
+    test = _last(times, source_test, options)
     if test is None:
         test = times[length - share(length, options.test) :]
     before = times[: length - len(test)]
+    validation: Indices | None
     if options.folds is not None:
         from sklearn.model_selection import TimeSeriesSplit
 
-        there = len(before) - 1
-        _require_enough(there, f"{len(before)} times", options)
-        train, validation = _chosen(TimeSeriesSplit(options.folds).split(before), before, options)
+        _require_enough(len(before) - 1, f"{len(before)} times", options)
+        folds = TimeSeriesSplit(options.folds).split(before)
+        train, validation = _select_fold(folds, before, options)
     else:
-        train, validation = np.split(before, [len(before) - share(len(before), options.validation)])
-    is_held = len(validation) or options.folds
-    split = Split(train=train, validation=validation if is_held else None, test=test)
+        validation_count = share(len(before), options.validation)
+        train, validation = np.split(before, [len(before) - validation_count])
+        if not validation_count:
+            validation = None
+    split = Split(train=train, validation=validation, test=test)
     check_sizes(split, options)
     return split
 
 
-def _last(rows: Indices, own: Indices | None, options: DataOptions) -> Indices | None:
-    """Return the test rows that `last` or the data name; `None` = they are to be held out."""
+def _last(rows: Indices, source_test: Indices | None, options: DataOptions) -> Indices | None:
+    """Return the test rows that `last` or the source name; `None` = they are to be drawn."""
     if options.last is None:
-        return own
-    if own is not None:
+        return source_test
+    if source_test is not None:
         raise ConfigError(
-            f"data.last={options.last} conflicts with the {len(own):,} test rows that the data "
-            "define; remove it, or the other key, such as data.test_from or data.test_path"
+            f"data.last={options.last} conflicts with the {len(source_test):,} test rows that the "
+            "data define; remove it, or the other key, such as data.test_from or data.test_path"
         )
     if options.last >= len(rows):
         raise DataError(
@@ -137,31 +140,33 @@ def _fold_of_rows(samples: Samples, rows: Indices, options: DataOptions) -> Fold
     groups = None if samples.groups is None else samples.groups[rows]
     labels = samples.targets[rows]
     if groups is not None:
-        kind, there = GroupKFold, len(np.unique(groups))
-        _require_enough(there, f"{there} groups", options)
+        splitter_class = GroupKFold
+        group_count = len(np.unique(groups))
+        _require_enough(group_count, f"{group_count} groups", options)
     elif options.stratify and samples.task != "regression":
-        kind = StratifiedKFold
+        splitter_class = StratifiedKFold
         classes, counts = counted(labels)
-        there, name = int(counts.min()), samples.classes[classes[counts.argmin()]]
-        rarest = f"the {there} rows of class {name!r}"
-        _require_enough(there, rarest, options, or_else=", or data.stratify=false")
+        rows_of_rarest = int(counts.min())
+        rarest = samples.classes[classes[counts.argmin()]]
+        what = f"the {rows_of_rarest} rows of class {rarest!r}"
+        _require_enough(rows_of_rarest, what, options, or_else=", or data.stratify=false")
     else:
-        kind = KFold
+        splitter_class = KFold
         _require_enough(len(rows), f"{len(rows)} rows", options)
-    splitter = kind(options.folds, shuffle=True, random_state=options.split_seed)
-    return _chosen(splitter.split(rows, labels, groups), rows, options)
+    splitter = splitter_class(options.folds, shuffle=True, random_state=options.split_seed)
+    return _select_fold(splitter.split(rows, labels, groups), rows, options)
 
 
-def _chosen(folds: Iterator[Any], rows: Indices, options: DataOptions) -> Fold:
+def _select_fold(folds: Iterator[Any], rows: Indices, options: DataOptions) -> Fold:
     train, validation = next(islice(folds, options.fold, None))
     return rows[train], rows[validation]
 
 
-def _require_enough(there: int, what: str, options: DataOptions, *, or_else: str = "") -> None:
-    if there < (options.folds or 0):
+def _require_enough(count: int, what: str, options: DataOptions, *, or_else: str = "") -> None:
+    if count < (options.folds or 0):
         raise DataError(
             f"data.folds={options.folds} can't split {what}; expected data.folds of at most "
-            f"{there}{or_else}"
+            f"{count}{or_else}"
         )
 
 
@@ -176,73 +181,88 @@ def check_sizes(split: Split, options: DataOptions) -> None:
     if all(sizes.values()):
         return
     listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    second = "validation" if options.folds is None else "folds"
+    key = "validation" if options.folds is None else "folds"
     raise DataError(
-        f"data.test={options.test} and data.{second}={getattr(options, second)} split "
+        f"data.test={options.test} and data.{key}={getattr(options, key)} split "
         f"{sum(sizes.values())} rows into {listed}; expected at least one row in each part"
     )
 
 
-def _held_out(
+def _draw_part(
     samples: Samples,
     rows: Indices,
     part: str,
     options: DataOptions,
     generator: np.random.Generator,
 ) -> Indices:
-    held = share(len(rows), options.test if part == "test" else options.validation)
+    count = share(len(rows), options.test if part == "test" else options.validation)
     if samples.groups is not None:
-        # Take whole groups, in random order, until they hold at least `held` rows.
+        # Draw whole groups, in random order, until they hold at least `count` rows.
         _, group_of_row, sizes = np.unique(
             samples.groups[rows], return_inverse=True, return_counts=True
         )
-        drawn = generator.permutation(len(sizes))
-        enough = int(np.searchsorted(np.cumsum(sizes[drawn]), held)) + 1
-        chosen = np.flatnonzero(np.isin(group_of_row, drawn[:enough]))
+        groups = generator.permutation(len(sizes))
+        group_count = int(np.searchsorted(np.cumsum(sizes[groups]), count)) + 1
+        positions = np.flatnonzero(np.isin(group_of_row, groups[:group_count]))
     elif options.stratify and samples.task != "regression":
-        labels, counts = counted(samples.targets[rows])
-        single = [samples.classes[label] for label in labels[counts == 1]]
-        if single:
-            alike = {"".join(c.casefold().split()): c for c in samples.classes if c != single[0]}
-            meant = alike.get("".join(single[0].casefold().split()))
-            near = f" Did you mean {meant!r}?" if meant else ""
-            raise DataError(
-                f"class {single[0]!r} has only 1 row for training and {part}; expected at "
-                f"least 2.{near} Add rows or remove this one{or_other_seed(samples, options)}"
-            )
         labels = samples.targets[rows]
+        _require_two_rows(samples, labels, part, options)
         # Draw in the order of names, so that either class may be the positive one of this split.
-        is_turned = samples.task == "binary" and samples.classes[0] > samples.classes[1]
-        chosen = _by_class(1 - labels if is_turned else labels, held, generator)
+        if samples.task == "binary" and samples.classes[0] > samples.classes[1]:
+            labels = 1 - labels
+        positions = _draw_by_class(labels, count, generator)
     else:
-        chosen = generator.permutation(len(rows))[:held]
-    return np.sort(rows[chosen])
+        positions = generator.permutation(len(rows))[:count]
+    return np.sort(rows[positions])
+
+
+def _require_two_rows(samples: Samples, labels: Array, part: str, options: DataOptions) -> None:
+    """Raise DataError if a class has a single row among these labels, (rows,)."""
+    classes, counts = counted(labels)
+    if not (counts == 1).any():
+        return
+    single = samples.classes[classes[(counts == 1).argmax()]]
+    near = ""
+    for name in samples.classes:
+        if name != single and _plain_name(name) == _plain_name(single):
+            near = f" Did you mean {name!r}?"
+    raise DataError(
+        f"class {single!r} has only 1 row for training and {part}; expected at "
+        f"least 2.{near} Add rows or remove this one{or_other_seed(samples, options)}"
+    )
+
+
+def _plain_name(name: str) -> str:
+    return "".join(name.casefold().split())
 
 
 def or_other_seed(samples: Samples, options: DataOptions) -> str:
     """Return `, or set …` with a seed whose split trains every class; empty = none found."""
     for seed in range(MOST_SEEDS):
-        other = options.model_copy(update={"stratify": False, "split_seed": seed})
+        candidate = options.model_copy(update={"stratify": False, "split_seed": seed})
         with suppress(DataError):
-            trained = samples.targets[split_rows(samples, other).train]
-            if len(counted(trained)[0]) == len(counted(samples.targets)[0]):
-                first = "data.stratify=false " * (options.stratify and samples.groups is None)
-                return f", or set {first}data.split_seed={seed}"
+            training_labels = samples.targets[split_rows(samples, candidate).train]
+            training_classes, _ = counted(training_labels)
+            classes, _ = counted(samples.targets)
+            if len(training_classes) == len(classes):
+                if options.stratify and samples.groups is None:
+                    return f", or set data.stratify=false data.split_seed={seed}"
+                return f", or set data.split_seed={seed}"
     return ""
 
 
-def _by_class(labels: Array, held: int, generator: np.random.Generator) -> Indices:
-    """Draw `held` rows, divided among the classes by largest remainders, within 1 of each share."""
+def _draw_by_class(labels: Array, count: int, generator: np.random.Generator) -> Indices:
+    """Draw `count` rows, divided among classes by largest remainders, within 1 of each share."""
     classes, counts = counted(labels)
-    exact = counts * held / counts.sum()
+    exact = counts * count / counts.sum()
     shares = np.floor(exact).astype(np.int64)
     most_missing = np.argsort(shares - exact, kind="stable")
-    shares[most_missing[: held - shares.sum()]] += 1
-    chosen: list[Indices] = [
-        generator.permutation(np.flatnonzero(labels == label))[:taken].copy()  # frees the rest
-        for label, taken in zip(classes, shares, strict=True)
-    ]
-    joined: Indices = np.concatenate(chosen)
+    shares[most_missing[: count - shares.sum()]] += 1
+    drawn_rows: list[Indices] = []
+    for label, class_share in zip(classes, shares, strict=True):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        drawn_rows.append(rows[:class_share].copy())  # a copy frees the other rows
+    joined: Indices = np.concatenate(drawn_rows)
     return joined
 
 
