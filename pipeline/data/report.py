@@ -167,23 +167,20 @@ def data_report(
         like: Report on a model's training part, whose deciles and levels are used; `None` = own.
         trained: Fingerprints of a model's training rows; `None` = those of the training part.
     """
-    schema, split = content.schema, content.split
+    schema = content.schema
+    split = content.split
     parts = {name: rows for name, rows in split.parts().items() if len(rows)}
     part, rows = next(iter(parts.items()))
     repeated = None
     if isinstance(raw, Samples) and (trained is not None or part == "train"):
-        known = checks.fingerprints(content.inputs, split.train) if trained is None else trained
-        repeated = checks.count_among(checks.fingerprints(content.inputs, split.test), known)
+        if trained is None:
+            trained = checks.fingerprints(content.inputs, split.train)
+        repeated = checks.count_among(checks.fingerprints(content.inputs, split.test), trained)
     times = () if isinstance(raw, Samples) else raw.times
-    counts = {
-        name: np.bincount(content.targets[each], minlength=len(schema.classes)).tolist()
-        for name, each in parts.items()
-        if schema.classes
-    }
     return DataReport(
         kind=str(schema.reading["kind"]),
         task=schema.task,
-        rows={name: len(each) for name, each in parts.items()},
+        rows={name: len(part_rows) for name, part_rows in parts.items()},
         shape=schema.raw_shape,
         span=(times[0], times[-1], str(len(times))) if times else (),
         label=schema.label,
@@ -192,15 +189,27 @@ def data_report(
         of=part,
         **_inputs(raw, content, rows, like),
         targets=_targets(raw, content, rows, like),
-        classes=tuple(
-            ClassRows(name=name, rows={part: each[index] for part, each in counts.items()})
-            for index, name in enumerate(schema.classes)
-        ),
+        classes=_classes(content, parts),
         constant=content.constant,
         repeated=repeated,
         left_out=raw.left_out if isinstance(raw, Samples) else 0,
         notes=content.notes,
     )
+
+
+def _classes(content: "Content", parts: Mapping[str, Indices]) -> tuple[ClassRows, ...]:
+    """Return the rows of each class in each part."""
+    names = content.schema.classes
+    if not names:
+        return ()
+    counts = {}
+    for part, rows in parts.items():
+        counts[part] = np.bincount(content.targets[rows], minlength=len(names)).tolist()
+    classes = []
+    for index, name in enumerate(names):
+        class_counts = {part: part_counts[index] for part, part_counts in counts.items()}
+        classes.append(ClassRows(name=name, rows=class_counts))
+    return tuple(classes)
 
 
 def _inputs(
@@ -210,19 +219,21 @@ def _inputs(
     names, cells, measured, are_channels = _cells(raw, content, rows)
     encoder = content.schema.encoder
     codes = {} if encoder is None else {code.name: code for code in encoder.codes}
-    known = {} if like is None else {column.name: column for column in like.columns}
+    reported = {} if like is None else {column.name: column for column in like.columns}
     filled = str(raw.reading.get("missing", ""))
-    columns = (
-        _column(name, values, measured, known.get(name), code=codes.get(name), filled=filled)
+    columns = [
+        _column(name, values, measured, reported.get(name), code=codes.get(name), filled=filled)
         for name, values in zip(names, cells.T, strict=True)
-    )
+    ]
     prints = checks.fingerprints(np.ascontiguousarray(cells.T), np.arange(cells.shape[1]))
-    first: dict[tuple[object, ...], str] = {}
+    first_names: dict[tuple[object, ...], str] = {}
     equal = []  # without constant columns
     for name, print_ in zip(names, prints, strict=True):
         if name not in content.constant:
-            before = first.setdefault((print_, codes[name].levels if codes else ()), name)
-            equal += [(before, name)] if before != name else []
+            levels = codes[name].levels if codes else ()
+            first = first_names.setdefault((print_, levels), name)
+            if first != name:
+                equal.append((first, name))
     return {
         "measured": measured,
         "are_channels": are_channels,
@@ -241,24 +252,30 @@ def _cells(
         Names of the columns or channels; their cells, float64 (values, columns), NaN = missing;
         the number of rows that these come from; whether a row has several values per channel.
     """
-    schema, inputs = content.schema, content.inputs
+    schema = content.schema
+    inputs = content.inputs
     if isinstance(raw, Series):  # the times that the windows see or predict
         end = int(content.numbers[rows[-1]]) + schema.horizon
         start = int(content.numbers[rows[0]]) if rows[0] else 0
         rows = _evenly_spaced(np.arange(start, end), MOST_ROWS)
-        cells = raw.values[rows][:, [raw.names.index(name) for name in schema.features]]
-        return schema.features, np.asarray(cells, dtype=np.float64), len(rows), True
-    names, width = schema.columns or checks.feature_names(schema), prod(inputs.shape[1:])
-    costly = isinstance(inputs, OnDemand) and inputs.costly
-    most = COSTLY_ROWS if costly else min(MOST_ROWS, MOST_CELLS // width)
-    rows = _evenly_spaced(rows, max(FEW_ROWS, most))
+        channels = [raw.names.index(name) for name in schema.features]
+        cells = np.asarray(raw.values[rows][:, channels], dtype=np.float64)
+        return schema.features, cells, len(rows), True
+    names = schema.columns or checks.feature_names(schema)
+    width = prod(inputs.shape[1:])
+    if isinstance(inputs, OnDemand) and inputs.costly:
+        most_rows = COSTLY_ROWS
+    else:
+        most_rows = max(FEW_ROWS, min(MOST_ROWS, MOST_CELLS // width))
+    rows = _evenly_spaced(rows, most_rows)
     cells = np.asarray(inputs[rows])
     are_channels = cells.ndim > 2 or not (schema.features or width <= MOST_UNNAMED)
     if not are_channels:
         names = names[:MOST_COLUMNS]
         cells = cells[:, : len(names)]
     elif cells.ndim == 2:  # pixels or steps in a row, without names
-        names, cells = ("all columns",), cells.reshape(-1, 1)
+        names = ("all columns",)
+        cells = cells.reshape(-1, 1)
     else:
         cells = np.moveaxis(cells, axis_of(cells.ndim), -1)
         cells = cells.reshape(-1, cells.shape[-1])
@@ -281,9 +298,9 @@ def _targets(
     if content.schema.task != "regression" or isinstance(raw, Series):
         return ()
     names = checks.target_names(content.schema)
-    known = repeat(None) if like is None else like.targets
-    columns = zip(names, content.targets[rows].T, known, strict=False)
-    return tuple(_column(name, values, len(rows), before) for name, values, before in columns)
+    trained_targets = repeat(None) if like is None else like.targets
+    targets = zip(names, content.targets[rows].T, trained_targets, strict=False)
+    return tuple(_column(name, values, len(rows), trained) for name, values, trained in targets)
 
 
 def _column(
@@ -300,35 +317,48 @@ def _column(
     `rows` is the number of rows that these come from. Categories are indices of levels in `code`.
     With `like`, its levels and edges are used for the shares.
     """
-    known = values[~np.isnan(values)]
-    found: dict[str, Any] = {}
+    present = values[~np.isnan(values)]
     if code is not None and code.is_category:
-        sizes = np.bincount(known[known > UNKNOWN].astype(np.int64), minlength=len(code.levels))
-        if like is None:
-            most = np.argsort(-sizes, kind="stable")[:MOST_LEVELS].tolist()
-            kept = [index for index in most if sizes[index]] or [0]
-        else:
-            kept = [code.levels.index(level) for level in like.levels]
-        counts = np.append(sizes[kept], len(known) - sizes[kept].sum())
-        found["levels"] = tuple(code.levels[index] for index in kept)
-        found["unknown"] = int((known <= UNKNOWN).sum())
+        counts, fields = _level_counts(present, code, like)
         filled = "no category" if code.fill == UNKNOWN else code.levels[int(code.fill)]
-        filled = "a category of its own" if filled == MISSING_LEVEL else filled
+        if filled == MISSING_LEVEL:
+            filled = "a category of its own"
     else:
-        edges = np.empty(0) if like is None else np.asarray(like.edges)
-        if like is None and len(known):
-            # The deciles; if several of them are equal, that value gets a bin of its own.
-            edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
-            edges = np.unique(np.append(edges, np.nextafter(edges[times > 1], -np.inf)))
-        counts = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1)
-        found["edges"] = tuple(edges.tolist())
-        filled = filled if code is None else f"the mean {code.fill:.4g}"
-        if len(known):
-            measured = statistics(known[:, None], np.arange(len(known)))
-            for end in ("mean", "deviation", "minimum", "maximum"):
-                found[end] = float(getattr(measured, end)[0])
-    missing = round((len(values) - len(known)) * rows / max(1, len(values)))
+        counts, fields = _bin_counts(present, like)
+        if code is not None:
+            filled = f"the mean {code.fill:.4g}"
+    missing = round((len(values) - len(present)) * rows / max(1, len(values)))
     shares = tuple((counts / max(1, counts.sum())).tolist())
     return ColumnReport(
-        name=name, rows=rows, missing=missing, filled=filled, shares=shares, **found
+        name=name, rows=rows, missing=missing, filled=filled, shares=shares, **fields
     )
+
+
+def _level_counts(
+    cells: Array, code: Code, like: ColumnReport | None
+) -> tuple[Array, dict[str, Any]]:
+    """Return the counts of the reported levels and of all others, and fields of `ColumnReport`."""
+    sizes = np.bincount(cells[cells > UNKNOWN].astype(np.int64), minlength=len(code.levels))
+    if like is None:
+        most_frequent = np.argsort(-sizes, kind="stable")[:MOST_LEVELS].tolist()
+        indices = [index for index in most_frequent if sizes[index]] or [0]
+    else:
+        indices = [code.levels.index(level) for level in like.levels]
+    counts = np.append(sizes[indices], len(cells) - sizes[indices].sum())
+    levels = tuple(code.levels[index] for index in indices)
+    return counts, {"levels": levels, "unknown": int((cells <= UNKNOWN).sum())}
+
+
+def _bin_counts(numbers: Array, like: ColumnReport | None) -> tuple[Array, dict[str, Any]]:
+    """Return the counts of the bins, and fields of `ColumnReport`."""
+    edges = np.empty(0) if like is None else np.asarray(like.edges)
+    if like is None and len(numbers):
+        # The deciles; if several of them are equal, that value gets a bin of its own.
+        edges, times = np.unique(np.quantile(numbers, DECILES), return_counts=True)
+        edges = np.unique(np.append(edges, np.nextafter(edges[times > 1], -np.inf)))
+    fields: dict[str, Any] = {"edges": tuple(edges.tolist())}
+    if len(numbers):
+        measured = statistics(numbers[:, None], np.arange(len(numbers)))
+        for statistic in ("mean", "deviation", "minimum", "maximum"):
+            fields[statistic] = float(getattr(measured, statistic)[0])
+    return np.bincount(np.searchsorted(edges, numbers), minlength=len(edges) + 1), fields

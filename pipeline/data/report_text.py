@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.report import ColumnReport, DataReport
 from pipeline.errors import some
@@ -47,34 +48,41 @@ def lines(report: DataReport, *, details: bool = False) -> list[str]:
 
 
 def _clean_checks(report: DataReport) -> str:
-    sought = {"constant": report.constant, "duplicate": report.equal or report.of != "train"}
-    absent = " or ".join(word for word, problems in sought.items() if not problems)
-    clean = [f"no {absent} {_unit(report)}s"] if absent else []
+    absent = []
+    if not report.constant:
+        absent.append("constant")
+    if not report.equal and report.of == "train":
+        absent.append("duplicate")
+    checks = []
+    if absent:
+        checks.append(f"no {' or '.join(absent)} {_unit(report)}s")
     if report.repeated == 0:
-        clean.append("no train/test overlap")
-    return ", ".join(clean)
+        checks.append("no train/test overlap")
+    return ", ".join(checks)
 
 
 def warnings(report: DataReport) -> list[str]:
     """Return a sentence for each property of the data that affects how to read the results."""
-    count, columns = len(report.constant), len(report.columns) + report.unlisted
-    told = []
-    if count:
-        of = f"{count} of {columns} {_unit(report)}s"
-        told.append(f"constant in the training rows: {_named(report.constant)} ({of})")
+    sentences = []
+    if report.constant:
+        columns = len(report.columns) + report.unlisted
+        share = f"{len(report.constant)} of {columns} {_unit(report)}s"
+        names = _listed(report.constant)
+        sentences.append(f"constant in the training rows: {names} ({share})")
     if report.equal and report.of == "train":
-        pairs = [f"{one} = {other}" for one, other in report.equal]
-        told.append(f"duplicate {_unit(report)}s: {_named(pairs)}")
+        pairs = [f"{first} = {second}" for first, second in report.equal]
+        sentences.append(f"duplicate {_unit(report)}s: {_listed(pairs)}")
     if report.repeated:
-        part = _word(report, "test")
-        told.append(
+        part = _part_name(report, "test")
+        sentences.append(
             f"{report.repeated} of {report.rows['test']:,} {part} rows have the inputs of a "
             "training row, so their results are optimistic"
         )
     for part in report.rows:
-        if absent := [one.name for one in report.classes if not one.rows[part]]:
-            told.append(f"no {_word(report, part)} rows of class {_named(absent)}")
-    return told
+        absent = [class_.name for class_ in report.classes if not class_.rows[part]]
+        if absent:
+            sentences.append(f"no {_part_name(report, part)} rows of class {_listed(absent)}")
+    return sentences
 
 
 def few_rows(report: DataReport) -> list[str]:
@@ -82,13 +90,21 @@ def few_rows(report: DataReport) -> list[str]:
 
     With more than 5 classes, few is less than half of an equal share.
     """
-    counts = {one.name: sum(one.rows.values()) for one in report.classes}
-    total, least = max(1, sum(counts.values())), min(FEW, 0.5 / max(1, len(counts)))
-    few = [f"{plain(n)} ({_percent(c / total)})" for n, c in counts.items() if c / total < least]
-    if not few:
+    counts = _class_counts(report)
+    total = max(1, sum(counts.values()))
+    least = min(FEW, 0.5 / max(1, len(counts)))
+    rare_classes = []
+    for name, count in counts.items():
+        if count / total < least:
+            rare_classes.append(f"{plain(name)} ({_percent(count / total)})")
+    if not rare_classes:
         return []
     remedy = "loss.class_weights=balanced gives all classes the same weight"
-    return [f"few rows of class {some(few, most=NAMED)}; {remedy}"]
+    return [f"few rows of class {some(rare_classes, most=NAMED)}; {remedy}"]
+
+
+def _class_counts(report: DataReport) -> dict[str, int]:
+    return {class_.name: sum(class_.rows.values()) for class_ in report.classes}
 
 
 def tables(report: DataReport) -> list[TextTable]:
@@ -105,37 +121,43 @@ def tables(report: DataReport) -> list[TextTable]:
     else:
         measured = f"all {rows:,} {part}"
     notes = [f"measured on {measured}"]
-    if unlisted := max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted:
+    unlisted = max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted
+    if unlisted:
         notes.append(f"{unlisted:,} more columns are not listed")
     units = f", in {report.units}" if report.units else ""
-    every = [
+    candidates = [
         _classes_table(report),
         _columns_table(f"target{units}", report.targets, []),
         _columns_table(f"{_unit(report)}s", report.columns, notes),
     ]
-    return [table for table in every if table.lines]
+    return [table for table in candidates if table.lines]
 
 
 def _classes_table(report: DataReport) -> TextTable:
     """Return the rows and the share of each class in each part."""
     lines = []
-    for each in report.classes:
-        shares = {part: count / max(1, report.rows[part]) for part, count in each.rows.items()}
-        cells = [f"{count:,} ({_percent(shares[part])})" for part, count in each.rows.items()]
-        lines.append([each.name, *cells])
+    for class_ in report.classes:
+        line = [class_.name]
+        for part, count in class_.rows.items():
+            share = count / max(1, report.rows[part])
+            line.append(f"{count:,} ({_percent(share)})")
+        lines.append(line)
     return TextTable(title="rows by class", headings=["class", *report.rows], lines=lines)
 
 
 def _content(report: DataReport) -> str:
     """Return the rows before and after the split, the size of a row, and the target in words."""
-    rows = f"{sum(report.rows.values()):,} {'windows' if report.kind == 'series' else 'rows'}"
+    count = sum(report.rows.values())
     if report.kind == "series":
         first, last, times = report.span
-        rows = f"{int(times):,} times from {first} to {last}, {rows}"
+        rows = f"{int(times):,} times from {first} to {last}, {count:,} windows"
+    else:
+        rows = f"{count:,} rows"
     if len(report.rows) > 1:
-        parts = (f"{count:,} {part}" for part, count in report.rows.items())
-        before = f"{sum(report.rows.values()) + report.left_out:,} → " if report.left_out else ""
-        rows = f"{before}{rows}: {', '.join(parts)}".replace(" validation", " val")
+        if report.left_out:
+            rows = f"{count + report.left_out:,} → {rows}"
+        parts = ", ".join(f"{part_count:,} {part}" for part, part_count in report.rows.items())
+        rows = f"{rows}: {parts}".replace(" validation", " val")
     return f"{rows} · {_row(report)} · {_target(report)}"
 
 
@@ -147,9 +169,9 @@ def _row(report: DataReport) -> str:
         return _count(shape[0], "step") + _channels(shape[1])
     if report.are_channels:
         return f"{shape[0]} numbers"
-    words = sum(bool(column.levels) for column in report.columns)
-    kinds = f" ({words} with categories)" if words else ""
-    return f"{_count(len(report.columns) + report.unlisted, 'column')}{kinds}"
+    columns = _count(len(report.columns) + report.unlisted, "column")
+    categorical = sum(bool(column.levels) for column in report.columns)
+    return f"{columns} ({categorical} with categories)" if categorical else columns
 
 
 def _channels(count: int) -> str:
@@ -158,7 +180,7 @@ def _channels(count: int) -> str:
 
 def _target(report: DataReport) -> str:
     if report.positive:
-        counts = {one.name: sum(one.rows.values()) for one in report.classes}
+        counts = _class_counts(report)
         share = counts.get(report.positive, 0) / max(1, sum(counts.values()))
         return f"{plain(report.positive)}: {_percent(share)}"
     label = f" of {plain(report.label)}" if report.label else ""
@@ -171,15 +193,17 @@ def _missing(report: DataReport) -> dict[str, str]:
     with_holes = [column for column in report.columns if column.missing]
     if not with_holes:
         return {"missing": "none"}
-    words = [
-        f"{plain(column.name)} {_percent(column.missing_share)}"
-        + (f" ({plain(column.filled)})" if column.filled else "")
-        for column in sorted(with_holes, key=lambda column: -column.missing)
-    ]
-    heading = "filled" if any(column.filled for column in with_holes) else "missing"
-    cells = _count(sum(c.missing for c in with_holes), "cell")
+    heading = "missing"
+    shares = []
+    for column in sorted(with_holes, key=lambda column: -column.missing):
+        share = f"{plain(column.name)} {_percent(column.missing_share)}"
+        if column.filled:
+            heading = "filled"
+            share += f" ({plain(column.filled)})"
+        shares.append(share)
+    cells = _count(sum(column.missing for column in with_holes), "cell")
     columns = _count(len(with_holes), _unit(report))
-    listed = some(words, most=NAMED)
+    listed = some(shares, most=NAMED)
     return {heading: f"{cells} in {columns} {_measured(report)}: {listed}"}
 
 
@@ -187,7 +211,7 @@ def _measured(report: DataReport) -> str:
     return "of the training rows" if report.of == "train" else "of the evaluated rows"
 
 
-def _word(report: DataReport, part: str) -> str:
+def _part_name(report: DataReport, part: str) -> str:
     """Return the name of a part; the only one of an evaluation may hold rows of any part."""
     return part if report.of == "train" else "evaluated"
 
@@ -196,7 +220,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _named(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return some([plain(name) for name in names], most=NAMED)
 
 
@@ -204,8 +228,8 @@ def _unit(report: DataReport) -> str:
     return "channel" if report.are_channels else "column"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def _count(number: int, unit: str) -> str:
+    return f"1 {unit}" if number == 1 else f"{number:,} {unit}s"
 
 
 def _columns_table(title: str, columns: Sequence[ColumnReport], notes: list[str]) -> TextTable:
@@ -233,55 +257,80 @@ def drifted(trained: DataReport, new: DataReport) -> list[str]:
     chance in small tables. Twice the sum of the rows' information is chi-squared (Kullback 1959);
     for the index see Yurdakul and Naranjo 2020.
     """
-    before = (*trained.columns, *trained.targets)
-    now = {column.name: column for column in (*new.columns, *new.targets)}
-    pairs = [(column, now[column.name]) for column in before if column.name in now]
-    found = [(*_differences(*pair, chance=CHANCE / len(pairs)), pair[0].name) for pair in pairs]
-    found = sorted((one for one in found if one[1]), key=lambda one: -one[0])
-    told = [f"{plain(name)}: {'; '.join(words)}" for _, words, name in found[:TOLD]]
-    return [*told, *([f"… and {len(found) - TOLD} more columns"] if len(found) > TOLD else [])]
+    new_columns = {column.name: column for column in (*new.columns, *new.targets)}
+    pairs = []
+    for column in (*trained.columns, *trained.targets):
+        if column.name in new_columns:
+            pairs.append((column, new_columns[column.name]))
+    drifts = []
+    for column, new_column in pairs:
+        index, differences = _differences(column, new_column, chance=CHANCE / len(pairs))
+        if differences:
+            drifts.append((index, f"{plain(column.name)}: {'; '.join(differences)}"))
+    drifts.sort(key=lambda drift: -drift[0])
+    lines = [line for _, line in drifts[:TOLD]]
+    if len(drifts) > TOLD:
+        lines.append(f"… and {len(drifts) - TOLD} more columns")
+    return lines
 
 
 def _differences(
-    then: ColumnReport, now: ColumnReport, *, chance: float
+    trained: ColumnReport, new: ColumnReport, *, chance: float
 ) -> tuple[float, list[str]]:
     """Return the stability index, and in words the differences less likely than `chance`."""
     from scipy.special import chdtri, ndtri  # type: ignore[import-untyped] # it brings no types
 
-    words = []
-    p, q = then.missing_share, now.missing_share
-    both = (then.missing + now.missing) / max(1, then.rows + now.rows)
-    spread = both * (1 - both) * (1 / max(1, then.rows) + 1 / max(1, now.rows))
-    if abs(q - p) > max(MORE_MISSING, -ndtri(chance / 2) * np.sqrt(spread)):
-        words = [f"{_percent(q)} missing, {_percent(p)} in training"]
-    if (then.levels, then.edges) != (now.levels, now.edges) or not then.known:
-        return 0.0, words
+    differences = []
+    share = (trained.missing + new.missing) / max(1, trained.rows + new.rows)
+    variance = share * (1 - share) * (1 / max(1, trained.rows) + 1 / max(1, new.rows))
+    least_difference = max(MORE_MISSING, -ndtri(chance / 2) * np.sqrt(variance))
+    if abs(new.missing_share - trained.missing_share) > least_difference:
+        missing = f"{_percent(new.missing_share)} missing"
+        differences.append(f"{missing}, {_percent(trained.missing_share)} in training")
+    have_equal_bins = (trained.levels, trained.edges) == (new.levels, new.edges)
+    if not have_equal_bins or not trained.known:
+        return 0.0, differences
     index = 0.0
-    if now.known:  # half a row is added to each count, so that no bin has a share of 0
-        counts = (np.asarray(one.shares) * one.known + 0.5 for one in (then, now))
-        before, after = (count / count.sum() for count in counts)
+    if new.known:
+        before = _smoothed_shares(trained)
+        after = _smoothed_shares(new)
         index = float(((after - before) * np.log(after / before)).sum())
-    freedom = max(1, sum(share > 0 for share in then.shares) - 1)
-    if index > LARGE and index > chdtri(freedom, chance) * (1 / then.known + 1 / now.known):
-        words.insert(0, f"{_moved(then, now)} (stability index {index:.2f})")
-    if now.unknown:
-        words.append(f"{now.unknown} of {now.rows} rows have a new category")
-    levels = zip(then.levels, then.shares, now.shares, strict=False)
-    gone = [  # levels whose absence is unlikely to be chance
-        name
-        for name, p, q in levels
-        if p >= FEWEST_SHARE and q == 0 and (1 - p) ** now.known < chance / len(then.levels)
-    ]
-    return index, [*words, *([f"no rows with {_named(gone)}"] if gone else [])]
+        freedom = max(1, sum(share > 0 for share in trained.shares) - 1)
+        chance_index = chdtri(freedom, chance) * (1 / trained.known + 1 / new.known)
+        if index > LARGE and index > chance_index:
+            differences.insert(0, f"{_shift(trained, new)} (stability index {index:.2f})")
+    if new.unknown:
+        differences.append(f"{new.unknown} of {new.rows} rows have a new category")
+    absent = []  # levels whose absence is unlikely to be chance
+    shares = zip(trained.levels, trained.shares, new.shares, strict=False)
+    for name, trained_share, new_share in shares:
+        probability = (1 - trained_share) ** new.known
+        is_unlikely = probability < chance / len(trained.levels)
+        if trained_share >= FEWEST_SHARE and new_share == 0 and is_unlikely:
+            absent.append(name)
+    if absent:
+        differences.append(f"no rows with {_listed(absent)}")
+    return index, differences
 
 
-def _moved(then: ColumnReport, now: ColumnReport) -> str:
-    if then.levels:
-        names = (*then.levels, "other levels")
-        changes = np.asarray(now.shares) - np.asarray(then.shares)
+def _smoothed_shares(column: ColumnReport) -> NDArray[np.float64]:
+    """Return the shares with half a row added to each count, so that no bin has a share of 0."""
+    counts = np.asarray(column.shares) * column.known + 0.5
+    return np.asarray(counts / counts.sum())
+
+
+def _shift(trained: ColumnReport, new: ColumnReport) -> str:
+    """Return the level whose share has changed most, or the means, in words."""
+    if trained.levels:
+        names = (*trained.levels, "other levels")
+        changes = np.asarray(new.shares) - np.asarray(trained.shares)
         most = int(np.abs(changes).argmax())
-        shares = _percent(now.shares[most]), _percent(then.shares[most])
-        return "{} {}, {} in training".format(plain(names[most]), *shares)
-    figures = (now.mean, now.deviation, then.mean, then.deviation)
-    shown = ("unknown" if value is None else f"{value:.4g}" for value in figures)
-    return "mean {} (sd {}), {} (sd {}) in training".format(*shown)
+        share = f"{plain(names[most])} {_percent(new.shares[most])}"
+        return f"{share}, {_percent(trained.shares[most])} in training"
+    return f"mean {_mean_and_deviation(new)}, {_mean_and_deviation(trained)} in training"
+
+
+def _mean_and_deviation(column: ColumnReport) -> str:
+    mean = "unknown" if column.mean is None else f"{column.mean:.4g}"
+    deviation = "unknown" if column.deviation is None else f"{column.deviation:.4g}"
+    return f"{mean} (sd {deviation})"
