@@ -78,18 +78,21 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
         name: content.part(rows, budget=options.memory_budget)
         for name, rows in content.split.parts().items()
     }
-    rows, size = len(parts["train"]), options.batch_size
-    large = (
-        f"data.batch_size={size} is larger than the training part of {rows} rows: "
-        "an epoch is one step"
-    )
+    notes = content.notes
+    train_rows = len(parts["train"])
+    if options.batch_size > train_rows:
+        note = (
+            f"data.batch_size={options.batch_size} is larger than the training part of "
+            f"{train_rows} rows: an epoch is one step"
+        )
+        notes = (*notes, note)
     return Prepared(
         schema=content.schema,
         train=parts["train"],
         validation=parts.get("validation"),
         test=parts["test"],
         content_hash=content.digest(),
-        notes=(*content.notes, large) if size > rows else content.notes,
+        notes=notes,
         example=reader_of(content.schema).example(raw, content),
         is_turned=isinstance(raw, Samples) and raw.is_turned,
         report=data_report(raw, content) if reports else None,
@@ -118,27 +121,29 @@ def cut_windows(
         DataError: The series is too short.
     """
     _check_window(what, len(series.values), options)
-    window, horizon, lag = options.window or 0, options.horizon, options.difference or 0
+    window = options.window or 0
+    horizon = options.horizon
+    lag = options.difference or 0
     values = np.asarray(series.values, dtype=np.float64)
     changes = differenced(values, lag)
     columns = [series.names.index(name) for name in series.targets]
     inputs = sliding_window_view(changes[:-horizon], window, axis=0)  # (rows, channels, window)
-    before = values[window : len(values) - lag, columns]
     numbers = np.arange(len(inputs)) + window + lag
+    fields = {
+        "inputs": np.moveaxis(inputs, -1, 1),  # (rows, window, channels)
+        "targets": _ahead(changes[window:, columns], horizon),
+        "offsets": None,
+        "actual": None,
+        "seasonal": None,
+        "numbers": numbers,
+    }
+    if lag:
+        fields["offsets"] = _ahead(values[window : len(values) - lag, columns], horizon)
+        fields["actual"] = _ahead(values[window + lag :, columns], horizon)
     season = season_of(series.reading)
-    return (
-        changes,
-        {
-            "inputs": np.moveaxis(inputs, -1, 1),  # (rows, window, channels)
-            "targets": _ahead(changes[window:, columns], horizon),
-            "offsets": _ahead(before, horizon) if lag else None,
-            "actual": _ahead(values[window + lag :, columns], horizon) if lag else None,
-            "seasonal": None
-            if season in (None, options.difference)
-            else _seasonal(values[:, columns], numbers, horizon, season),
-            "numbers": numbers,
-        },
-    )
+    if season is not None and season != options.difference:
+        fields["seasonal"] = _seasonal(values[:, columns], numbers, horizon, season)
+    return changes, fields
 
 
 def _seasonal(values: Array, numbers: Indices, horizon: int, season: int) -> Values:
@@ -148,9 +153,9 @@ def _seasonal(values: Array, numbers: Indices, horizon: int, season: int) -> Val
     (rows, horizon * targets).
     """
     steps = np.arange(horizon)
-    places = numbers[:, None] + steps - season * (steps // season + 1)
-    found = np.where(places[..., None] < 0, np.nan, values[np.maximum(places, 0)])
-    return found.reshape(len(numbers), -1)
+    times = numbers[:, None] + steps - season * (steps // season + 1)
+    seasonal = np.where(times[..., None] < 0, np.nan, values[np.maximum(times, 0)])
+    return seasonal.reshape(len(numbers), -1)
 
 
 def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values:
@@ -162,16 +167,17 @@ def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values
     """
     import pandas as pd
 
-    whole = np.array(values, dtype=np.float64)
+    result = np.array(values, dtype=np.float64)
     if missing == "refuse":
-        return whole
+        return result
     if missing == "previous":
-        return pd.DataFrame(whole).ffill().to_numpy()
+        return pd.DataFrame(result).ffill().to_numpy()
+    inner_borders = {border for border in borders if 0 < border < len(result)}
     start = 0
-    for end in sorted({*(border for border in borders if 0 < border < len(whole)), len(whole)}):
-        whole[start:end] = pd.DataFrame(values[:end]).interpolate().to_numpy()[start:end]
+    for end in sorted({*inner_borders, len(result)}):
+        result[start:end] = pd.DataFrame(values[:end]).interpolate().to_numpy()[start:end]
         start = end
-    return whole
+    return result
 
 
 def differenced(values: Array, lag: int) -> Array:
@@ -195,16 +201,18 @@ def _check_window(what: str, length: int, options: DataOptions | Schema) -> None
             f"data.horizon={options.horizon} is longer than data.difference={options.difference}; "
             "expected at most that: undoing it would need future values"
         )
-    beside = options.horizon + (options.difference or 0)
-    if length < options.window + beside:
-        difference = f", difference {options.difference}" if options.difference else ""
-        smaller = f". Choose a smaller window: data.window={length - beside}, or less"
-        may_choose = isinstance(options, DataOptions) and length > beside
-        raise DataError(
-            f"{what} has {length} steps; expected at least {options.window + beside} for "
-            f"data.window={options.window}, horizon {options.horizon}{difference}"
-            f"{smaller * may_choose}"
+    other_steps = options.horizon + (options.difference or 0)
+    if length < options.window + other_steps:
+        problem = (
+            f"{what} has {length} steps; expected at least {options.window + other_steps} for "
+            f"data.window={options.window}, horizon {options.horizon}"
         )
+        if options.difference:
+            problem += f", difference {options.difference}"
+        if isinstance(options, DataOptions) and length > other_steps:
+            largest = length - other_steps
+            problem += f". Choose a smaller window: data.window={largest}, or less"
+        raise DataError(problem)
 
 
 def timed(series: Series, options: DataOptions, *, what: str = "the series") -> Content:
@@ -218,33 +226,39 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
     times = split_times(len(series.values), series.test_from, options)
     # The source leaves these values missing, since it does not know where the parts end.
     if series.reading.get("missing") == "linear":
-        borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
+        borders: list[int] = []
+        for part in times.parts().values():
+            borders += (int(part[0]), int(part[-1]) + 1)
         series = replace(series, values=filled(series.values, "linear", borders=borders))
     checks.check_finite(series.values, "the series")
     _check_window(f"the training part of {what}", len(times.train), options)
     changes, windows = cut_windows(series, options, what=what)
     # Each window belongs to the part that holds all its steps to predict. Its inputs may reach
     # back into the previous part, which is known by then.
-    first, last = windows["numbers"], windows["numbers"] + options.horizon - 1
-    rows = {
-        name: np.flatnonzero((first >= part[0]) & (last <= part[-1]))[:: options.stride]
-        for name, part in times.parts().items()
-    }
+    first_step = windows["numbers"]
+    last_step = windows["numbers"] + options.horizon - 1
+    rows = {}
+    for name, part in times.parts().items():
+        is_inside = (first_step >= part[0]) & (last_step <= part[-1])
+        rows[name] = np.flatnonzero(is_inside)[:: options.stride]
     split = Split(**rows)
     check_sizes(split, options)
     measured = statistics(changes, np.arange(len(times.train) - (options.difference or 0)))
     schema = _schema(series, fit(measured, options.scale), options)
     checks.check_reach(schema, checks.largest_by_column(changes), windows["targets"], what=what)
     checks.check_told_apart(schema.input_scaler, measured, schema.features, what=what)
-    unread = (
-        f"data.split_seed={options.split_seed} has no effect: a series is split by time, test "
-        "rows last"
-    )
+    notes = series.notes
+    if options.split_seed:
+        note = (
+            f"data.split_seed={options.split_seed} has no effect: a series is split by time, test "
+            "rows last"
+        )
+        notes = (*notes, note)
     return Content(
         **windows,
         split=split,
         schema=schema,
-        notes=(*series.notes, unread) if options.split_seed else series.notes,
+        notes=notes,
         constant=checks.constant_columns(measured, schema),
     )
 

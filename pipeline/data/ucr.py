@@ -64,11 +64,16 @@ def read_series(file: Path, *, steps: int | None = None) -> Sequence[LabelledSer
     rows = []
     for where, text in lines_of(file):
         # An empty field between tabs or commas is a missing value; runs of spaces are one.
-        separator = next((one for one in "\t," if one in text), None)
+        separator = None
+        if "\t" in text:
+            separator = "\t"
+        elif "," in text:
+            separator = ","
         rows.append((where, [field.strip() for field in text.split(separator)]))
     if not rows:
         raise DataError(f"{file} has 0 series; expected one per line, its label first")
-    first = int(any(len(fields) != steps for _, fields in rows))  # 1 = after a label
+    has_labels = any(len(fields) != steps for _, fields in rows)
+    first = 1 if has_labels else 0
     series = []
     for where, fields in rows:
         if len(fields) <= first:
@@ -77,7 +82,7 @@ def read_series(file: Path, *, steps: int | None = None) -> Sequence[LabelledSer
                 "by tabs, commas or spaces"
             )
         values = values_of(fields[first:], where, first_field=1 + first)
-        series.append(LabelledSeries(where, fields[0] if first else None, values))
+        series.append(LabelledSeries(where, fields[0] if has_labels else None, values))
     return series
 
 
@@ -88,8 +93,8 @@ def lines_of(file: Path) -> Iterator[tuple[str, str]]:
         # Only LF ends what a file yields; a CR may end a line as well.
         lines = (line for content in opened for line in content.splitlines())
         for number, content in enumerate(lines, start=1):
-            where, first = f"{file.name} line {number}", number == 1
-            if first and content.startswith(_UTF16):
+            where = f"{file.name} line {number}"
+            if number == 1 and content.startswith(_UTF16):
                 raise DataError(f"{where} begins as UTF-16; expected UTF-8. Save the file as UTF-8")
             if b"\0" in content:
                 raise DataError(
@@ -97,7 +102,7 @@ def lines_of(file: Path) -> Iterator[tuple[str, str]]:
                     "Save the file as UTF-8"
                 )
             try:
-                text = content.decode("utf-8-sig" if first else "utf-8").strip(" ")
+                text = content.decode("utf-8-sig" if number == 1 else "utf-8").strip(" ")
             except UnicodeDecodeError as error:
                 raise DataError(
                     f"{where} has byte 0x{content[error.start]:02X} at position {error.start}, "
@@ -124,14 +129,14 @@ def values_of(fields: Sequence[str], where: str, *, first_field: int = 1) -> Flo
     present = np.flatnonzero(~np.isnan(values))
     if not len(present):
         raise DataError(f"{where} has no value; expected numbers. Remove this line")
-    whole = values[: present[-1] + 1]
-    holes = np.flatnonzero(np.isnan(whole))
+    unpadded = values[: present[-1] + 1]
+    holes = np.flatnonzero(np.isnan(unpadded))
     if len(holes):
         raise DataError(
-            f"{where}: value {holes[0] + 1} of {len(whole)} is missing, {len(holes)} in this "
+            f"{where}: value {holes[0] + 1} of {len(unpadded)} is missing, {len(holes)} in this "
             "line; expected a number. Fill it in first, for example by interpolation"
         )
-    return whole
+    return unpadded
 
 
 def _number(text: str, field: int, where: str) -> float:
@@ -139,8 +144,10 @@ def _number(text: str, field: int, where: str) -> float:
         return float("nan")
     if is_number(text):
         return float(text)
-    pointed = text.replace(",", ".")
-    meanings = [pointed] if is_number(pointed) else []
+    meanings = []
+    with_point = text.replace(",", ".")
+    if is_number(with_point):
+        meanings.append(with_point)
     if THOUSANDS.fullmatch(text):
         meanings.append(text.replace(",", ""))
     hint = f"; write {' or '.join(meanings)}" if meanings else ""
@@ -203,36 +210,42 @@ class Ucr(Source):
 
     def read(self) -> Samples:
         """Read the series, (rows, steps, 1), those of TRAIN first."""
-        paths, notes = _pair(files.readable(self.path))
-        parts = {part: read_series(path) for part, path in paths.items()}
-        series = [line for lines in parts.values() for line in lines]
+        paths, leading_notes = _pair(files.readable(self.path))
+        series: list[LabelledSeries] = []
+        sizes = {}
+        for part, path in paths.items():
+            lines = read_series(path)
+            series += lines
+            sizes[part] = len(lines)
         inputs = stack(series, length=self.length)
-        asked = Asked(task=self.task, positive=self.positive, always_classes=True)
+        keys = Asked(task=self.task, positive=self.positive, always_classes=True)
         lengths = np.array([len(line.values) for line in series])
-        resized = (
-            f"data.length={self.length}: {(lengths > inputs.shape[1]).sum()} series are cut, "
-            f"{(lengths < inputs.shape[1]).sum()} padded with their last value "
-            f"(lengths from {lengths.min()} to {lengths.max()})"
-        )
+        notes = []
+        if (lengths != inputs.shape[1]).any():
+            notes.append(
+                f"data.length={self.length}: {(lengths > inputs.shape[1]).sum()} series are cut, "
+                f"{(lengths < inputs.shape[1]).sum()} padded with their last value "
+                f"(lengths from {lengths.min()} to {lengths.max()})"
+            )
         return labelled_samples(
             inputs,
-            _target(series, asked),
-            {part: len(lines) for part, lines in parts.items()},
+            _target(series, keys),
+            sizes,
             reading={"kind": "array", "format": "ucr", "length": self.length},
-            leading_notes=notes,
-            notes=[resized] if (lengths != inputs.shape[1]).any() else [],
+            leading_notes=leading_notes,
+            notes=notes,
             units=self.units,
         )
 
 
-def _target(series: Sequence[LabelledSeries], asked: Asked) -> Target:
+def _target(series: Sequence[LabelledSeries], keys: Asked) -> Target:
     labels = [line.label or "" for line in series]
     for line, label in zip(series, labels, strict=True):
         if label.lower() in MISSING:
             raise DataError(f"{line.where} has the missing label {label!r}; remove the line")
     are_numbers = all(map(is_number, labels))
     values: Array = np.array(labels, dtype=np.float64 if are_numbers else None)
-    return target_of(values, asked, lambda row: f"the label of {series[row].where}")
+    return target_of(values, keys, lambda row: f"the label of {series[row].where}")
 
 
 def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
@@ -240,49 +253,63 @@ def _pair(place: Path) -> tuple[dict[files.PartName, Path], list[str]]:
     match = None if place.is_dir() else _NAME.fullmatch(place.name)
     if match is None and not place.is_dir():
         return {"train": place}, []
-    sets: Sets = {}
-    for file in files.files_in(place if match is None else place.parent):
-        if named := _NAME.fullmatch(file.name):
-            key = named["name"].lower(), named["suffix"].lower()
-            sets.setdefault(key, {})[files.PARTS[named["part"].lower()]] = file
+    sets = _sets_in(place if match is None else place.parent)
+    notes: list[str] = []
     if match is None:
-        found, notes = _of_folder(place, sets)
+        parts, notes = _parts_of_folder(place, sets)
     else:
-        found, notes = _whole(sets, match["name"].lower(), match["suffix"].lower()), []
-        if "train" not in found:
-            beside = f"{match['name']}_TRAIN.{match['suffix']} beside it"
-            raise DataError(f"{place} has only test series; expected {beside}")
-    if "test" not in found:
-        notes.append(
-            f"{found['train'].name} has no _TEST file; some of its rows are held out for testing"
-        )
-    return {part: found[part] for part in ("train", "test") if part in found}, notes
+        parts = _parts_of_set(sets, match["name"].lower(), match["suffix"].lower())
+        if "train" not in parts:
+            expected = f"{match['name']}_TRAIN.{match['suffix']} beside it"
+            raise DataError(f"{place} has only test series; expected {expected}")
+    if "test" not in parts:
+        train = parts["train"]
+        notes.append(f"{train.name} has no _TEST file; some of its rows are held out for testing")
+        return {"train": train}, notes
+    return {"train": parts["train"], "test": parts["test"]}, notes
 
 
-def _whole(sets: Sets, name: str, suffix: str) -> dict[files.PartName, Path]:
+def _sets_in(folder: Path) -> Sets:
+    sets: Sets = {}
+    for file in files.files_in(folder):
+        match = _NAME.fullmatch(file.name)
+        if match is not None:
+            key = (match["name"].lower(), match["suffix"].lower())
+            sets.setdefault(key, {})[files.PARTS[match["part"].lower()]] = file
+    return sets
+
+
+def _parts_of_set(sets: Sets, name: str, suffix: str) -> dict[files.PartName, Path]:
     """Return the files of a set; a missing part is one of another suffix that is alone as well."""
-    own, alone = sets[name, suffix], [sets.get((name, one), {}) for one in SUFFIXES[::-1]]
-    return {part: file for found in alone if len(found) == 1 for part, file in found.items()} | own
+    parts: dict[files.PartName, Path] = {}
+    for set_suffix in reversed(SUFFIXES):
+        set_parts = sets.get((name, set_suffix), {})
+        if len(set_parts) == 1:
+            parts.update(set_parts)
+    parts.update(sets[name, suffix])
+    return parts
 
 
-def _of_folder(folder: Path, sets: Sets) -> tuple[dict[files.PartName, Path], list[str]]:
+def _parts_of_folder(folder: Path, sets: Sets) -> tuple[dict[files.PartName, Path], list[str]]:
     """Return the files of the set named like the folder, or of the only set, and notes on them."""
-    trained = {key: parts for key, parts in sets.items() if "train" in parts}
-    names = sorted({name for name, _ in trained})
+    train_files = {key: parts["train"] for key, parts in sets.items() if "train" in parts}
+    names = sorted({name for name, _ in train_files})
     if not names:
         raise DataError(
             f"{folder} has no series file; expected NAME_TRAIN.tsv and NAME_TEST.tsv in it "
             "(or .txt, .csv)"
         )
-    own = folder.resolve().name.lower()
-    if len(names) > 1 and own not in names:
-        listed = ", ".join(parts["train"].name for parts in trained.values())
+    folder_name = folder.resolve().name.lower()
+    if len(names) > 1 and folder_name not in names:
+        listed = ", ".join(file.name for file in train_files.values())
         raise DataError(
             f"{folder} has several data sets: {listed}; choose one: "
             f"data.path={folder}/NAME_TRAIN.tsv"
         )
-    name = own if own in names else names[0]
-    first, *others = [suffix for suffix in SUFFIXES if (name, suffix) in trained]
-    parts = _whole(sets, name, first)
-    chosen = f"using {parts['train'].name}; its {', '.join(others)} files are ignored"
-    return parts, [chosen] if others else []
+    name = folder_name if folder_name in names else names[0]
+    suffix, *ignored = [suffix for suffix in SUFFIXES if (name, suffix) in train_files]
+    parts = _parts_of_set(sets, name, suffix)
+    notes = []
+    if ignored:
+        notes.append(f"using {parts['train'].name}; its {', '.join(ignored)} files are ignored")
+    return parts, notes
