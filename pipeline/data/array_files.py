@@ -30,9 +30,12 @@ MAPPED_FROM_BYTES = 64 * 2**20
 LARGEST_PACKED = 8 * 2**30
 #: Highest compression ratio of a member, or of a Parquet file, that unpacks to more than
 #: `RATIO_FROM` bytes.
-MOST_RATIO, RATIO_FROM = 200, 2**30
+MOST_RATIO = 200
+RATIO_FROM = 2**30
 
-NPY_MAGIC, ZIP_MAGIC, GZIP_MAGIC = b"\x93NUMPY", b"PK", b"\x1f\x8b"
+NPY_MAGIC = b"\x93NUMPY"
+ZIP_MAGIC = b"PK"
+GZIP_MAGIC = b"\x1f\x8b"
 #: Name of the array of a single `.npy`.
 ONLY = ""
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -78,28 +81,39 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
     if problem := place_problem(key, str(place)):
         raise ConfigError(problem)
     try:
-        present = place.exists()
-        allowed = not present or os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0))
+        exists = place.exists()
+        is_readable = _is_readable(place)
     except OSError:
-        present, allowed = True, False
-    if not present:
-        folder = place.parent
-        hint = f"; the folder {str(folder)!r} does not exist either. Check the path"
-        if folder.is_dir():
-            looked = f"looked in {str(folder.resolve())!r}"
-            nearest = did_you_mean(place.name, [file.name for file in folder.iterdir()])
-            hint = f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
-        raise DataError(f"{key}={str(path)!r} does not exist{hint}")
+        exists = True
+        is_readable = False
+    if not exists:
+        raise DataError(f"{key}={str(path)!r} does not exist{_hint_on_missing(place)}")
     if (kind := stream_kind(place)) is not None:
         raise DataError(
             f"{key}={str(path)!r} is {kind}; expected a file or folder. Save its content in a file "
             "first"
         )
-    if not allowed:
+    if not is_readable:
         raise EnvironmentFaultError(
             f"{key}={str(place)!r} can't be read: permission denied. Ask its owner for read access"
         )
     return place
+
+
+def _is_readable(place: Path) -> bool:
+    mode = os.R_OK
+    if place.is_dir():
+        mode |= os.X_OK
+    return os.access(place, mode)
+
+
+def _hint_on_missing(place: Path) -> str:
+    folder = place.parent
+    if not folder.is_dir():
+        return f"; the folder {str(folder)!r} does not exist either. Check the path"
+    searched = f"looked in {str(folder.resolve())!r}"
+    nearest = did_you_mean(place.name, [file.name for file in folder.iterdir()])
+    return f" ({searched}).{nearest}" if nearest else f"; {searched}. Check the name"
 
 
 def require_content(file: Path) -> None:
@@ -110,9 +124,8 @@ def require_content(file: Path) -> None:
 
 def files_in(folder: Path) -> list[Path]:
     """Return the files of a folder in sorted order, without hidden ones."""
-    return sorted(
-        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
-    )
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return sorted(file for file in files if not file.name.startswith("."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +164,7 @@ class StoredArray:
         if self.offset is None:
             self._refuse_bombs(size)
         content = bytearray()
-        with _telling_damage(self.label), _opened(self.path, self.member) as file:
+        with _damage_as_data_error(self.label), _opened(self.path, self.member) as file:
             file.read(self.header_bytes)
             # Read in blocks, so that a header with wrong sizes allocates no memory.
             while block := file.read(min(BLOCK_BYTES, size + 1 - len(content))):
@@ -186,14 +199,16 @@ class StoredArray:
 
     def _refuse_bombs(self, size: int) -> None:
         """Raise DataError if compressed values would take too much memory once unpacked."""
-        member = self.member
-        packed = self.path.stat().st_size if member is None else member.compress_size
-        unpacked = size if member is None else member.file_size
+        if self.member is None:
+            packed = self.path.stat().st_size
+            unpacked = size
+            remedy = "Unpack it first (gunzip)"
+        else:
+            packed = self.member.compress_size
+            unpacked = self.member.file_size
+            remedy = "Save it uncompressed with numpy.savez"
         most = most_unpacked(packed)
         if unpacked > most:
-            remedy = "Unpack it first (gunzip)"
-            if member is not None:
-                remedy = "Save it uncompressed with numpy.savez"
             raise DataError(
                 f"{self.label} would unpack from {packed} to {unpacked} bytes; expected at most "
                 f"{most}. {remedy}: it is then read from disk as needed"
@@ -218,12 +233,12 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
                 f"{place} has no .npy file; expected x_train.npy, y_train.npy and so on, or "
                 "the path of one .npz file"
             )
-        return {file.stem: _of_npy(file, f"{place.name}/{file.name}") for file in files}
+        return {file.stem: _npy_array(file, f"{place.name}/{file.name}") for file in files}
     magic = first_bytes(place)
     if magic == NPY_MAGIC:
-        return {ONLY: _of_npy(place, place.name)}
+        return {ONLY: _npy_array(place, place.name)}
     if magic.startswith(ZIP_MAGIC):
-        return _of_archive(place)
+        return _archive_arrays(place)
     if is_idx(place):
         return {ONLY: idx_array(place)}
     raise DataError(
@@ -239,35 +254,35 @@ def first_bytes(file: Path) -> bytes:
         return opened.read(len(NPY_MAGIC))
 
 
-def _of_npy(path: Path, label: str) -> StoredArray:
+def _npy_array(path: Path, label: str) -> StoredArray:
     require_content(path)
     with path.open("rb") as file:
-        return _stored(file, path, label)
+        return _array_at(file, path, label)
 
 
-def _of_archive(path: Path) -> Mapping[str, StoredArray]:
-    found: dict[str, StoredArray] = {}
-    with _telling_damage(path.name), zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            if name != info.filename:
-                with archive.open(info) as file:
-                    found[name] = _stored(file, path, f"{path.name}: {name}", info)
-    if not found:
+def _archive_arrays(path: Path) -> Mapping[str, StoredArray]:
+    arrays: dict[str, StoredArray] = {}
+    with _damage_as_data_error(path.name), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name != member.filename:
+                with archive.open(member) as file:
+                    arrays[name] = _array_at(file, path, f"{path.name}: {name}", member)
+    if not arrays:
         raise DataError(f"{path} has no array; expected x_train, y_train and so on")
-    return found
+    return arrays
 
 
-def _stored(
+def _array_at(
     file: IO[bytes], path: Path, label: str, member: zipfile.ZipInfo | None = None
 ) -> StoredArray:
     """Return an array from the header of a `.npy` file or of a member of an archive."""
-    with _telling_damage(label):
+    with _damage_as_data_error(label):
         version = np.lib.format.read_magic(file)
-        header = getattr(np.lib.format, "read_array_header_{}_{}".format(*version), None)
-        if header is None:
+        read_header = getattr(np.lib.format, "read_array_header_{}_{}".format(*version), None)
+        if read_header is None:
             raise ValueError(f".npy format {version} is for structured arrays")
-        shape, fortran, dtype = header(file)
+        shape, is_fortran, dtype = read_header(file)
         if min(shape, default=0) < 0:
             raise ValueError(f"its shape is {shape}")
     header_bytes = file.tell()
@@ -279,7 +294,7 @@ def _stored(
             archive.seek(member.header_offset)
             *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(archive.read(_LOCAL_HEADER.size))
             offset = archive.tell() + name_bytes + extra_bytes + header_bytes
-    order: Literal["F", "C"] = "F" if fortran else "C"
+    order: Literal["F", "C"] = "F" if is_fortran else "C"
     return StoredArray(path, member, label, shape, dtype, order, header_bytes, offset)
 
 
@@ -312,7 +327,7 @@ def _is_gzip(path: Path) -> bool:
 
 
 @contextmanager
-def _telling_damage(label: str) -> Iterator[None]:
+def _damage_as_data_error(label: str) -> Iterator[None]:
     """Turn errors of NumPy, zipfile and gzip about a damaged file into a DataError of one line."""
     try:
         yield
@@ -324,9 +339,9 @@ def _telling_damage(label: str) -> Iterator[None]:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        words = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{label} is damaged or incomplete ({words}); copy or save the file again"
+            f"{label} is damaged or incomplete ({reason}); copy or save the file again"
         ) from error
 
 
@@ -337,7 +352,11 @@ def is_idx(file: Path) -> bool:
             start = opened.read(4)
     except (OSError, EOFError, zlib.error):
         return False
-    return len(start) == 4 and start[:2] == b"\0\0" and start[2] in IDX_TYPES and start[3] > 0
+    if len(start) < 4:
+        return False
+    type_code = start[2]
+    dimensions = start[3]
+    return start.startswith(b"\0\0") and type_code in IDX_TYPES and dimensions > 0
 
 
 def idx_array(path: Path) -> StoredArray:
@@ -347,7 +366,7 @@ def idx_array(path: Path) -> StoredArray:
         DataError: The header is not one of an idx file, or is incomplete.
     """
     label = str(path)
-    with _telling_damage(label), _opened(path) as file:
+    with _damage_as_data_error(label), _opened(path) as file:
         start = file.read(4)
         if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES:
             raise DataError(
@@ -392,13 +411,13 @@ class JoinedArrays(OnDemand):
         """Return the given rows, (rows, *row_shape)."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
-        made = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        values = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        part_of_row = np.searchsorted(self.starts, rows, side="right") - 1
         for number, part in enumerate(self.parts):
-            mine = owner == number
-            if mine.any():
-                made[mine] = part[rows[mine] - self.starts[number]]
-        return made
+            in_part = part_of_row == number
+            if in_part.any():
+                values[in_part] = part[rows[in_part] - self.starts[number]]
+        return values
 
 
 def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
@@ -413,21 +432,25 @@ def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
 
 def require_numbers(values: Array, label: str) -> None:
     """Raise DataError if (rows, …) hold NaN, infinity or values that exceed float32."""
-    if values.dtype.kind != "f":
+    if values.dtype.kind != "f" or not len(values):
         return
-
-    def odd(block: Array) -> NDArray[np.bool_]:
-        return exceeds_float32(block) | np.isnan(block)
-
-    found = [odd(block).reshape(len(block), -1).any(1) for block in blocks(values)]
-    rows = np.flatnonzero(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
-    if len(rows):
-        place = (int(rows[0]), *map(int, np.argwhere(odd(values[rows[0]]))[0]))
-        word = "missing (NaN)" if np.isnan(values[place]) else f"{values[place]}"
+    invalid_blocks = []
+    for block in blocks(values):
+        invalid_blocks.append(_is_invalid(block).reshape(len(block), -1).any(1))
+    invalid_rows = np.flatnonzero(np.concatenate(invalid_blocks))
+    if len(invalid_rows):
+        row = int(invalid_rows[0])
+        index = (row, *np.argwhere(_is_invalid(values[row]))[0].tolist())
+        value = "missing (NaN)" if np.isnan(values[index]) else f"{values[index]}"
         raise DataError(
-            f"{label}[{', '.join(map(str, place))}] is {word} ({len(rows)} of {len(values)} rows "
-            "have such values); expected finite numbers up to 3.4e38. Fill or drop them"
+            f"{label}[{', '.join(map(str, index))}] is {value} ({len(invalid_rows)} of "
+            f"{len(values)} rows have such values); expected finite numbers up to 3.4e38. Fill or "
+            "drop them"
         )
+
+
+def _is_invalid(values: Array) -> NDArray[np.bool_]:
+    return exceeds_float32(values) | np.isnan(values)
 
 
 def largest(values: Array) -> float:
@@ -435,22 +458,22 @@ def largest(values: Array) -> float:
     return max((float(block.max()) for block in blocks(values)), default=0.0)
 
 
-def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], asked: Layout | None) -> Layout:
-    """Return the layout of (rows, …): the one asked for, else inferred from rank, type, lengths."""
+def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], layout: Layout | None) -> Layout:
+    """Return the layout of (rows, …): `layout` if it is set, else by rank, type and lengths."""
     rank = len(shape)
     if rank not in (2, 3, 4):
         raise DataError(
             f"inputs of shape {shape} can't be read; expected {', '.join(AXES.values())}. "
             "Reshape them, such as x.reshape(len(x), -1)"
         )
-    if asked is not None:
-        if (asked, rank) not in AXES:
-            fitting = ", ".join(layout for layout in get_args(Layout) if (layout, rank) in AXES)
+    if layout is not None:
+        if (layout, rank) not in AXES:
+            fitting = [name for name in get_args(Layout) if (name, rank) in AXES]
             raise ConfigError(
-                f"data.layout={asked} does not fit inputs of shape {shape}; expected one of "
-                f"{fitting}"
+                f"data.layout={layout} does not fit inputs of shape {shape}; expected one of "
+                f"{', '.join(fitting)}"
             )
-        return asked
+        return layout
     if rank == 2:
         return "table"
     if rank == 3:

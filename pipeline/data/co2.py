@@ -20,8 +20,10 @@ class CO2(BundledSeries):
     def read(self) -> Series:
         """Read the weeks, (weeks, 1)."""
         series = super().read()
-        known = np.isfinite(series.values[:, 0])
-        last_known = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
-        empty = int((~known).sum())
-        told = [f"{empty} missing weeks are filled with the previous week"] if empty else []
-        return replace(series, values=series.values[last_known], notes=(*series.notes, *told))
+        is_empty = np.isnan(series.values[:, 0])
+        last_filled = np.maximum.accumulate(np.where(is_empty, 0, np.arange(len(is_empty))))
+        notes = series.notes
+        if is_empty.any():
+            note = f"{is_empty.sum()} missing weeks are filled with the previous week"
+            notes = (*notes, note)
+        return replace(series, values=series.values[last_filled], notes=notes)

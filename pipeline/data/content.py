@@ -157,38 +157,41 @@ class Content:
 
     def part(self, rows: Indices, *, budget: int) -> Part:
         """Return the given rows as a network gets them; lazy if they exceed `budget` MiB."""
-        schema, targets = self.schema, self.targets[rows]
+        schema = self.schema
         lazy = LazyInputs(raw=self.inputs, rows=rows, schema=schema)
         size = 4 * len(rows) * prod(schema.input_shape)  # bytes as float32
-        is_regression = schema.task == "regression"
-        actual = targets if self.actual is None else self.actual[rows]
+        raw_targets = self.targets[rows]
+        if schema.task == "regression":
+            targets = schema.target_scaler.scaled(raw_targets)
+            actual = raw_targets if self.actual is None else self.actual[rows]
+        else:
+            targets = torch.from_numpy(raw_targets)
+            actual = None
         return Part(
             inputs=lazy if size > budget * 2**20 else lazy.loaded(),
-            targets=schema.target_scaler.scaled(targets)
-            if is_regression
-            else torch.from_numpy(targets),
+            targets=targets,
             offsets=None if self.offsets is None else torch.from_numpy(self.offsets[rows]),
             rows=self.numbers[rows],
             groups=None if self.groups is None else self.groups[rows],
             seasonal=None if self.seasonal is None else torch.from_numpy(self.seasonal[rows]),
-            actual=torch.from_numpy(actual) if is_regression else None,
+            actual=None if actual is None else torch.from_numpy(actual),
         )
 
     def digest(self) -> str:
         """Return the SHA-256 of the raw content, its names and its split."""
         schema = self.schema
-        hashed = hashlib.sha256(
-            repr((schema.task, schema.classes, schema.features, schema.targets)).encode()
-        )
+        names = (schema.task, schema.classes, schema.features, schema.targets)
+        hashed = hashlib.sha256(repr(names).encode())
         if schema.encoder is not None:
-            hashed.update(
-                repr([(code.name, code.levels) for code in schema.encoder.codes]).encode()
-            )
+            levels = [(code.name, code.levels) for code in schema.encoder.codes]
+            hashed.update(repr(levels).encode())
         if schema.permutation:
             hashed.update(repr(schema.permutation).encode())
-        raw = self.inputs
-        for block in [raw.fingerprints] if isinstance(raw, OnDemand) else checks.blocks(raw):
-            _update(hashed, block)
+        if isinstance(self.inputs, OnDemand):
+            _update(hashed, self.inputs.fingerprints)
+        else:
+            for block in checks.blocks(self.inputs):
+                _update(hashed, block)
         _update(hashed, self.targets)
         if self.offsets is not None:
             _update(hashed, self.offsets)
@@ -212,7 +215,8 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
     """
     refuse_options(options, FOR_SERIES)
     checks.check_rows(samples)
-    is_regression, raw = samples.task == "regression", samples.inputs
+    is_regression = samples.task == "regression"
+    raw = samples.inputs
     reach = checks.check_finite(raw, "the data", holes_too=not samples.columns)
     split = split_rows(samples, options)
     if not is_regression:
@@ -236,18 +240,18 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         checks.check_told_apart(input_scaler, measured, checks.feature_names(schema), what=what)
     if is_regression:
         checks.check_targets(schema, measured_targets, what=what)
-    disorder = (
-        f"data.{key}={value}: {words}"
-        for key, words in DISORDER.items()
-        if (value := getattr(options, key)) is not None
-    )
+    notes = [*samples.notes]
+    for key, note in DISORDER.items():
+        value = getattr(options, key)
+        if value is not None:
+            notes.append(f"data.{key}={value}: {note}")
     return Content(
         inputs=raw,
         targets=targets,
         numbers=np.arange(len(targets)) if samples.numbers is None else samples.numbers,
         split=split,
         schema=replace(schema, permutation=_permutation(samples, options)),
-        notes=(*samples.notes, *disorder),
+        notes=tuple(notes),
         groups=samples.group_numbers,
         constant=checks.constant_columns(measured, schema),
     )
@@ -257,7 +261,7 @@ def _schema(
     samples: Samples, encoder: Encoder | None, input_scaler: Scaler, target_scaler: Scaler
 ) -> Schema:
     # New rows are found by the names of their columns if there are any, else read as arrays.
-    named = len(samples.inputs.shape) == 2 and bool(samples.columns or samples.features)
+    is_table = len(samples.inputs.shape) == 2 and bool(samples.columns or samples.features)
     return Schema(
         task=samples.task,
         input_shape=samples.input_shape if encoder is None else (len(encoder.features),),
@@ -269,12 +273,12 @@ def _schema(
         target_scaler=target_scaler,
         encoder=encoder,
         label=samples.label,
-        reading={"kind": "table" if named else "array", **samples.reading},
+        reading={"kind": "table" if is_table else "array", **samples.reading},
     )
 
 
-def _targets(samples: Samples, trained: Indices, options: DataOptions) -> Array:
-    """Return targets (rows, …); `shuffle_labels` permutes those of the training rows."""
+def _targets(samples: Samples, train: Indices, options: DataOptions) -> Array:
+    """Return targets (rows, …); `shuffle_labels` permutes those of the training rows `train`."""
     if samples.task == "regression":
         targets = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
         checks.check_finite(targets, "the target")
@@ -283,20 +287,22 @@ def _targets(samples: Samples, trained: Indices, options: DataOptions) -> Array:
     if options.shuffle_labels is None:
         return targets
     shuffled = targets.copy()
-    shuffled[trained] = np.random.default_rng(options.shuffle_labels).permutation(targets[trained])
+    generator = np.random.default_rng(options.shuffle_labels)
+    shuffled[train] = generator.permutation(targets[train])
     return shuffled
 
 
-def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
+def refuse_options(options: DataOptions, reasons: Mapping[str, str]) -> None:
     """Raise ConfigError if options are set that don't apply to this kind of data.
 
-    `meant` maps each such option to what it is for and why it is refused.
+    `reasons` maps each such option to what it is for and why it is refused.
     """
-    problems = [
-        f"data.{key}={value} {words}"
-        for key, words in meant.items()
-        if (value := getattr(options, key)) != (1 if key in ("horizon", "stride") else None)
-    ]
+    problems = []
+    for key, reason in reasons.items():
+        value = getattr(options, key)
+        default = 1 if key in ("horizon", "stride") else None
+        if value != default:
+            problems.append(f"data.{key}={value} {reason}")
     if problems:
         raise ConfigError(*problems)
 
@@ -316,5 +322,5 @@ def _permutation(samples: Samples, options: DataOptions) -> tuple[int, ...]:
             "data is a table with named columns; expected null"
         )
     positions = prod(shape[1:]) if len(shape) == 3 else shape[0]
-    drawn = np.random.default_rng(options.permute).permutation(positions)
-    return tuple(drawn.tolist())
+    permutation = np.random.default_rng(options.permute).permutation(positions)
+    return tuple(permutation.tolist())

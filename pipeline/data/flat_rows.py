@@ -30,21 +30,21 @@ def flat_rows(file: Path, shape: tuple[int, ...]) -> Floats:
     form = _flat_form(file, width)
     rows = sum(1 for _ in _flat_lines(file, form))
     if rows * width * 8 <= files.IN_MEMORY_BYTES:
-        made = np.empty((rows, width))
+        values = np.empty((rows, width))
     else:
         unnamed = tempfile.TemporaryFile()  # noqa: SIM115 - the mapping keeps it, and ends it
-        made = np.memmap(unnamed, dtype=np.float64, mode="w+", shape=(rows, width))
+        values = np.memmap(unnamed, dtype=np.float64, mode="w+", shape=(rows, width))
     for index, (where, fields) in enumerate(_flat_lines(file, form)):
         if len(fields) != width:
             raise DataError(
                 f"{where} has {len(fields)} fields; expected {width} values, a sample of shape "
                 f"{shape} in one row"
             )
-        values = values_of(fields, where)
-        if len(values) != width:
-            raise DataError(f"{where}: field {len(values) + 1} is missing; expected a number")
-        made[index] = values
-    return made.reshape(rows, *shape)
+        row_values = values_of(fields, where)
+        if len(row_values) != width:
+            raise DataError(f"{where}: field {len(row_values) + 1} is missing; expected a number")
+        values[index] = row_values
+    return values.reshape(rows, *shape)
 
 
 class FlatForm(NamedTuple):
@@ -57,11 +57,21 @@ class FlatForm(NamedTuple):
 
 def _flat_form(file: Path, width: int) -> FlatForm:
     """Return the form of a CSV, whose first line has `width` fields with the right separator."""
-    first = next((text for _, text in lines_of(file)), "")
-    widths = {sign: first.count(sign) + 1 for sign in SEPARATORS}
-    separator = max(SEPARATORS, key=lambda sign: (widths[sign] == width, widths[sign] > 1))
-    commas = separator != "," and _has_decimal_commas(file, separator)
-    return FlatForm(width=width, separator=separator, has_decimal_commas=commas)
+    _, first_line = next(lines_of(file), ("", ""))
+    separator = _separator_of(first_line, width)
+    has_commas = separator != "," and _has_decimal_commas(file, separator)
+    return FlatForm(width=width, separator=separator, has_decimal_commas=has_commas)
+
+
+def _separator_of(line: str, width: int) -> str:
+    """Return the separator that gives `width` fields, or else one that the line contains."""
+    for separator in SEPARATORS:
+        if line.count(separator) + 1 == width:
+            return separator
+    for separator in SEPARATORS:
+        if separator in line:
+            return separator
+    return SEPARATORS[0]
 
 
 def _has_decimal_commas(file: Path, separator: str) -> bool:
@@ -82,10 +92,14 @@ def _flat_lines(file: Path, form: FlatForm) -> Iterator[tuple[str, Sequence[str]
         fields = _fields(text, form.separator, where)
         if form.has_decimal_commas:
             fields = [_with_point(field, where) for field in fields]
-        counted = len(fields) > 2 and fields == [str(index) for index in range(len(fields))]
-        are_names = len(fields) == form.width and (counted or not any(map(is_number, fields)))
-        if number > 0 or not are_names:
+        if number > 0 or len(fields) != form.width or not _are_names(fields):
             yield where, fields
+
+
+def _are_names(fields: Sequence[str]) -> bool:
+    if len(fields) > 2 and fields == [str(index) for index in range(len(fields))]:
+        return True
+    return not any(map(is_number, fields))
 
 
 def _fields(text: str, separator: str, where: str) -> list[str]:
@@ -107,5 +121,5 @@ def _with_point(field: str, where: str) -> str:
             f"{where} has {text!r} in a file with decimal commas; write {text.replace('.', ',')} "
             f"or {text.replace('.', '')}"
         )
-    pointed = text.replace(",", ".")
-    return pointed if is_number(pointed) else text
+    with_point = text.replace(",", ".")
+    return with_point if is_number(with_point) else text

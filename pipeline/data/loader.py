@@ -171,8 +171,9 @@ def loader(
     """
     order = Order(len(part), shuffle=shuffle, seed=seed)
     if not isinstance(part.inputs, LazyInputs):
-        kept = part.inputs.to(device), part.targets.to(device)
-        return Batches(*kept, order, batch_size=batch_size, rank=rank)
+        inputs = part.inputs.to(device)
+        targets = part.targets.to(device)
+        return Batches(inputs, targets, order, batch_size=batch_size, rank=rank)
     if num_workers > 0:
         remove_folders_of_killed_readers()
     return _Lazy(
@@ -225,6 +226,10 @@ def own_rows(rows: Tensor, rank: Rank) -> Tensor:
 def rows_of_ranks(batches: Sequence[int], world: int) -> list[Tensor]:
     """Return the row numbers of each rank, (own,), in consecutive batches of the given sizes."""
     rows = torch.arange(sum(batches))
-    ranks = (Rank(number=number, world=world) for number in range(world))
-    each = torch.split(rows, list(batches))
-    return [torch.cat([rows[:0], *(own_rows(batch, rank) for batch in each)]) for rank in ranks]
+    rows_of_batches = torch.split(rows, list(batches))
+    rows_by_rank = []
+    for number in range(world):
+        rank = Rank(number=number, world=world)
+        shares = [own_rows(batch_rows, rank) for batch_rows in rows_of_batches]
+        rows_by_rank.append(torch.cat([rows[:0], *shares]))
+    return rows_by_rank

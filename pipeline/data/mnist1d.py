@@ -43,16 +43,17 @@ class MNIST1D(Source):
 
 def _make() -> Arrays:
     # make_dataset seeds both global generators; their states are restored afterwards.
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()
     try:
         from mnist1d.data import get_dataset_args, make_dataset
 
-        made = make_dataset(get_dataset_args())
+        dataset = make_dataset(get_dataset_args())
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
     return {
-        "inputs": np.concatenate([made["x"], made["x_test"]]).astype(np.float32),
-        "targets": np.concatenate([made["y"], made["y_test"]]).astype(np.int64),
-        "test_rows": np.array(len(made["y_test"])),
+        "inputs": np.concatenate([dataset["x"], dataset["x_test"]]).astype(np.float32),
+        "targets": np.concatenate([dataset["y"], dataset["y_test"]]).astype(np.int64),
+        "test_rows": np.array(len(dataset["y_test"])),
     }

@@ -48,12 +48,14 @@ def _make() -> Arrays:
 
     bunch = load_sample_images()
     names = [Path(name).stem for name in bunch.filenames]
-    inputs, columns = [], []
+    inputs = []
+    columns = []
     for name in PHOTOGRAPHS:
         photograph = bunch.images[names.index(name)]  # (height, width, 3)
-        down, across = (length // SIZE for length in photograph.shape[:2])
-        whole = photograph[: down * SIZE, : across * SIZE]
-        grid = whole.reshape(down, SIZE, across, SIZE, 3)
+        down = photograph.shape[0] // SIZE
+        across = photograph.shape[1] // SIZE
+        region = photograph[: down * SIZE, : across * SIZE]
+        grid = region.reshape(down, SIZE, across, SIZE, 3)
         inputs.append(grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, SIZE, SIZE))
         columns.append(np.tile(np.arange(across) * SIZE, down))  # first pixel column of each patch
     return {

@@ -94,27 +94,29 @@ class BundledSeries(Source):
         """
         with (FOLDER / self.file).open(newline="", encoding="utf-8") as lines:
             header, *rows = csv.reader(lines)
-        times = tuple(time for time, _ in rows)
-        start, end = _position(times, "start", self.start), _position(times, "end", self.end) + 1
-        kept = times[start:end]
-        begin = _position(kept, "test_from", self.test_from)
-        step = find_step(read_times(kept, Place(file=self.file), header[0]))
+        all_times = tuple(time for time, _ in rows)
+        start = _position(all_times, "start", self.start)
+        end = _position(all_times, "end", self.end) + 1
+        times = all_times[start:end]
+        test_from = _position(times, "test_from", self.test_from)
+        step = find_step(read_times(times, Place(file=self.file), header[0]))
+        values = [float(value or "nan") for _, value in rows[start:end]]
         return Series(
-            values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
-            times=kept,
+            values=np.array(values).reshape(-1, 1),
+            times=times,
             names=(header[1],),
             targets=(header[1],),
             units=self.units,
-            test_from=begin,
+            test_from=test_from,
             reading={"time": header[0], "step": str(step or IRREGULAR)},
         )
 
 
 def _position(times: tuple[str, ...], key: str, label: str) -> int:
     if label not in times:
-        between = f"one from {times[0]} to {times[-1]}" if times else "start before end"
+        expected = f"one from {times[0]} to {times[-1]}" if times else "start before end"
         raise ConfigError(
-            f"data.{key}={label} is not a time of this series; expected {between}."
+            f"data.{key}={label} is not a time of this series; expected {expected}."
             f"{did_you_mean(label, times)}"
         )
     return times.index(label)

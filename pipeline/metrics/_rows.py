@@ -74,20 +74,20 @@ class ClassCounts(ScoredRows):
         """Number of classes in the targets or the predictions, (draws, 1)."""
         return count_classes(self.calls + self.members, self.precision)
 
-    def ratio(self, part: NDArray[Any], whole: NDArray[Any]) -> Values:
+    def ratio(self, part: NDArray[Any], total: NDArray[Any]) -> Values:
         """Divide numbers of rows; 0/0 is 0."""
-        return ratios(part, whole, precision=self.precision)
+        return ratios(part, total, precision=self.precision)
 
-    def mean(self, part: NDArray[Any], whole: NDArray[Any]) -> Values:
+    def mean(self, part: NDArray[Any], total: NDArray[Any]) -> Values:
         """Average ratios over the classes that are in targets or predictions, (draws,).
 
         Args:
             part: Numerators, (draws, classes).
-            whole: Denominators, (draws, classes); 0/0 is 0.
+            total: Denominators, (draws, classes); 0/0 is 0.
 
         In a binary task the result is the ratio of the positive class.
         """
-        shares = self.ratio(part, whole)
+        shares = self.ratio(part, total)
         if self.is_binary:
             positive: Values = shares[:, 1]
             return positive
@@ -180,7 +180,7 @@ def class_mean(shares: Values, count: Values) -> Values:
 
 def ratios(
     part: NDArray[Any],
-    whole: NDArray[Any],
+    total: NDArray[Any],
     *,
     empty: float = 0.0,
     precision: type[np.floating[Any]] = np.float64,
@@ -189,5 +189,5 @@ def ratios(
     quotients: Values = np.zeros(part.shape, precision)
     if empty:
         quotients.fill(empty)
-    np.divide(part, whole, out=quotients, where=whole != 0, dtype=precision)
+    np.divide(part, total, out=quotients, where=total != 0, dtype=precision)
     return quotients
