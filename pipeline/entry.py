@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,21 @@ def command(
         rewrite: Replaces the words of the command line before anything reads them.
         more_names: Checks names that only this command has.
     """
+    return _Entry(config_name, body, options, validates, rewrite, more_names).main
 
-    def main(argv: Sequence[str] | None = None) -> int:
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """The arguments of `command`, and the function that it returns."""
+
+    config_name: str
+    body: Body
+    options: type[BaseModel]
+    validates: bool
+    rewrite: Callable[[Sequence[str]], list[str]]
+    more_names: MoreNames | None
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the command line, of this process by default, and return its exit code."""
         if argv is None:
             tune_process()
@@ -74,16 +88,12 @@ def command(
             print(f"pipeline {__version__}")
             return 0
         traceback = _FULL_ERROR in os.environ or "traceback=true" in words
-        names = partial(checked, options=options, more=more_names)
-
-        def work(tree: DictConfig) -> int:
-            return body(validated(options, tree) if validates else tree)
-
         try:
             with orderly_stop():
-                if problems := list(place_problems(words)):
+                problems = list(place_problems(words))
+                if problems:
                     raise ConfigError(*problems)
-                code = _called(rewrite(words), config_name, work, names, traceback=traceback)
+                code = self._run(self.rewrite(words), traceback=traceback)
         except BaseException as error:
             code = print_error(error, traceback=traceback)
         finally:
@@ -92,65 +102,80 @@ def command(
             exit_codes.append(code)
         return code
 
-    return main
+    def _run(self, words: Sequence[str], *, traceback: bool) -> int:
+        """Check the names in a command line and carry out its runs; return the exit code."""
+        arguments, unknown_flags = _parsed(words)
+        if unknown_flags:
+            check = partial(checked, config_name=self.config_name, options=self.options)
+            raise ConfigError(*(_unknown_flag(flag, words, check) for flag in unknown_flags))
+        flags = list(words)
+        for override in arguments.overrides:
+            flags.remove(override)
+        asks_hydra = arguments.hydra_help or arguments.shell_completion
+        runs_nothing = arguments.help or arguments.cfg or arguments.info or asks_hydra
+        lines, tree = checked(
+            [] if asks_hydra else arguments.overrides,
+            config_name=self.config_name,
+            config_dir=None if arguments.config_dir is None else Path(arguments.config_dir),
+            multirun=arguments.multirun,
+            options=self.options,
+            more=None if runs_nothing else self.more_names,
+        )
+        if arguments.shell_completion:
+            lines = arguments.overrides
+        runs = _Runs(self, traceback=traceback)
+        with _settings_of_hydra([*lines, *flags], multirun=arguments.multirun):
+            try:
+                if tree is not None and not flags:
+                    _carry_out(runs.carry_out, tree)
+                else:
+                    hydra.main(str(conf_folder()), self.config_name, version_base=None)(
+                        runs.carry_out
+                    )()
+            except ValueError as error:  # raised by Hydra, such as for flags that exclude others
+                raise ConfigError(composition_problem(error)) from error
+        return max(runs.exit_codes, default=0)
 
 
-def _called(
-    words: Sequence[str],
-    config_name: str,
-    body: Body,
-    names: Callable[..., tuple[list[str], DictConfig | None]],
-    *,
-    traceback: bool,
-) -> int:
-    arguments, unknown = _parsed(words)
-    if unknown:
-        check = partial(names, config_name=config_name, more=None)
-        raise ConfigError(*(_unknown_flag(flag, words, check) for flag in unknown))
-    flags = list(words)
-    for override in arguments.overrides:
-        flags.remove(override)
-    hydras_own = arguments.hydra_help or arguments.shell_completion
-    asks = arguments.help or arguments.cfg or arguments.info or hydras_own
-    lines, tree = names(
-        [] if hydras_own else arguments.overrides,
-        config_name=config_name,
-        config_dir=None if arguments.config_dir is None else Path(arguments.config_dir),
-        multirun=arguments.multirun,
-        **({"more": None} if asks else {}),
-    )
-    if arguments.shell_completion:
-        lines = arguments.overrides
-    codes: list[int] = []
+class _Runs:
+    """The runs of one command line. Hydra calls `carry_out` for each of them."""
 
-    def job(config: DictConfig) -> None:
-        codes.append(_outcome(config, body, traceback=traceback))
+    def __init__(self, entry: _Entry, *, traceback: bool) -> None:
+        self.exit_codes: list[int] = []
+        self._entry = entry
+        self._traceback = traceback
 
-    with _settings_of_hydra([*lines, *flags], multirun=arguments.multirun):
+    def carry_out(self, config: DictConfig) -> None:
+        """Carry out one run and note its exit code; a requested stop ends all runs."""
         try:
-            if tree is not None and not flags:
-                _carry_out(job, tree)
-            else:
-                hydra.main(str(conf_folder()), config_name, version_base=None)(job)()
-        except ValueError as error:  # raised by Hydra, such as for flags that exclude each other
-            raise ConfigError(composition_problem(error)) from error
-    return max(codes, default=0)
+            os.environ.pop(_FULL_ERROR, None)  # a process that the run starts would inherit it
+            _refuse_devices_of_several_runs(config)
+            tree = fitted_to_words(config, HydraConfig.get())
+            entry = self._entry
+            code = entry.body(validated(entry.options, tree) if entry.validates else tree)
+        except (Exception, SystemExit) as error:
+            stop.check()  # a library may turn the signal into another error while it is imported
+            code = print_error(error, traceback=self._traceback)
+        finally:
+            os.environ[_FULL_ERROR] = "1"
+        self.exit_codes.append(code)
 
 
 def _carry_out(job: Callable[[DictConfig], None], tree: DictConfig) -> None:
     """Run a job with its composed tree, as Hydra does for a command line without flags."""
-    hydras_own = HydraConfig.instance()
-    before = hydras_own.cfg
+    hydra_config = HydraConfig.instance()
+    before = hydra_config.cfg
     with open_dict(tree):
-        tree.hydra.mode, tree.hydra.runtime.output_dir = RunMode.RUN, str(Path.cwd())
-    hydras_own.set_config(tree)
+        tree.hydra.mode = RunMode.RUN
+        tree.hydra.runtime.output_dir = str(Path.cwd())
+    hydra_config.set_config(tree)
     try:
         config = deepcopy(tree)  # references in Hydra's own part still resolve
         with open_dict(config):
             del config["hydra"]
         job(config)
     finally:
-        hydras_own.cfg = before
+        hydra_config.cfg = before
 
 
 def is_one_of_several() -> bool:
@@ -158,35 +183,26 @@ def is_one_of_several() -> bool:
     return str(HydraConfig.get().mode).endswith("MULTIRUN")
 
 
-def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
-    """Return the exit code of one run; a requested stop ends all runs."""
-    try:
-        os.environ.pop(_FULL_ERROR, None)  # a process that the run starts would inherit it
-        trainer = config.get("trainer")
-        devices = trainer.get("devices") if isinstance(trainer, DictConfig) else None
-        count = len(devices) if isinstance(devices, ListConfig) else devices
-        if is_one_of_several() and isinstance(count, int) and count > 1:
-            raise ConfigError(
-                f"trainer.devices={devices} can't be combined with -m; start each run separately"
-            )
-        return body(fitted_to_words(config, HydraConfig.get()))
-    except (Exception, SystemExit) as error:
-        stop.check()  # a library may turn the signal into another error while it is imported
-        return print_error(error, traceback=traceback)
-    finally:
-        os.environ[_FULL_ERROR] = "1"
+def _refuse_devices_of_several_runs(config: DictConfig) -> None:
+    trainer = config.get("trainer")
+    devices = trainer.get("devices") if isinstance(trainer, DictConfig) else None
+    count = len(devices) if isinstance(devices, ListConfig) else devices
+    if is_one_of_several() and isinstance(count, int) and count > 1:
+        raise ConfigError(
+            f"trainer.devices={devices} can't be combined with -m; start each run separately"
+        )
 
 
 def _parsed(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return what a command line says to Hydra, and the flags that Hydra does not know."""
-    said = io.StringIO()
+    """Return the arguments of a command line for Hydra, and the flags that Hydra does not know."""
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             arguments, unknown = get_args_parser().parse_known_intermixed_args(words)
     except SystemExit as error:
         if error.code == 0:
             raise
-        problem = said.getvalue().strip().rpartition("error: ")[2]
+        problem = printed.getvalue().strip().rpartition("error: ")[2]
         raise ConfigError(f"{problem}; see --help") from error
     if arguments.multirun and (arguments.cfg or arguments.info):
         raise ConfigError("--cfg and --info show one run; remove -m, and set one choice per group")
@@ -205,9 +221,10 @@ def _unknown_flag(flag: str, words: Sequence[str], check: Callable[[Sequence[str
     """Return the line for an unknown flag, such as `--epochs` of `--epochs 5`."""
     name, sign, value = flag.partition("=")
     if not sign:
+        value = "VALUE"
         following = words[words.index(flag) + 1 :]
-        has_value = following and "=" not in following[0] and following[0][:1] != "-"
-        value = following[0] if has_value else "VALUE"
+        if following and "=" not in following[0] and not following[0].startswith("-"):
+            value = following[0]
     override = suggestion(f"{name.lstrip('-').replace('-', '_')}={value}", check)
     if override is None:
         return f"unrecognized arguments: {flag}; see --help"
@@ -221,9 +238,11 @@ def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
     Hydra reads its words from `sys.argv`. Without the variable it prints errors as tracebacks and
     ends the process. It also replaces the handlers of the root logger, for example for `--info`.
     """
-    argv, variable = sys.argv, os.environ.get(_FULL_ERROR)
+    argv = sys.argv
+    full_error = os.environ.get(_FULL_ERROR)
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers = list(root.handlers)
+    level = root.level
     GlobalHydra.instance().clear()
     with contextlib.ExitStack() as stack:
         if multirun:
@@ -237,7 +256,7 @@ def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
         finally:
             sys.argv = argv
             os.environ.pop(_FULL_ERROR, None)
-            if variable is not None:
-                os.environ[_FULL_ERROR] = variable
+            if full_error is not None:
+                os.environ[_FULL_ERROR] = full_error
             root.handlers[:] = handlers
             root.setLevel(level)

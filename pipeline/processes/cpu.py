@@ -28,9 +28,9 @@ def thread_limit() -> int | None:
     As in OpenMP, the first of several numbers counts, and a value that is not a number >= 1 has no
     effect. The 1 that torchrun sets for each rank says nothing about what the user wants.
     """
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    match = re.fullmatch(r"\s*\+?0*([1-9]\d*)\s*(,.*)?", given)
-    if match is None or (given == "1" and "TORCHELASTIC_RUN_ID" in os.environ):
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    match = re.fullmatch(r"\s*\+?0*([1-9]\d*)\s*(,.*)?", text)
+    if match is None or (text == "1" and "TORCHELASTIC_RUN_ID" in os.environ):
         return None
     return int(match[1])
 
@@ -42,15 +42,17 @@ def cores() -> int:
 
 def limited_cores() -> tuple[int, str]:
     """Return the number of CPU cores that this process may use, and what limits them in words."""
-    there = os.cpu_count() or 1
-    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    found = {
-        "": there,
-        f" of {there} (CPU affinity)": may,
-        f" of {there} (CPU quota of the cgroup)": max(1, int(min(there, cgroup_quota()))),
-    }
-    limit = min(found, key=lambda words: found[words])
-    return found[limit], limit
+    installed = os.cpu_count() or 1
+    allowed = installed
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+    quota = max(1, int(min(installed, cgroup_quota())))
+    count = min(installed, allowed, quota)
+    if count == installed:
+        return count, ""
+    if count == allowed:
+        return count, f" of {installed} (CPU affinity)"
+    return count, f" of {installed} (CPU quota of the cgroup)"
 
 
 def cgroup_quota(process: Path = Path("/proc/self")) -> float:
@@ -64,27 +66,31 @@ def cgroup_quota(process: Path = Path("/proc/self")) -> float:
         mounts = (process / "mountinfo").read_text().splitlines()
     except OSError:  # not Linux
         return inf
-    groups = [line.split(":", 2) for line in lines]
-    # Version 2 names no controllers.
-    paths = {name: path for _, names, path in groups for name in names.split(",")}
-    quotas = [inf]
-    for mount in mounts:
-        where, _, what = mount.partition(" - ")
-        root, folder = where.split()[3:5]
+    paths = {}  # of the groups, by controller
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):  # version 2 names none
+            paths[controller] = Path(path)
+    quota = inf
+    for line in mounts:
+        mount, _, file_system = line.partition(" - ")
+        root, folder = mount.split()[3:5]
         # Mounts of other controllers of version 1 have no files of these names.
-        name = {"cgroup2": "", "cgroup": "cpu"}.get(what.split()[0])
-        if name in paths:
-            path = Path(paths[name])
+        controller = {"cgroup2": "", "cgroup": "cpu"}.get(file_system.split()[0])
+        if controller in paths:
+            group = paths[controller]
             # In a container, the path may be that of the host and the mount begins within it.
-            group = path.relative_to(root) if path.is_relative_to(root) else Path()
-            quotas += [_quota(Path(folder, one)) for one in (group, *group.parents)]
-    return min(quotas)
+            group = group.relative_to(root) if group.is_relative_to(root) else Path()
+            for ancestor in (group, *group.parents):
+                quota = min(quota, _quota(Path(folder, ancestor)))
+    return quota
 
 
 def _quota(group: Path) -> float:
     """Return the quota of one cgroup; infinite without a limit."""
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         with suppress(OSError, ValueError):  # not there, or `max`
-            quota, period = map(int, " ".join((group / name).read_text() for name in names).split())
+            texts = [(group / name).read_text() for name in names]
+            quota, period = map(int, " ".join(texts).split())
             return quota / period if quota > 0 else inf
     return inf

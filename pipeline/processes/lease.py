@@ -6,10 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 #: MLflow's pages show no tag that begins with `mlflow.`, and nobody needs to read these.
 PREFIX = "mlflow.pipeline.lease."
@@ -44,8 +43,13 @@ class Lease:
 def lease_of(tags: Mapping[str, str]) -> Lease | None:
     """Read a lease from the tags of a run; `None` if they contain no complete lease."""
     try:
-        told: dict[str, Any] = {one.name: tags[f"{PREFIX}{one.name}"] for one in fields(Lease)}
-        return Lease(**told | {"pid": int(told["pid"]), "counter": int(told["counter"])})
+        return Lease(
+            host=tags[f"{PREFIX}host"],
+            boot_id=tags[f"{PREFIX}boot_id"],
+            pid=int(tags[f"{PREFIX}pid"]),
+            started=tags[f"{PREFIX}started"],
+            counter=int(tags[f"{PREFIX}counter"]),
+        )
     except (KeyError, ValueError):
         return None
 
@@ -73,10 +77,10 @@ def alive(lease: Lease) -> bool:
     """
     if not is_local(lease):
         return True
-    seen = started(lease.pid)
-    if seen is None:
+    start = started(lease.pid)
+    if start is None:
         return exists(lease.pid)
-    return seen == lease.started and status(lease.pid) != "zombie"
+    return start == lease.started and status(lease.pid) != "zombie"
 
 
 def working(lease: Lease) -> bool:
@@ -116,13 +120,13 @@ class LeaseWatch:
     def judge_counter(self, key: Hashable, counter: int | None) -> bool | None:
         """Tell as `judge` does whether a process is lost whose counter is all that is known."""
         now = self._clock()
-        known, seconds, looked_at = self._looks.get(key, (counter, 0.0, now))
-        if known != counter:
+        last_counter, unchanged_seconds, looked_at = self._looks.get(key, (counter, 0.0, now))
+        if last_counter != counter:
             self._looks[key] = counter, 0.0, now
             return False
-        seconds += min(now - looked_at, self._longest_step)
-        self._looks[key] = counter, seconds, now
-        return True if seconds >= self._grace else None
+        unchanged_seconds += min(now - looked_at, self._longest_step)
+        self._looks[key] = counter, unchanged_seconds, now
+        return True if unchanged_seconds >= self._grace else None
 
 
 class StuckWatch:
@@ -139,21 +143,24 @@ class StuckWatch:
     def is_stuck(self) -> bool:
         """Tell whether one of the processes has stood still since the last call."""
         before = self._standing
-        pids = (self._pid, *descendants(self._pid))
-        self._standing = {(pid, switches) for pid in pids if (switches := _stands_at(pid))}
+        self._standing = set()
+        for pid in (self._pid, *descendants(self._pid)):
+            switches = _switches_while_standing(pid)
+            if switches is not None:
+                self._standing.add((pid, switches))
         return not before.isdisjoint(self._standing)
 
 
-def _stands_at(pid: int) -> str | None:
+def _switches_while_standing(pid: int) -> str | None:
     """Return how often a process was switched in and out; `None` unless it stands still now."""
     try:
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    facts = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
-    if facts["State"][0] not in "DT":
+    fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    if fields["State"][0] not in "DT":
         return None
-    return f"{facts['voluntary_ctxt_switches']} {facts['nonvoluntary_ctxt_switches']}"
+    return f"{fields['voluntary_ctxt_switches']} {fields['nonvoluntary_ctxt_switches']}"
 
 
 def descendants(pid: int) -> list[int]:
@@ -163,7 +170,10 @@ def descendants(pid: int) -> list[int]:
     except OSError:
         return []
     children = [int(word) for word in text.split()]
-    return [*children, *(below for child in children for below in descendants(child))]
+    pids = list(children)
+    for child in children:
+        pids += descendants(child)
+    return pids
 
 
 def exists(pid: int) -> bool:
@@ -205,10 +215,10 @@ def started(pid: int) -> str | None:
 
 def seconds_since_start() -> float:
     """Return for how long this process has run."""
-    at = float(started(os.getpid()) or 0.0)
+    start = float(started(os.getpid()) or 0.0)
     if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - at / os.sysconf("SC_CLK_TCK")
-    return max(0.0, time.time() - at)
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.time() - start)
 
 
 @lru_cache(maxsize=1)
