@@ -76,9 +76,9 @@ def cgroup_quota(process: Path = Path("/proc/self")) -> float:
         mount, _, file_system = line.partition(" - ")
         root, folder = mount.split()[3:5]
         # Mounts of other controllers of version 1 have no files of these names.
-        controller = {"cgroup2": "", "cgroup": "cpu"}.get(file_system.split()[0])
-        if controller in paths:
-            group = paths[controller]
+        name = {"cgroup2": "", "cgroup": "cpu"}.get(file_system.split()[0])
+        if name in paths:
+            group = paths[name]
             # In a container, the path may be that of the host and the mount begins within it.
             group = group.relative_to(root) if group.is_relative_to(root) else Path()
             for ancestor in (group, *group.parents):
