@@ -31,7 +31,7 @@ from pipeline.config.overrides import (
     HYDRA_REFUSED,
     BoundedLoader,
     CheckedFiles,
-    Given,
+    ParsedOverride,
     key_of,
     problems_in_folder,
     quoted,
@@ -49,8 +49,8 @@ _MAPPING = re.compile(r"[^=+~@]+=\{")
 _PLAIN = re.compile(r"(?!hydra)[\w./]+=[^{]*|\+\+sweep\.space=\{.*")
 #: A file or folder in place of a data set, and what reads it by its ending; all others are tables.
 _PATH = re.compile(r"[\w-]*[./][\w./-]*")
-_OWN_FILES = {"": "images", ".npy": "arrays", ".npz": "arrays", ".ts": "ucr"}
-_SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
+_KIND_OF_FILE = {"": "images", ".npy": "arrays", ".npz": "arrays", ".ts": "ucr"}
+_SET_BY_HYDRA = ("name", "config_name", "override_dirname")
 #: The root file of a single run, without `.yaml`.
 _RUN = "train"
 _SUGGESTION = re.compile(r"Did you mean '(.+)'\?$")
@@ -124,10 +124,13 @@ def leave_out_fixed(sweep: DictConfig, words: Sequence[str]) -> None:
     Ranges that the overrides themselves give stay.
     """
     overrides = OverridesParser.create().parse_overrides(list(words))
-    values = {one.key_or_group: one.value() for one in overrides if not one.is_delete()}
-    typed = {str(name): values.get(f"sweep.{name!s}") for name in sweep}
+    values = {}
+    for override in overrides:
+        if not override.is_delete():
+            values[override.key_or_group] = override.value()
+    typed_options = {str(name): values.get(f"sweep.{name!s}") for name in sweep}
     fixed = set(values)
-    for ranges in _range_mappings(typed):
+    for ranges in _range_mappings(typed_options):
         fixed -= set(map(str, ranges))
     for ranges in _range_mappings(sweep):
         for key in fixed & set(map(str, ranges)):
@@ -155,7 +158,8 @@ class Composer:
         with initialize_config_dir(str(conf_folder()), version_base=None):
             self._loader = GlobalHydra.instance().config_loader()
         GlobalHydra.instance().clear()
-        self.config_name, self.config_dir = config_name, config_dir
+        self.config_name = config_name
+        self.config_dir = config_dir
         self._search: list[str] = []
         if config_dir is not None:
             self._loader = BoundedLoader(self._loader.get_search_path())
@@ -165,8 +169,8 @@ class Composer:
 
     def groups(self) -> list[str]:
         """Return the names of the config groups, without Hydra's own."""
-        found = self._loader.get_group_options("", ObjectType.GROUP, overrides=self._search)
-        return sorted(group for group in found if group != "hydra")
+        groups = self._loader.get_group_options("", ObjectType.GROUP, overrides=self._search)
+        return sorted(group for group in groups if group != HYDRA)
 
     def choices(self, group: str) -> list[str]:
         """Return the choices of a group."""
@@ -177,8 +181,9 @@ class Composer:
         lines = [*self.cleared(lines), *lines]
         shipped = self._loader.load_configuration(self.config_name, [], RunMode.RUN)
         expected = {**_settings(shipped), "overrides": [*self._search, *lines]}
-        found = _settings(tree)
-        return sorted(key for key in {*expected, *found} if found.get(key) != expected.get(key))
+        settings = _settings(tree)
+        keys = sorted({*expected, *settings})
+        return [key for key in keys if settings.get(key) != expected.get(key)]
 
     def tree(self, lines: Sequence[str]) -> DictConfig:
         """Compose the root file with overrides, `hydra` included; raises ConfigError on failure."""
@@ -207,25 +212,30 @@ class Composer:
         if not mappings:
             return []
         tree = self.tree([line for line in lines if line not in mappings.values()])
-        return [f"++{key}=null" for key in mappings if isinstance(node_at(tree, key), ListConfig)]
+        lists = [key for key in mappings if isinstance(node_at(tree, key), ListConfig)]
+        return [f"++{key}=null" for key in lists]
 
 
 def _settings(tree: DictConfig) -> dict[str, Any]:
     """Return Hydra's own settings, except those that Hydra fills in itself."""
     settings = written(tree.hydra)
     del settings["runtime"], settings["searchpath"]
-    settings["job"] = {k: v for k, v in settings["job"].items() if k not in _SAID_BY_HYDRA}
+    for key in _SET_BY_HYDRA:
+        settings["job"].pop(key, None)
     settings["overrides"] = [*settings["overrides"]["hydra"], *settings["overrides"]["task"]]
     return settings
 
 
 def composition_problem(error: BaseException) -> str:
     """Return an error of Hydra or OmegaConf and its cause as one line."""
-    texts = [str(error), str(error.__cause__ or "")]
-    words = [line.strip() for text in texts for line in text.splitlines()[:2] if line.strip()]
     left_out = ("full_key:", "object_type=", "To append to your config")
-    words = [word.rstrip(".") for word in words if not word.startswith(left_out)]
-    return ": ".join(dict.fromkeys(words)) or type(error).__name__
+    sentences: list[str] = []
+    for text in (str(error), str(error.__cause__ or "")):
+        for line in text.splitlines()[:2]:
+            sentence = line.strip()
+            if sentence and not sentence.startswith(left_out):
+                sentences.append(sentence.rstrip("."))
+    return ": ".join(dict.fromkeys(sentences)) or type(error).__name__
 
 
 def checked(
@@ -246,24 +256,33 @@ def checked(
     if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
         named = {key_of(line).partition("@")[0] for line in lines}
         groups = sorted(_groups_in(conf_folder()) - {HYDRA} | _groups_in(config_dir) & named)
-        if problems := problems_in_folder(config_dir, groups):
+        problems = problems_in_folder(config_dir, groups)
+        if problems:
             raise ConfigError(*problems)
     source = Composer(config_name, config_dir)
-    texts, choices = set(text_keys(options)), _choices(options, config_name)
-    given, problems = read(lines, texts=texts, multirun=multirun, choices=choices)
-    tree, right = None, given
+    overrides, problems = read(
+        lines,
+        texts=set(text_keys(options)),
+        multirun=multirun,
+        choices=_choices(options, config_name),
+    )
+    correct = overrides
+    tree = None
     if not (problems or multirun or config_dir):
-        tree = _plain_tree(given, source, options)
+        tree = _plain_tree(overrides, source, options)
     if tree is None:
-        wrong, right = _name_problems(given, source, options, config_dir)
-        problems += wrong
-    # What is wrong with a space can't be told without its file.
-    if more is not None and "sweeps" not in {*map(key_of, lines)} - {one.key for one in right}:
-        problems += more(source, [one.line for one in right])
+        name_problems, correct = _name_problems(overrides, source, options, config_dir)
+        problems += name_problems
+    if more is not None:
+        correct_keys = [parsed.key for parsed in correct]
+        has_wrong_space = "sweeps" in map(key_of, lines) and "sweeps" not in correct_keys
+        # What is wrong with a space can't be told without its file.
+        if not has_wrong_space:
+            problems += more(source, [parsed.line for parsed in correct])
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
-    first = [next(iter(_single_lines(one))) for one in given]
-    return [*source.cleared(first), *(one.line for one in given)], tree
+    first_lines = [_single_lines(parsed)[0] for parsed in overrides]
+    return [*source.cleared(first_lines), *(parsed.line for parsed in overrides)], tree
 
 
 def suggestion(override: str, check: Callable[[Sequence[str]], object]) -> str | None:
@@ -274,117 +293,164 @@ def suggestion(override: str, check: Callable[[Sequence[str]], object]) -> str |
     try:
         check([override])
     except ConfigError as error:
-        found = _SUGGESTION.search(error.problems[0])
-        if found is None:
+        match = _SUGGESTION.search(error.problems[0])
+        if match is None:
             return None
         key, sign, _value = override.partition("=")
-        return found[1] if "=" in found[1] else f"{key}{sign}{found[1]}"
+        return match[1] if "=" in match[1] else f"{key}{sign}{match[1]}"
     return override
 
 
 def _choices(options: type[BaseModel], config_name: str) -> dict[str, str]:
     """Return the group, or the key, of each word that is one of a few allowed values."""
+    choices: dict[str, str] = {}
     if issubclass(options, RunConfig):
         roots = [conf_folder() / f"{root}.yaml" for root in ("train", config_name)]
-        groups = [one for root in roots for one in _DEFAULT.findall(root.read_text("utf-8"))]
-        files = [file for one in groups for file in sorted((conf_folder() / one).glob("*.yaml"))]
-        return {file.stem: file.parent.name for file in files}
-    fields = options.model_fields.items()
-    return {str(word): key for key, field in fields for word in get_args(field.annotation)}
+        for root in roots:
+            for group in _DEFAULT.findall(root.read_text("utf-8")):
+                for file in sorted((conf_folder() / group).glob("*.yaml")):
+                    choices[file.stem] = group
+        return choices
+    for key, field in options.model_fields.items():
+        for word in get_args(field.annotation):
+            choices[str(word)] = key
+    return choices
 
 
 def _plain_tree(
-    given: Sequence[Given], source: Composer, options: type[BaseModel]
+    overrides: Sequence[ParsedOverride], source: Composer, options: type[BaseModel]
 ) -> DictConfig | None:
     """Return the tree of overrides for which Hydra's own check is enough; else `None`.
 
     All other overrides are composed twice, which takes most of the time of a command that trains
     nothing.
     """
-    known = source.groups()
-    for one in given:
-        if not _PLAIN.fullmatch(one.line) or one.key == "trust":
+    groups = source.groups()
+    for parsed in overrides:
+        if not _PLAIN.fullmatch(parsed.line) or parsed.key == "trust":
             return None
-        is_group = one.override.key_or_group in known or "/" in one.key
-        if is_group and any(_choice_problems(one, source, known)):
+        is_group = _is_group(parsed, groups)
+        if is_group and _choice_problems(parsed, source, groups):
             return None
     with suppress(ConfigError):
-        tree = source.tree([one.line for one in given])
+        tree = source.tree([parsed.line for parsed in overrides])
         if not any(_unknown_in_files(tree, options)):
             return tree
     return None
 
 
+def _is_group(parsed: ParsedOverride, groups: Sequence[str]) -> bool:
+    """Return whether an override sets a group, rather than a value."""
+    return parsed.override.key_or_group in groups or "/" in parsed.key
+
+
 def _groups_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    if not folder.is_dir():
+        return set()
+    return {path.name for path in folder.iterdir() if path.is_dir()}
 
 
 def _name_problems(
-    given: Sequence[Given], source: Composer, options: type[BaseModel], config_dir: Path | None
-) -> tuple[list[str], list[Given]]:
+    overrides: Sequence[ParsedOverride],
+    source: Composer,
+    options: type[BaseModel],
+    config_dir: Path | None,
+) -> tuple[list[str], list[ParsedOverride]]:
     """Return a line for each problem, and the overrides without one."""
-    known = source.groups()
-    groups = [one for one in given if one.override.key_or_group in known or "/" in one.key]
-    values = [one for one in given if one not in groups]
-    found = [(one, line) for one in groups for line in _choice_problems(one, source, known)]
-    problems, wrong = [line for _, line in found], [one for one, _ in found]
+    groups = source.groups()
+    problems: list[str] = []
+    wrong_overrides: list[ParsedOverride] = []
+    choices: list[ParsedOverride] = []
+    values: list[ParsedOverride] = []
+    for parsed in overrides:
+        if not _is_group(parsed, groups):
+            values.append(parsed)
+            continue
+        choice_problems = _choice_problems(parsed, source, groups)
+        problems += choice_problems
+        if choice_problems:
+            wrong_overrides.append(parsed)
+        else:
+            choices.append(parsed)
     # Which keys a group has can't be told while its choice is unknown.
-    open_groups = {one.override.key_or_group for one in wrong}
-    wrong += [one for one in values if one.key.partition(".")[0] in open_groups]
-    values = [one for one in values if one not in wrong]
+    open_groups = {parsed.override.key_or_group for parsed in wrong_overrides}
+    wrong_overrides += [value for value in values if value.key.partition(".")[0] in open_groups]
+    values = [value for value in values if value not in wrong_overrides]
     # A multirun composes a tree for each combination of choices.
-    for lines in product(*(_single_lines(one) for one in groups if one not in wrong)):
+    for lines in product(*map(_single_lines, choices)):
         try:
             tree = source.tree(lines)
         except ConfigError as error:
             problems += error.problems
             continue
         problems += _unknown_in_files(tree, options)
-        typed = [one.override for one in values]
+        value_overrides = [value.override for value in values]
         if config_dir is None:
-            problems += reference_problems(typed, "trust")
+            problems += reference_problems(value_overrides, "trust")
         else:
             problems += problems_of_files(
-                tree, typed, config_name=source.config_name, options=options, folder=config_dir
+                tree,
+                value_overrides,
+                config_name=source.config_name,
+                options=options,
+                folder=config_dir,
             )
-            changed = source.changed_hydra(tree, lines)
             where = f"in a file of --config-dir {str(config_dir)!r}"
-            problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; remove it." for key in changed]
-        found = [
-            (one, line) for one in values for line in _key_problems(one, tree, source, options)
-        ]
-        problems += [line for _, line in found]
-        wrong += [one for one, _ in found]
-    return problems, [one for one in given if one not in wrong]
+            for key in source.changed_hydra(tree, lines):
+                problems.append(f"hydra.{key} {where} {HYDRA_REFUSED}; remove it.")
+        for value in values:
+            key_problem = _key_problem(value, tree, source, options)
+            if key_problem is not None:
+                problems.append(key_problem)
+                wrong_overrides.append(value)
+    return problems, [parsed for parsed in overrides if parsed not in wrong_overrides]
 
 
-def _single_lines(one: Given) -> list[str]:
-    if not one.override.is_sweep_override():
-        return [one.line]
-    return [f"{one.key}={value}" for value in one.override.sweep_string_iterator()]
+def _single_lines(parsed: ParsedOverride) -> list[str]:
+    """Return an override as one line for each of the values that it sweeps over."""
+    if not parsed.override.is_sweep_override():
+        return [parsed.line]
+    return [f"{parsed.key}={value}" for value in parsed.override.sweep_string_iterator()]
 
 
-def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iterator[str]:
-    group = one.override.key_or_group
-    if group.partition("/")[0] not in known:
-        yield unknown_key(group, known)
-        return
-    if one.override.is_delete():
-        return
-    given = one.override.value()
-    if one.override.is_sweep_override():
-        given = list(one.override.sweep_string_iterator())
-    for value in given if isinstance(given, list) else [given] * (given is not None):
-        parent, _, leaf = str(value).rpartition("/")
-        below = source.choices(f"{group}/{parent}") if parent and ".." not in parent else []
-        choices = below or source.choices(group)
-        if not isinstance(value, str) or leaf not in (below if parent else choices):
-            word = value if isinstance(value, str) else shown(value)
-            near = did_you_mean(str(value), choices)
-            if group == "data" and not near and _PATH.fullmatch(str(value)):
-                near = _own_file_hint(str(value))
-            url = _url_as_data(group, word) if group == "data" else None
-            yield url or f"{group}={word} is unknown; expected one of {', '.join(choices)}.{near}"
+def _choice_problems(parsed: ParsedOverride, source: Composer, groups: Sequence[str]) -> list[str]:
+    group = parsed.override.key_or_group
+    if group.partition("/")[0] not in groups:
+        return [unknown_key(group, groups)]
+    if parsed.override.is_delete():
+        return []
+    if parsed.override.is_sweep_override():
+        values: list[object] = list(parsed.override.sweep_string_iterator())
+    else:
+        value = parsed.override.value()
+        if value is None:
+            return []
+        values = value if isinstance(value, list) else [value]
+    problems = [_choice_problem(group, value, source) for value in values]
+    return [problem for problem in problems if problem is not None]
+
+
+def _choice_problem(group: str, value: object, source: Composer) -> str | None:
+    """Return why a value is not a choice of a group, or `None`."""
+    parent, _, name = str(value).rpartition("/")
+    choices: list[str] = []
+    if parent and ".." not in parent:
+        choices = source.choices(f"{group}/{parent}")
+    is_choice = name in choices
+    if not choices:
+        choices = source.choices(group)
+        is_choice = not parent and name in choices
+    if is_choice and isinstance(value, str):
+        return None
+    word = value if isinstance(value, str) else shown(value)
+    hint = did_you_mean(str(value), choices)
+    if group == "data":
+        url_problem_of_data = _url_as_data(group, word)
+        if url_problem_of_data is not None:
+            return url_problem_of_data
+        if not hint and _PATH.fullmatch(str(value)):
+            hint = _own_file_hint(str(value))
+    return f"{group}={word} is unknown; expected one of {', '.join(choices)}.{hint}"
 
 
 def _own_file_hint(path: str) -> str:
@@ -398,7 +464,7 @@ def _url_as_data(key: str, path: str) -> str | None:
 
 
 def _kind_of_file(path: str) -> str:
-    return _OWN_FILES.get(Path(path).suffix.lower(), "table")
+    return _KIND_OF_FILE.get(Path(path).suffix.lower(), "table")
 
 
 def _unknown_in_files(
@@ -418,53 +484,63 @@ def _unknown_in_files(
             yield from _unknown_in_files(node, inner, f"{key}.")
 
 
-def _key_problems(
-    one: Given, tree: DictConfig, source: Composer, options: type[BaseModel]
-) -> Iterator[str]:
-    key = one.override.key_or_group
-    there, root = exists(tree, key), key.partition(".")[0]
-    if one.override.is_add() and there:
-        yield f"{one.typed}: {key} already exists; remove the +."
-    elif one.override.is_add() or one.override.is_force_add():
-        if not there and root not in (*FREE_FORM, *WITH_CONSTRUCTOR):
-            yield _unknown(one, tree, source, options)
-    elif not there and root in FREE_FORM and "." in key:
-        yield f"{key} does not exist; add it with +{one.typed}"
-    elif not there:
-        yield _unknown(one, tree, source, options)
+def _key_problem(
+    parsed: ParsedOverride, tree: DictConfig, source: Composer, options: type[BaseModel]
+) -> str | None:
+    """Return why an override of a value does not fit the keys of a tree, or `None`."""
+    override = parsed.override
+    key = override.key_or_group
+    group = key.partition(".")[0]
+    if exists(tree, key):
+        if override.is_add():
+            return f"{parsed.typed}: {key} already exists; remove the +."
+        return None
+    if override.is_add() or override.is_force_add():
+        if group in (*FREE_FORM, *WITH_CONSTRUCTOR):
+            return None
+    elif group in FREE_FORM and "." in key:
+        return f"{key} does not exist; add it with +{parsed.typed}"
+    return _unknown(parsed, tree, source, options)
 
 
-def _unknown(one: Given, tree: DictConfig, source: Composer, options: type[BaseModel]) -> str:
-    key = one.override.key_or_group
+def _unknown(
+    parsed: ParsedOverride, tree: DictConfig, source: Composer, options: type[BaseModel]
+) -> str:
+    """Return the line for an override whose key the tree does not have."""
+    key = parsed.override.key_or_group
     names = dict.fromkeys([*dotted_keys(tree), *source.groups()])
-    keys = _names_for_value(one, names, source, options)
+    keys = _names_for_value(parsed, names, source, options)
     place = ""
     hint = ""
-    if of_others := _key_of_other_choices(key, keys, tree):
-        full, owners = of_others
-        place = f"; {'it' if full == key else full} belongs to {owners}"
-        keys = [name for name in keys if name in (f"{full}s", full.removesuffix("s"))]
-        if not keys and full != key:
-            keys = [full]
-        path = one.override.value()
-        if full == "data.path" and isinstance(path, str):  # it does not say how the file is read
+    owner = _key_of_other_choices(key, keys, tree)
+    if owner is not None:
+        full_key, choices = owner
+        subject = "it" if full_key == key else full_key
+        place = f"; {subject} belongs to {choices}"
+        keys = [name for name in keys if name in (f"{full_key}s", full_key.removesuffix("s"))]
+        if not keys and full_key != key:
+            keys = [full_key]
+        path = parsed.override.value()
+        if full_key == "data.path" and isinstance(path, str):  # it does not say how it is read
             if problem := _url_as_data(key, path):
                 return problem
             keys = []
             hint = _own_file_hint(path)
-    _, sign, value = redact_word(one.typed).partition("=")
+    _, sign, value = redact_word(parsed.typed).partition("=")
     return unknown_key(key, keys, REFUSED.get(key, ""), value=sign + value, place=place) + hint
 
 
 def _names_for_value(
-    one: Given, names: Iterable[str], source: Composer, options: type[BaseModel]
+    parsed: ParsedOverride, names: Iterable[str], source: Composer, options: type[BaseModel]
 ) -> list[str]:
     """Return those of the names, which are keys and groups, that may have an override's value."""
-    if one.override.is_delete() or one.override.is_sweep_override() or "${" in one.line:
+    override = parsed.override
+    if override.is_delete() or override.is_sweep_override() or "${" in parsed.line:
         return list(names)
-    value = one.override.value()
+    value = override.value()
     words = value if isinstance(value, list) else [value]
-    groups, texts = source.groups(), set(text_keys(options))
+    groups = source.groups()
+    texts = set(text_keys(options))
     allowed = []
     for name in names:
         if name in groups:
@@ -486,14 +562,16 @@ def _key_of_other_choices(
     """
     if any(name.endswith(f".{key}") for name in keys):
         return None
-    groups = [group for group in WITH_CONSTRUCTOR if group in tree]
-    for full in [key] if "." in key else [f"{group}.{key}" for group in groups]:
-        group, _, leaf = full.partition(".")
+    full_keys = [key] if "." in key else [f"{group}.{key}" for group in WITH_CONSTRUCTOR]
+    for full_key in full_keys:
+        group, _, name = full_key.partition(".")
         if group not in tree:
             continue  # this command has no such group
-        own = re.compile(rf"^{re.escape(leaf)}:", re.MULTILINE)
-        files = sorted((conf_folder() / group).glob("*.yaml"))
-        owners = [file.stem for file in files if own.search(file.read_text(encoding="utf-8"))]
-        if owners:
-            return full, f"{group}={', '.join(owners)}"
+        definition = re.compile(rf"^{re.escape(name)}:", re.MULTILINE)
+        choices = []
+        for file in sorted((conf_folder() / group).glob("*.yaml")):
+            if definition.search(file.read_text(encoding="utf-8")):
+                choices.append(file.stem)
+        if choices:
+            return full_key, f"{group}={', '.join(choices)}"
     return None

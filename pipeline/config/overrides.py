@@ -57,7 +57,7 @@ _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ParsedOverride:
     """One override, as it was typed and as Hydra parses it."""
 
     typed: str
@@ -97,8 +97,9 @@ def raw_value(words: Sequence[str], key: str) -> str | None:
     values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     if not values:
         return None
-    is_quoted = len(values[-1]) > 1 and values[-1][0] == values[-1][-1] in "'\""
-    return _unquoted(values[-1]) if is_quoted else values[-1]
+    value = values[-1]
+    is_quoted = len(value) > 1 and value[0] == value[-1] in "'\""
+    return _unquoted(value) if is_quoted else value
 
 
 def _unquoted(text: str) -> str:
@@ -147,7 +148,7 @@ def read(
     texts: Collection[str],
     multirun: bool,
     choices: Mapping[str, str] = {},
-) -> tuple[list[Given], list[str]]:
+) -> tuple[list[ParsedOverride], list[str]]:
     """Return the overrides that Hydra can parse, and a line for each problem with the others.
 
     The last override of each key counts. `texts` are the keys whose value is always a text. With
@@ -155,7 +156,7 @@ def read(
     value that a single word may mean.
     """
     parser = OverridesParser.create()
-    given: list[Given] = []
+    overrides: list[ParsedOverride] = []
     problems: list[str] = []
     for line in lines:
         override: Override | None = None
@@ -167,9 +168,9 @@ def read(
         if problem or override is None:
             problems.append(problem)
         else:
-            given.append(Given(line, override))
-    last = {one.key: one for one in given}
-    return [one for one in given if last[one.key] is one], problems
+            overrides.append(ParsedOverride(line, override))
+    last = {parsed.key: parsed for parsed in overrides}
+    return [parsed for parsed in overrides if last[parsed.key] is parsed], problems
 
 
 def _problem(
@@ -184,17 +185,20 @@ def _problem(
             f"it into an environment variable, such as {variable}, instead."
         )
     if override is None and not _KEY_VALUE.fullmatch(line):
-        near = nearest(line, choices)
-        meant = f". Did you mean '{choices[near]}={near}'?" if near else "; see --help."
-        return f"{line!r} is not KEY=VALUE{meant}"
+        choice = nearest(line, choices)
+        hint = (
+            "; see --help." if choice is None else f". Did you mean '{choices[choice]}={choice}'?"
+        )
+        return f"{line!r} is not KEY=VALUE{hint}"
     if override is None:
         escaped = value.replace('"', '\\"')
         return (
             f"{line!r} can't be parsed; close each bracket and quote, or quote the whole as a "
             f"string: '{key}=\"{escaped}\"'."
         )
-    places = (re.split("[./]", override.key_or_group)[0], *(override.package or "").split("."))
-    if HYDRA in places:
+    root = re.split("[./]", override.key_or_group)[0]
+    package = (override.package or "").split(".")
+    if HYDRA in (root, *package):
         return f"{override.get_key_element()} {HYDRA_REFUSED}; remove it."
     if override.is_sweep_override() and not multirun:
         return (
@@ -210,14 +214,15 @@ def _attempts(line: str, *, texts: Collection[str], multirun: bool) -> Iterator[
     if match is None:
         yield line
         return
-    key, value = match["key"], match["value"]
-    swept = multirun and ("," in value or _FUNCTION.fullmatch(value) is not None)
+    key = match["key"]
+    value = match["value"]
+    is_sweep = multirun and ("," in value or _FUNCTION.fullmatch(value) is not None)
     is_text = key.lstrip("+") in texts
     is_bare = value not in ("", "null") and value[0] not in "'\"" and "${" not in value
-    if is_text and not swept and is_bare:
+    if is_text and not is_sweep and is_bare:
         yield f"{key}={quoted(value)}"
     yield line
-    if not value.isascii() and (swept or value.startswith(("[", "{"))):
+    if not value.isascii() and (is_sweep or value.startswith(("[", "{"))):
         yield f"{key}={_FOREIGN_WORD.sub(lambda word: quoted(word[0]), value)}"
     elif not value.isascii() or key.endswith("path"):
         yield f"{key}={quoted(value)}"
@@ -235,7 +240,8 @@ def plainest(line: str) -> str:
     inner = value[1:-1]
     if value != f"'{inner}'" or any(sign in inner for sign in "'\"\\$"):
         return line
-    bare, parser = f"{key}={inner}", OverridesParser.create()
+    bare = f"{key}={inner}"
+    parser = OverridesParser.create()
     with suppress(HydraException):
         if parser.parse_override(bare).value() == inner:
             return bare
@@ -263,8 +269,12 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
     for inner in folder.iterdir():
         if inner.name.lower() == HYDRA:  # some file systems ignore case
             return [f"{inner} {HYDRA_REFUSED}; remove it from --config-dir."]
-    files = [file for group in groups for file in sorted((folder / group).rglob("*.yaml"))]
-    return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
+    problems: list[str] = []
+    for group in groups:
+        for file in sorted((folder / group).rglob("*.yaml")):
+            if file.is_file():
+                problems += problems_in_file(file)
+    return problems
 
 
 @dataclass
@@ -289,7 +299,8 @@ class CheckedFiles(FileConfigSource):
         """Read a file; raise ConfigError with all of its problems."""
         name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"
         file = Path(self.path, name)
-        if problems := list(problems_in_file(file)):
+        problems = list(problems_in_file(file))
+        if problems:
             raise ConfigError(*problems)
         return CheckedConfig(**vars(super().load_config(config_path)), size=file.stat().st_size)
 
@@ -316,12 +327,12 @@ class _BoundedFiles(CachingConfigRepository):
     _loaded = 0
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        found = super().load_config(config_path)
-        size = found.size if isinstance(found, CheckedConfig) else 0
+        config = super().load_config(config_path)
+        size = config.size if isinstance(config, CheckedConfig) else 0
         self._loaded += max(LEAST_LOADED, size)
         if self._loaded > MOST_LOADED:
             raise RecursionError(config_path)
-        return found
+        return config
 
 
 def problems_in_file(file: Path) -> Iterator[str]:
@@ -336,13 +347,15 @@ def problems_in_file(file: Path) -> Iterator[str]:
         yield f"{file}:{line} is not UTF-8; save the file as UTF-8."
         return
     try:
-        yield from (f"{file}:{problem}" for problem in _problems_in_text(text))
+        for problem in _problems_in_text(text):
+            yield f"{file}:{problem}"
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         yield f"{file}:{line} is not valid YAML: {error.reason}."
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        yield f"{file}:{mark.line + 1 if mark else 1} is not valid YAML: {_reason(error, text)}."
+        line = mark.line + 1 if mark else 1
+        yield f"{file}:{line} is not valid YAML: {_reason(error, text)}."
 
 
 def _reason(error: yaml.MarkedYAMLError, text: str) -> str:
@@ -353,17 +366,27 @@ def _reason(error: yaml.MarkedYAMLError, text: str) -> str:
     return error.problem or "it can't be read"
 
 
-def _problems_in_text(text: str) -> Iterator[str]:
+def _structure_problem(text: str) -> str | None:
+    """Return why a text with YAML can't be loaded safely, with its line number, or `None`."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, CollectionEndEvent):
+            depth -= 1
         if depth > DEEPEST_NESTING:
             line = event.start_mark.line + 1
-            yield f"{line} is nested deeper than {DEEPEST_NESTING} levels; flatten it."
-            return
+            return f"{line} is nested deeper than {DEEPEST_NESTING} levels; flatten it."
         if isinstance(event, AliasEvent):
-            yield f"{event.start_mark.line + 1} has an alias (*{event.anchor}); write it out."
-            return
+            return f"{event.start_mark.line + 1} has an alias (*{event.anchor}); write it out."
+    return None
+
+
+def _problems_in_text(text: str) -> Iterator[str]:
+    structure_problem = _structure_problem(text)
+    if structure_problem is not None:
+        yield structure_problem
+        return
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     lines = [node.start_mark.line + 1 for node in _nodes(root) if not _has_value(node)]
     if lines:
@@ -378,11 +401,18 @@ def _problems_in_text(text: str) -> Iterator[str]:
         for key in sorted(_repeated_keys(root), key=lambda key: key.start_mark.index):
             line = key.start_mark.line + 1
             yield f"{line}: duplicate key {key.value!r}; keep one."
-        packages = [_PACKAGE.match(line) for line in text.splitlines()]
-        named = [(line, found[1]) for line, found in enumerate(packages, start=1) if found]
-        for line, name in (*named, *_names_in_reach_of_hydra(root)):
+        names = [*_packages(text), *_names_in_reach_of_hydra(root)]
+        for line, name in names:
             if _IN_HYDRA.fullmatch(name.strip()):
                 yield f"{line}: {name.strip()!r} {HYDRA_REFUSED}; remove it."
+
+
+def _packages(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the packages that comments of a file set, with their lines."""
+    for line, comment in enumerate(text.splitlines(), start=1):
+        match = _PACKAGE.match(comment)
+        if match:
+            yield line, match[1]
 
 
 def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:
@@ -399,9 +429,13 @@ def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:
 def _nodes(node: Node) -> Iterator[Node]:
     """Yield a node and all nodes in it, keys and values alike, in order."""
     yield node
-    for item in node.value if isinstance(node, CollectionNode) else ():
-        for part in item if isinstance(item, tuple) else (item,):
-            yield from _nodes(part)
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield from _nodes(key)
+            yield from _nodes(value)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            yield from _nodes(item)
 
 
 def _has_value(node: Node | None) -> bool:
@@ -418,9 +452,11 @@ def _has_value(node: Node | None) -> bool:
 
 
 def _repeated_keys(root: MappingNode) -> Iterator[Node]:
-    for mapping in (node for node in _nodes(root) if isinstance(node, MappingNode)):
-        seen: set[str] = set()
-        for key, _ in mapping.value:
-            if key.value in seen:
+    for node in _nodes(root):
+        if not isinstance(node, MappingNode):
+            continue
+        names: set[str] = set()
+        for key, _ in node.value:
+            if key.value in names:
                 yield key
-            seen.add(str(key.value))
+            names.add(str(key.value))
