@@ -73,16 +73,17 @@ def check(
     if trust is not None:
         values["trust"] = list(trust)
     values["tags"] = values.get("tags") or {}
-    run, wrong = validate(RunConfig, values, hints=REFUSED)
-    wrong += _target_problems(values)
-    wrong += [line for is_broken, line in _rules(values) if is_broken]
+    run, value_problems = validate(RunConfig, values, hints=REFUSED)
+    value_problems += _target_problems(values)
+    for is_broken, line in _rules(values):
+        if is_broken:
+            value_problems.append(line)
     # A problem of a key that only refers to another key with a problem is left out.
-    texts = flatten(written(as_tree(config))).items()
-    matches = {key: _REFERENCE.fullmatch(str(text)) for key, text in texts}
-    keys = {problem: re.split("[= ]", problem, maxsplit=1)[0] for problem in wrong}
+    texts = flatten(written(as_tree(config)))
+    keys = {problem: re.split("[= ]", problem, maxsplit=1)[0] for problem in value_problems}
     for problem, key in keys.items():
-        match = matches.get(key)
-        if match is None or match[1] not in keys.values():
+        reference = _REFERENCE.fullmatch(str(texts.get(key)))
+        if reference is None or reference[1] not in keys.values():
             problems.append(problem)
     if problems or run is None:
         raise ConfigError(*problems)
@@ -109,12 +110,13 @@ def check_callbacks(config: RunConfig, folder: Path | None = None) -> None:
 
     problems: list[str] = []
     for name, target in config.callbacks.items():
-        key, trust = f"callbacks.{name}", config.trust
-        wrong = list(target_problems(key, target, bases=[CALLBACK], trust=trust))
-        if not wrong and not _is_trusted(target, trust):
-            wrong += _path_problems(key, arguments(target), trust)
-            wrong += _link_problems(key, target, folder)
-        problems += wrong
+        key = f"callbacks.{name}"
+        trust = config.trust
+        problems_of_target = list(target_problems(key, target, bases=[CALLBACK], trust=trust))
+        problems += problems_of_target
+        if not problems_of_target and not _is_trusted(target, trust):
+            problems += _path_problems(key, arguments(target), trust)
+            problems += _link_problems(key, target, folder)
     if problems:
         raise ConfigError(*problems)
 
@@ -129,7 +131,8 @@ def in_folder(target: Mapping[str, Any], folder: Path, *, trust: Sequence[str]) 
     """
     if _is_trusted(target, trust):
         return dict(target)
-    return {**target, **{name: str(path) for name, path in _paths_in(target, folder).items()}}
+    paths = {name: str(path) for name, path in _paths_in(target, folder).items()}
+    return {**target, **paths}
 
 
 def _is_trusted(target: Mapping[str, Any], trust: Sequence[str]) -> bool:
@@ -138,11 +141,12 @@ def _is_trusted(target: Mapping[str, Any], trust: Sequence[str]) -> bool:
 
 
 def _paths_in(target: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    names = path_parameters(find(target[TARGET]))
-    values = {name: target.get(name) for name in names}
-    return {
-        name: folder.absolute() / value for name, value in values.items() if isinstance(value, str)
-    }
+    paths: dict[str, Path] = {}
+    for name in path_parameters(find(target[TARGET])):
+        value = target.get(name)
+        if isinstance(value, str):
+            paths[name] = folder.absolute() / value
+    return paths
 
 
 def _path_problems(key: str, value: object, trust: Sequence[str]) -> Iterator[str]:
@@ -188,16 +192,19 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
     trust = _texts(_at(values, "trust", list))
     make_importable(trust)
     for key, base, filled, shared in _SECTIONS:
-        if (section := _at(values, key, dict)) is None:
+        section = _at(values, key, dict)
+        if section is None:
             continue
-        ours, target = parts(section, shared) if shared else ({}, section)
-        if shared:
-            yield from validate(shared, ours, prefix=f"{key}.")[1]
+        target = section
+        options: Mapping[str, Any] = {}
+        if shared is not None:
+            options, target = parts(section, shared)
+            yield from validate(shared, options, prefix=f"{key}.")[1]
         yield from target_problems(key, target, bases=[base], filled=filled, trust=trust)
-        follows = str(target.get(TARGET)).endswith(".ReduceLROnPlateau")
-        if follows and ours.get("monitor") is None:
+        follows_metric = str(target.get(TARGET)).endswith(".ReduceLROnPlateau")
+        if follows_metric and options.get("monitor") is None:
             yield "scheduler.monitor is missing; expected a metric, such as val/loss."
-        elif not follows and ours.get("monitor") is not None:
+        elif not follows_metric and options.get("monitor") is not None:
             yield "scheduler.monitor does not apply to this scheduler; remove it."
     for name, target in _section(values, "metrics.more").items():
         if isinstance(target, Mapping):
@@ -254,8 +261,8 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
 
 
 def _texts(values: object) -> list[str]:
-    found = values if isinstance(values, list | tuple | Mapping) else ()
-    return [value for value in found if isinstance(value, str)]
+    items = values if isinstance(values, list | tuple | Mapping) else ()
+    return [value for value in items if isinstance(value, str)]
 
 
 def _output_rules(output: str) -> Iterator[tuple[object, str]]:
@@ -263,30 +270,39 @@ def _output_rules(output: str) -> Iterator[tuple[object, str]]:
         yield problem, problem
         return
     folder = Path(output).absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    beside = "is a file; expected a folder. Choose another."
-    below = f"is below {str(there)!r}, which is a file; choose another."
-    yield not there.is_dir(), f"output={output!r} {beside if there == folder else below}"
-    runs = [path for path in (folder, *folder.parents) if (path / "journal.jsonl").is_file()]
-    inside = f"is inside the run {str(next(iter(runs), ''))!r}; choose another folder."
-    yield runs, f"output={output!r} {inside}"
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if existing == folder:
+        problem = "is a file; expected a folder. Choose another."
+    else:
+        problem = f"is below {str(existing)!r}, which is a file; choose another."
+    yield not existing.is_dir(), f"output={output!r} {problem}"
+    for path in (folder, *folder.parents):
+        if (path / "journal.jsonl").is_file():
+            line = f"output={output!r} is inside the run {str(path)!r}; choose another folder."
+            yield True, line
+            return
 
 
 def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
-    own = [str(name) for name in _section(values, "metrics.more")]
-    taken_names = {*all_metrics(), *TAKEN}
-    for name in own:
-        taken = f".{name}: a built-in metric has this name; choose another."
-        no_name = f": {shown(name)} is not a metric name; expected only letters, digits and _."
-        line = taken if name in taken_names else no_name
-        yield name in taken_names or not _METRIC.fullmatch(name), f"metrics.more{line}"
+    added_names = [str(name) for name in _section(values, "metrics.more")]
+    reserved_names = {*all_metrics(), *TAKEN}
+    for name in added_names:
+        if name in reserved_names:
+            line = f"metrics.more.{name}: a built-in metric has this name; choose another."
+            yield True, line
+        elif not _METRIC.fullmatch(name):
+            line = f"{shown(name)} is not a metric name; expected only letters, digits and _."
+            yield True, f"metrics.more: {line}"
     directions = monitored()
-    known = (*directions, *(f"val/{name}" for name in own))
+    logged_metrics = (*directions, *(f"val/{name}" for name in added_names))
     for prefix, metric, mode in followed(values):
         better = directions.get(metric, mode)
-        if metric not in known:
-            line = f"monitor={metric!r} is not logged; expected one of {', '.join(known)}."
-            yield True, prefix + line + did_you_mean(metric, known, by_leaf=True)
+        if metric not in logged_metrics:
+            expected = ", ".join(logged_metrics)
+            line = f"{prefix}monitor={metric!r} is not logged; expected one of {expected}."
+            yield True, line + did_you_mean(metric, logged_metrics, by_leaf=True)
         yield (
             mode in ("min", "max") and mode != better,
             f"{prefix}mode={mode} selects the worst {metric}; expected {better}.",
@@ -300,18 +316,22 @@ def followed(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]
     """
     sections: dict[str, Any] = {"": {"monitor": values.get("monitor")}}
     sections["scheduler."] = values.get("scheduler")
-    sections |= {f"callbacks.{key}.": one for key, one in _section(values, "callbacks").items()}
+    for key, callback in _section(values, "callbacks").items():
+        sections[f"callbacks.{key}."] = callback
     for prefix, section in sections.items():
-        if metric := _at(section, "monitor", str):
+        metric = _at(section, "monitor", str)
+        if metric:
             yield prefix, metric, _at(section, "mode", str)
 
 
 def _range_test_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
     """Yield the rules of a range test of the learning rate."""
-    ends = (_section(values, "lr_range").get(end) for end in ("lowest", "highest"))
-    lowest, highest = (end if isinstance(end, int | float) else 0 for end in ends)
-    line = f"lr_range.lowest={lowest} is not below lr_range.highest={highest}."
-    yield lowest and highest and lowest >= highest, line
+    lr_range = _section(values, "lr_range")
+    lowest = lr_range.get("lowest")
+    highest = lr_range.get("highest")
+    if isinstance(lowest, int | float) and isinstance(highest, int | float):
+        line = f"lr_range.lowest={lowest} is not below lr_range.highest={highest}."
+        yield lowest and highest and lowest >= highest, line
     if values.get("find_lr") is not True:
         return
     optimizer = _at(values, "optimizer", dict)
@@ -323,10 +343,11 @@ def _range_test_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]
         line = f"find_lr=true trains from scratch and keeps no weights; remove {key}."
         yield values.get(key) is not None, line
     trainer = _section(values, "trainer")
-    devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
-    count = len(devices) if isinstance(devices, list) else devices
+    devices = trainer.get("devices")
+    device_count = len(devices) if isinstance(devices, list) else devices
+    counts = (device_count, trainer.get("num_nodes"))
     yield (
-        any(isinstance(many, int) and many > 1 for many in (count, nodes)),
+        any(isinstance(count, int) and count > 1 for count in counts),
         "find_lr=true runs on one device; remove trainer.devices and trainer.num_nodes: "
         "data.batch_size counts the rows of all devices, so the rate is the same.",
     )
@@ -337,7 +358,8 @@ def _range_test_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]
 def _training_rules(
     data: Mapping[str, Any], trainer: Mapping[str, Any]
 ) -> Iterator[tuple[object, str]]:
-    folds, fold = data.get("folds"), data.get("fold")
+    folds = data.get("folds")
+    fold = data.get("fold")
     if isinstance(fold, int) and fold >= 0:
         line = f"data.fold={fold} needs data.folds, which is null; expected data.fold=0."
         yield folds is None and fold, line
@@ -352,13 +374,14 @@ def _training_rules(
         "of 32-true, bf16-mixed, bf16-true, 64-true.",
     )
     for low, high in (("min_epochs", "max_epochs"), ("min_steps", "max_steps")):
-        least, most = trainer.get(low), trainer.get(high)
+        least = trainer.get(low)
+        most = trainer.get(high)
         if isinstance(least, int) and isinstance(most, int):
             line = f"trainer.{low}={least} is more than trainer.{high}={most}."
             yield least > most > 0, line
     devices = _at(trainer, "devices", list) or []
-    repeated = any(devices.count(one) > 1 for one in devices)
-    yield repeated, f"trainer.devices={devices} names a device twice."
+    is_repeated = any(devices.count(device) > 1 for device in devices)
+    yield is_repeated, f"trainer.devices={devices} names a device twice."
     strategy = _at(trainer, "strategy", str)
     if strategy and strategy not in _STRATEGIES:
         line = (

@@ -53,7 +53,8 @@ def problems_of_files(
         folder: The user's own folder of configuration.
     """
     usual = shipped_values(conf_folder() / f"{config_name}.yaml")
-    values, words = written(tree), list(overrides)
+    values = written(tree)
+    words = list(overrides)
     for key, mark in command_only(options).items():
         section = key.rpartition(".")[0]
         if section and isinstance(_value_at(values, section), str):
@@ -94,8 +95,8 @@ def _sets(word: Override, key: str) -> bool:
         return True
     if not key.startswith(f"{word.key_or_group}."):
         return False
-    leaf = key.removeprefix(f"{word.key_or_group}.")
-    section, _, name = leaf.rpartition(".")
+    inner_key = key.removeprefix(f"{word.key_or_group}.")
+    section, _, name = inner_key.rpartition(".")
     mapping = _value_at(word.value(), section)
     return isinstance(mapping, Mapping) and name in mapping
 

@@ -16,7 +16,8 @@ from pipeline.paths import conf_folder, is_url
 from pipeline.redaction import redact_word
 
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
-LONGEST_NAME, LONGEST_STUDY_NAME = 64, 56
+LONGEST_NAME = 64
+LONGEST_STUDY_NAME = 56
 _ENDINGS = re.compile(r"(\.[a-z]\w{0,7})?(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]+")
 #: Keys that names leave out: they change no number, or only its last bits.
@@ -44,14 +45,22 @@ def with_name(
     if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
         space = tree.sweep.get("space")
         varied = set(space) if isinstance(space, DictConfig) else set()
-        groups = ("model", "data", "experiment")
-        kept = [group for group in groups if not varied & {group, "experiment"}]
-        # Hydra's choices hold a single file of `sweeps/`, not a list.
-        lists = [word for word in words if word.startswith("sweeps=[")]
-        sweeps = lists[0].partition("=")[2] if lists else choices.get("sweeps") or "sweep"
-        parts = [sweeps, *map(choices.get, kept), folder if "data" in kept else None]
+        parts = [_choice_of_sweeps(words, choices)]
+        if "experiment" not in varied:
+            fixed = [group for group in ("model", "data", "experiment") if group not in varied]
+            parts += [choices.get(group) for group in fixed]
+            if "data" in fixed:
+                parts.append(folder)
         tree.sweep.name = _joined(parts, LONGEST_STUDY_NAME)
     return tree
+
+
+def _choice_of_sweeps(words: Sequence[str], choices: Mapping[str, str | None]) -> str | None:
+    # Hydra's choices hold a single file of `sweeps/`, not a list.
+    for word in words:
+        if word.startswith("sweeps=["):
+            return word.partition("=")[2]
+    return choices.get("sweeps") or "sweep"
 
 
 def _names_of_data(tree: DictConfig, choice: str | None) -> list[str | None]:
@@ -81,22 +90,29 @@ def _changes(
 
     What a key says about a file of the user's own, such as its target, is left out.
     """
-    own = node_at(tree, "data.path") is not None
+    has_data_file = node_at(tree, "data.path") is not None
     changes: dict[str, str] = {}
     for word in words:
-        key, value = key_of(word), word.partition("=")[2]
+        key = key_of(word)
+        value = word.partition("=")[2]
         leaf = key.rpartition(".")[2]
-        of_file = own and key.startswith("data.") and leaf not in DataOptions.model_fields
-        secret = "${" in word or redact_word(word) != word
-        if key in ("model", "data", "trainer") or lies_in(key, _NOT_NAMED) or of_file or secret:
+        is_option = leaf in DataOptions.model_fields
+        describes_file = has_data_file and key.startswith("data.") and not is_option
+        has_secret = "${" in word or redact_word(word) != word
+        if key in ("model", "data", "trainer") or lies_in(key, _NOT_NAMED):
+            continue
+        if describes_file or has_secret:
             continue
         if key in defaults and defaults[key] == choices.get(key, node_at(tree, key)):
             continue
         text = _NOT_IN_NAMES.sub("-", value.strip("[]{}'\" ")).rstrip("-.") or "none"
-        is_word = not text[:1].isdigit() and text[:1] != "-"
-        changes[key] = f"{leaf}{'-' * is_word}{text}"
+        is_number = text[:1].isdigit() or text.startswith("-")
         if key in choices and text not in ("none", "null"):
             changes[key] = text
+        elif is_number:
+            changes[key] = f"{leaf}{text}"
+        else:
+            changes[key] = f"{leaf}-{text}"
     return changes.values()
 
 
@@ -106,16 +122,23 @@ def _defaults(choices: Mapping[str, str | None], words: Iterable[str]) -> dict[s
     Composing the tree again would take 0.1 s. Nothing is returned where other files are chosen,
     such as an experiment, since they may change any key.
     """
-    chosen = {group: choice for group, choice in choices.items() if choice and "/" not in group}
-    files = {group: conf_folder() / group / f"{choice}.yaml" for group, choice in chosen.items()}
+    files: dict[str, Path] = {}
+    for group, choice in choices.items():
+        if choice and "/" not in group:
+            files[group] = conf_folder() / group / f"{choice}.yaml"
     if set(files) & {"experiment", "debug", "sweeps"} or not all(map(Path.is_file, files.values())):
         return {}
     root = shipped_values(conf_folder() / "train.yaml")
-    groups = {k: v for one in root["defaults"] if isinstance(one, dict) for k, v in one.items()}
-    defaults = {**root, **groups}
-    for section in {key_of(word).partition(".")[0] for word in words if "." in key_of(word)}:
-        values = {**(root.get(section) or {}), **shipped_values(files.get(section))}
-        defaults.update((f"{section}.{key}", value) for key, value in values.items())
+    defaults = dict(root)
+    for default in root["defaults"]:
+        if isinstance(default, dict):
+            defaults |= default
+    for word in words:
+        section, dot, _ = key_of(word).partition(".")
+        if dot:
+            values = {**(root.get(section) or {}), **shipped_values(files.get(section))}
+            for key, value in values.items():
+                defaults[f"{section}.{key}"] = value
     return defaults
 
 
@@ -125,5 +148,5 @@ def _has_no_name(tree: DictConfig) -> bool:
 
 def _joined(words: Iterable[object], longest: int) -> str:
     """Return the words with hyphens between them, cut to the longest name."""
-    clean = (_NOT_IN_NAMES.sub("-", str(word)).strip("-") for word in words if word)
-    return "-".join(filter(None, clean))[:longest].rstrip("-.")
+    parts = [_NOT_IN_NAMES.sub("-", str(word)).strip("-") for word in words if word]
+    return "-".join(filter(None, parts))[:longest].rstrip("-.")

@@ -249,9 +249,9 @@ class RunConfig(Registration):
     def on_one_device(self) -> Self:
         """Return the same run on a single device."""
         devices = self.trainer.devices
-        is_one = devices in ("auto", 1) or (isinstance(devices, list) and len(devices) == 1)
-        one = {"devices": devices if is_one else "auto", "num_nodes": 1, "strategy": "auto"}
-        return self.model_copy(update={"trainer": self.trainer.model_copy(update=one)})
+        count = len(devices) if isinstance(devices, list) else devices
+        changes = {"devices": devices if count == 1 else "auto", "num_nodes": 1, "strategy": "auto"}
+        return self.model_copy(update={"trainer": self.trainer.model_copy(update=changes)})
 
 
 class RayOptions(Options):
@@ -309,8 +309,9 @@ def parts(
     section: Mapping[str, Any], shared: type[Options]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split a section into the keys of `shared` and the target with its arguments."""
-    ours = {key: value for key, value in section.items() if key in shared.model_fields}
-    return ours, {key: value for key, value in section.items() if key not in ours}
+    options = {key: value for key, value in section.items() if key in shared.model_fields}
+    target = {key: value for key, value in section.items() if key not in options}
+    return options, target
 
 
 def data_options(config: RunConfig) -> DataOptions:

@@ -96,7 +96,7 @@ def as_written(tree: DictConfig) -> dict[str, Any]:
 
 def _without_secrets(value: Any, key: str = "") -> Any:
     if isinstance(value, Mapping):
-        return {str(n): _without_secrets(inner, f"{key}.{n}") for n, inner in value.items()}
+        return {str(name): _without_secrets(value[name], f"{key}.{name}") for name in value}
     if isinstance(value, list | tuple):
         return [_without_secrets(inner, key) for inner in value]
     if isinstance(value, Unresolved):
@@ -119,22 +119,24 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
 
 def without_retired(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a recorded config without the keys that this version does not have."""
-    kept: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in config.items():
         key = f"{prefix}{name}"
-        if key not in RETIRED:
-            kept[name] = without_retired(value, f"{key}.") if isinstance(value, dict) else value
-    return kept
+        if key in RETIRED:
+            continue
+        values[name] = without_retired(value, f"{key}.") if isinstance(value, dict) else value
+    return values
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
     """Return all keys whose values differ, except retired ones, in the newer config's order."""
-    before, after = flatten(old), flatten(new)
-    return [
-        ConfigDifference(key=key, old=before.get(key), new=after.get(key))
-        for key in dict.fromkeys([*after, *before])
-        if key not in RETIRED and before.get(key, ...) != after.get(key, ...)
-    ]
+    before = flatten(old)
+    after = flatten(new)
+    changes: list[ConfigDifference] = []
+    for key in dict.fromkeys([*after, *before]):
+        if key not in RETIRED and before.get(key, ...) != after.get(key, ...):
+            changes.append(ConfigDifference(key=key, old=before.get(key), new=after.get(key)))
+    return changes
 
 
 def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -142,7 +144,8 @@ def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[lis
 
     The option `resume_allow_change` gives that permission.
     """
-    never, ask = [], []
+    never = []
+    ask = []
     for change in differences(old, new):
         # A key that an older version lacked counts as null.
         if _is_free(change, new) or (change.old is None and change.new is None):
@@ -170,6 +173,7 @@ def data_fingerprint(config: Mapping[str, Any]) -> str:
     """Return a hash that is equal for two plain configs that read and split the same data."""
     data = {key: value for key, value in config["data"].items() if key not in SERVING}
     left_out = (*FREE, *RETIRED)
-    kept = {k: v for k, v in flatten({"data": data}).items() if not lies_in(k, left_out)}
-    text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
+    values = flatten({"data": data})
+    fixed = {key: value for key, value in values.items() if not lies_in(key, left_out)}
+    text = json.dumps(fixed, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

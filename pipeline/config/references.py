@@ -48,8 +48,8 @@ class _Sizes:
 
     def of_references(self, path: Path, text: str) -> int:
         """Return the size of all that a text at a path refers to."""
-        rest = _OF_ENVIRONMENT.sub("", text)
-        if "${" not in rest:
+        references = _OF_ENVIRONMENT.sub("", text)
+        if "${" not in references:
             return 0
         if path in self._sizes:
             return self._sizes[path]
@@ -58,10 +58,10 @@ class _Sizes:
         if len(self._open) > LONGEST_CHAIN:
             return MOST_CHARACTERS + 1
         self._open.add(path)
-        if _COMPUTED_KEY.search(rest):
-            size = rest.count("${") * self._of_all((), self._values)
+        if _COMPUTED_KEY.search(references):
+            size = references.count("${") * self._of_all((), self._values)
         else:
-            size = sum(self._at(path, key) for key in _KEY.findall(rest))
+            size = sum(self._at(path, key) for key in _KEY.findall(references))
         self._open.remove(path)
         self._sizes[path] = min(size, MOST_CHARACTERS + 1)
         return self._sizes[path]
@@ -79,7 +79,7 @@ class _Sizes:
             if isinstance(value, str):  # a reference on the way
                 return self._of_all(target[:depth], value)
             if isinstance(value, Mapping):
-                value = next((v for k, v in value.items() if str(k) == name), None)
+                value = next((value[key] for key in value if str(key) == name), None)
             elif isinstance(value, Sequence) and name.isdigit() and int(name) < len(value):
                 value = value[int(name)]
             else:

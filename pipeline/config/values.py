@@ -39,7 +39,8 @@ _BOUND_WORDS = {
     **{"pattern": "like {}", "min_length": "(not empty)", "max_length": "of at most {}"},
 }
 
-TARGET, PARTIAL = "_target_", "_partial_"
+TARGET = "_target_"
+PARTIAL = "_partial_"
 PACKAGES = ("pipeline", "torch.nn", "torch.optim", "pytorch_lightning.callbacks")
 
 MODULE = "torch.nn.Module"
@@ -103,10 +104,11 @@ def resolved(config: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], li
 
 def _resolved(node: Any, key: str, problems: list[str]) -> Any:
     if isinstance(node, DictConfig):
-        return {
-            str(name): _resolved_item(node, name, f"{key}.{name!s}" if key else str(name), problems)
-            for name in node
-        }
+        prefix = f"{key}." if key else ""
+        values = {}
+        for name in node:
+            values[str(name)] = _resolved_item(node, name, f"{prefix}{name!s}", problems)
+        return values
     if isinstance(node, ListConfig):
         return [_resolved_item(node, i, f"{key}[{i}]", problems) for i in range(len(node))]
     return node
@@ -138,35 +140,41 @@ def _reason(error: Exception) -> str:
 
 def described(annotation: object) -> str:
     """Say in words what an annotation allows, such as `a number > 0, or null`."""
-    parts = list(dict.fromkeys(_alternatives(annotation, ())))
-    if "null" in parts:
-        parts = [part for part in parts if part != "null"] + ["null"]
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
+    alternatives = list(dict.fromkeys(_alternatives(annotation, ())))
+    if "null" in alternatives:
+        alternatives.remove("null")
+        alternatives.append("null")
+    if len(alternatives) == 1:
+        return alternatives[0]
+    return f"{', '.join(alternatives[:-1])} or {alternatives[-1]}"
 
 
 def _alternatives(annotation: object, bounds: tuple[object, ...]) -> Iterator[str]:
-    origin, arguments = get_origin(annotation), get_args(annotation)
+    origin = get_origin(annotation)
+    arguments = get_args(annotation)
     if origin is Annotated:
         yield from _alternatives(arguments[0], (*bounds, *arguments[1:]))
     elif origin in (Union, UnionType):
         for argument in arguments:
             yield from _alternatives(argument, bounds)
     elif origin is Literal:
-        choices = ", ".join(str(choice) for choice in arguments)
+        choices = ", ".join(map(str, arguments))
         yield f"one of {choices}" if len(arguments) > 1 else choices
     elif annotation in (None, NoneType):
         yield "null"
     else:
-        yield _one(annotation, origin, arguments) + _bounds_in_words(bounds)
+        yield _described_type(annotation, origin, arguments) + _bounds_in_words(bounds)
 
 
-def _one(annotation: object, origin: object, arguments: tuple[Any, ...]) -> str:
+def _described_type(annotation: object, origin: object, arguments: tuple[Any, ...]) -> str:
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     if origin is dict or is_model:
         return "a mapping {key: value}"
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        items = [item for item in arguments if item is not Ellipsis]
-        return f"a list [{', '.join(described(item) for item in items)}{', …' * (len(items) == 1)}]"
+        items = [described(item) for item in arguments if item is not Ellipsis]
+        if len(items) == 1:
+            items.append("…")
+        return f"a list [{', '.join(items)}]"
     return _PLAIN.get(annotation, "another value")  # type: ignore[call-overload,no-any-return] # any key is looked up
 
 
@@ -177,15 +185,20 @@ def _bounds_in_words(bounds: Iterable[object]) -> str:
             examples = ", ".join(bound.examples or ())
             inner = _bounds_in_words(bound.metadata).strip()
             words.append(f"such as {examples}" if examples else inner)
-        found = {name: getattr(bound, name, None) for name in _BOUND_WORDS}
-        words += [_BOUND_WORDS[n].format(value) for n, value in found.items() if value is not None]
+        for name, pattern in _BOUND_WORDS.items():
+            value = getattr(bound, name, None)
+            if value is not None:
+                words.append(pattern.format(value))
     return f" {' and '.join(filter(None, words))}" if any(words) else ""
 
 
 def _literals(annotation: object) -> list[str]:
     if get_origin(annotation) is Literal:
         return [choice for choice in get_args(annotation) if isinstance(choice, str)]
-    return [word for part in get_args(annotation) for word in _literals(part)]
+    literals: list[str] = []
+    for member in get_args(annotation):
+        literals += _literals(member)
+    return literals
 
 
 def wrong_value(key: str, value: object, annotation: object) -> str:
@@ -229,24 +242,25 @@ def validate(
     lines: dict[str, str] = {}  # one for each key; pydantic reports every member of a union
     for fault in faults:
         path, owner = _owner(model, [str(part) for part in fault["loc"]])
-        key, known = prefix + ".".join(path), _fields(owner)
+        key = prefix + ".".join(path)
+        fields = _fields(owner)
         value: Any = values
         for part in path:
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, Unresolved) or key in lines:
             continue
         if fault["type"] == "extra_forbidden":
-            siblings = [prefix + ".".join([*path[:-1], name]) for name in known]
+            section = prefix + "".join(f"{part}." for part in path[:-1])
+            siblings = [section + name for name in fields]
             lines[key] = unknown_key(key, siblings, (hints or {}).get(key, ""))
         elif fault["type"] == "missing":
             field = owner.model_fields.get(path[-1])
-            lines[key] = (
-                f"{key}={field.description}"
-                if field is not None and field.description
-                else f"{key} is missing; expected {described(known[path[-1]])}."
-            )
+            if field is not None and field.description:
+                lines[key] = f"{key}={field.description}"
+            else:
+                lines[key] = f"{key} is missing; expected {described(fields[path[-1]])}."
         else:
-            lines[key] = wrong_value(key, value, known[path[-1]])
+            lines[key] = wrong_value(key, value, fields[path[-1]])
     return None, list(lines.values())
 
 
@@ -269,12 +283,14 @@ def allows(model: type[BaseModel], key: str, value: object) -> bool:
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
-    return {
-        field.alias or name: Annotated[field.annotation, *field.metadata]
-        if field.metadata
-        else field.annotation
-        for name, field in model.model_fields.items()
-    }
+    """Return the annotations of a model's keys, with their bounds."""
+    annotations: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        annotation: Any = field.annotation
+        if field.metadata:
+            annotation = Annotated[annotation, *field.metadata]
+        annotations[field.alias or name] = annotation
+    return annotations
 
 
 def _owner(model: type[BaseModel], loc: list[str]) -> tuple[list[str], type[BaseModel]]:
@@ -298,12 +314,12 @@ def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
             f"{path!r} is outside of {', '.join(allowed)}; if it is your own, add "
             f"'trust=[{path.partition('.')[0]}]' to the command line"
         )
-    found = find(path)
-    if not lies_in(found.__module__, allowed):
+    kind = find(path)
+    if not lies_in(kind.__module__, allowed):
         raise ConfigError(
-            f"{path!r} is defined in {found.__module__!r}, outside of {', '.join(allowed)}"
+            f"{path!r} is defined in {kind.__module__!r}, outside of {', '.join(allowed)}"
         )
-    return found
+    return kind
 
 
 def find(path: str) -> type:
@@ -323,10 +339,10 @@ def find(path: str) -> type:
     if not hasattr(module, name):
         names = [name for name in vars(module) if not name.startswith("_")]
         raise ConfigError(f"{path!r} does not exist.{did_you_mean(name, names)}")
-    found = getattr(module, name)
-    if not inspect.isclass(found):
+    kind = getattr(module, name)
+    if not inspect.isclass(kind):
         raise ConfigError(f"{path!r} is not a class")
-    return found
+    return kind
 
 
 def lies_in(path: str, roots: Sequence[str]) -> bool:
@@ -340,9 +356,9 @@ def make_importable(trust: Sequence[str]) -> None:
     From now on an error that their code raises is told from one of the program.
     """
     own_packages.update(trust)
-    here = str(Path.cwd())
-    if trust and here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
+    folder = str(Path.cwd())
+    if trust and folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
 
 
 def target_problems(
@@ -365,22 +381,29 @@ def target_problems(
     try:
         kind = resolve(path, trust=trust)
     except ConfigError as error:
-        yield from (f"{key}.{TARGET}={problem.rstrip('.')}." for problem in error.problems)
+        for problem in error.problems:
+            yield f"{key}.{TARGET}={problem.rstrip('.')}."
         return
-    # A class whose library has not been imported can't be the base of a resolved class.
-    parted = (base.rpartition(".") for base in bases)
-    loaded = [getattr(sys.modules.get(module), name, None) for module, _, name in parted]
-    if not any(inspect.isclass(base) and issubclass(kind, base) for base in loaded):
+    if not any(_is_subclass(kind, base) for base in bases):
         yield f"{key}.{TARGET}={path!r} is not a {' or '.join(bases)}."
         return
     inner, plain, without = _parted(kind, target)
-    for name in [name for name in filled if name in plain]:
-        del plain[name]
-        yield f"{key}.{name} is set by the program; remove it."
+    for name in filled:
+        if name in plain:
+            del plain[name]
+            yield f"{key}.{name} is set by the program; remove it."
     yield from problems_with(kind, plain, prefix=f"{key}.", without={*without, *filled})
     for name, value in inner.items():
         for place, nested in _targets_in(f"{key}.{name}", value):
             yield from target_problems(place, nested, trust=trust)
+
+
+def _is_subclass(kind: type, path: str) -> bool:
+    """Return whether a resolved class is a subclass of the class that a dotted path names."""
+    module, _, name = path.rpartition(".")
+    # A class whose library has not been imported can't be the base of a resolved class.
+    base = getattr(sys.modules.get(module), name, None)
+    return inspect.isclass(base) and issubclass(kind, base)
 
 
 def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
@@ -392,11 +415,17 @@ def _parted(
     kind: type, target: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
     """Return arguments that contain targets, other arguments, and parameters to leave unchecked."""
-    values = arguments(target)
-    inner = {name: value for name, value in values.items() if any(_targets_in("", value))}
-    plain = {name: value for name, value in values.items() if name not in inner}
-    left_open = set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
-    return inner, plain, {*inner, *left_open}
+    inner: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    for name, value in arguments(target).items():
+        if any(_targets_in("", value)):
+            inner[name] = value
+        else:
+            plain[name] = value
+    unchecked = set(inner)
+    if target.get(PARTIAL):
+        unchecked |= set(parameters_of(kind)) - set(target)
+    return inner, plain, unchecked
 
 
 def _targets_in(key: str, value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -420,11 +449,12 @@ def build(target: Mapping[str, Any], /, **filled: object) -> Any:
     """
     kind = find(target[TARGET])
     inner, plain, without = _parted(kind, target)
-    taken = {name: value for name, value in filled.items() if name in parameters_of(kind)}
+    parameters = parameters_of(kind)
+    filled = {name: value for name, value in filled.items() if name in parameters}
     # Values have the types that the constructor declares: a list may become a tuple.
-    declared = _schema(kind, {*taken, *without}).model_validate(plain)
-    ready = declared.model_dump(by_alias=True, exclude_unset=True) | _built(inner) | taken
-    return partial(kind, **ready) if target.get(PARTIAL) else kind(**ready)
+    declared = _schema(kind, {*filled, *without}).model_validate(plain)
+    values = declared.model_dump(by_alias=True, exclude_unset=True) | _built(inner) | filled
+    return partial(kind, **values) if target.get(PARTIAL) else kind(**values)
 
 
 def _built(value: Any) -> Any:
@@ -488,9 +518,13 @@ def _hints(kind: type) -> dict[str, Any]:
     try:
         return get_type_hints(kind.__init__, include_extras=True)  # type: ignore[misc] # of the class
     except NameError:  # a type that its module imports for type checkers alone
-        read = _named if kind.__module__.startswith("optuna.") else lambda _: Any
-        found = ((name, one.annotation) for name, one in parameters_of(kind).items())
-        return {name: read(one) if isinstance(one, str) else one for name, one in found}
+        is_optuna = kind.__module__.startswith("optuna.")
+        hints: dict[str, Any] = {}
+        for name, parameter in parameters_of(kind).items():
+            hints[name] = parameter.annotation
+            if isinstance(parameter.annotation, str):
+                hints[name] = _named(parameter.annotation) if is_optuna else Any
+        return hints
 
 
 def _named(words: str) -> Any:
@@ -501,7 +535,8 @@ def _named(words: str) -> Any:
 
 def _plain(annotation: Any, bounds: tuple[object, ...]) -> Any:
     """Reduce an annotation to types that YAML can express, with bounds on its numbers."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
+    origin = get_origin(annotation)
+    arguments = get_args(annotation)
     reduce = partial(_plain, bounds=bounds)
     if annotation in (int, float):
         return Annotated[annotation, *bounds] if bounds else annotation
