@@ -65,7 +65,8 @@ class Channel:
         Raises ValueError if a message exceeds `MAX_BYTES`.
         """
         frames = bytearray()
-        for content in (json.dumps(message).encode("ascii") for message in messages):
+        for message in messages:
+            content = json.dumps(message).encode("ascii")
             if len(content) > MAX_BYTES:
                 raise ValueError(f"a message of {len(content):,} bytes exceeds {MAX_BYTES:,}")
             frames += HEADER.pack(len(content)) + content
@@ -128,10 +129,10 @@ class Channel:
         if writing and self._unsent:  # both descriptors may be the same
             events[self._writer] = events.get(self._writer, 0) | select.POLLOUT
         poll = select.poll()
-        for descriptor, wanted in events.items():
-            poll.register(descriptor, wanted)
-        happened = dict(poll.poll(max(0.0, seconds) * 1000))
-        return bool(reading and happened.get(self.reader, 0) & ~select.POLLOUT)
+        for descriptor, mask in events.items():
+            poll.register(descriptor, mask)
+        ready_events = dict(poll.poll(max(0.0, seconds) * 1000))
+        return bool(reading and ready_events.get(self.reader, 0) & ~select.POLLOUT)
 
 
 def ignore(_: Message) -> None:
@@ -245,14 +246,14 @@ class Child:
         self._environment = environment or {}
         self._name = name
         self._launch = launch
-        self._asked = 0
+        self._last_id = 0
         self._process: Process | None = None
 
     def start(self) -> None:
         """Start the process; a process that has ended and was closed can be started again."""
-        self._stream, theirs = socket.socketpair()
-        with theirs:
-            self._process = self._launch(self._command, self._environment, theirs)
+        self._stream, child_end = socket.socketpair()
+        with child_end:
+            self._process = self._launch(self._command, self._environment, child_end)
         self._channel = Channel(self._stream.fileno(), self._stream.fileno())
         self._owner = os.getpid()
         self._has_died = False
@@ -299,9 +300,9 @@ class Child:
 
     def tell(self, **content: object) -> int:
         """Send a message without waiting; return its `id`, which is that of its answer."""
-        self._asked += 1
-        self.send({**content, "id": self._asked})
-        return self._asked
+        self._last_id += 1
+        self.send({**content, "id": self._last_id})
+        return self._last_id
 
     def ask(
         self, seconds: float, *, others: Callable[[Message], object] = ignore, **content: object
@@ -311,29 +312,33 @@ class Child:
         return self.answer(self.tell(**content), seconds, others=others)
 
     def answer(
-        self, wanted: int, seconds: float, *, others: Callable[[Message], object] = ignore
+        self, message_id: int, seconds: float, *, others: Callable[[Message], object] = ignore
     ) -> Message:
-        """Return the answer with the id `wanted`; `others` is called with all other messages.
+        """Return the answer with the id `message_id`; `others` is called with all other messages.
 
         Raises ChildEndedError if the process has ended, ChildGoneError if no answer comes within
         `seconds` or the process is not open. The process is closed before an error.
         """
         self._running()
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not self.has_ended:
-            self._channel.wait(min(left, WATCH_SECONDS))
+        while not self.has_ended:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            self._channel.wait(min(remaining, WATCH_SECONDS))
             answer = None
             for message in self.messages():
-                if message.get("id") == wanted:
+                if message.get("id") == message_id:
                     answer = message
                 else:
                     others(message)
             if answer is not None:
                 return answer
-        late = ChildGoneError(f"{self._name} did not answer within {seconds:.0f} s")
-        error = ChildEndedError(f"{self._name} has ended") if self.has_ended else late
+        has_ended = self.has_ended
         self.close(0.0)
-        raise error
+        if has_ended:
+            raise ChildEndedError(f"{self._name} has ended")
+        raise ChildGoneError(f"{self._name} did not answer within {seconds:.0f} s")
 
     # ── its end ─────────────────────────────────────────────────────────────────────────────
 
@@ -357,14 +362,15 @@ class Child:
 
         A process that waits for a disk may not end even then.
         """
-        if (code := self.wait(seconds)) is None:
+        code = self.wait(seconds)
+        if code is None:
             self.kill()
             code = self.wait(GRACE_SECONDS)
         if code is None:
             return "does not end, not even by SIGKILL"
-        return (
-            f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        )
+        if code < 0:
+            return f"ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
 
     def dismiss(self) -> None:
         """Close the standard input of the process, which makes it end; don't wait for that."""
@@ -401,19 +407,21 @@ class Child:
 
 def kill_session(pid: int) -> None:
     """Kill a process and those that it has started, even before its session has begun."""
-    below = descendants(pid)  # the ranks that torchrun has started have sessions of their own
-    for end in (os.kill, os.killpg):
-        with suppress(ProcessLookupError):
-            end(pid, signal.SIGKILL)
-    for other in below:
+    pids = descendants(pid)  # the ranks that torchrun has started have sessions of their own
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    for descendant in pids:
         with suppress(ProcessLookupError, PermissionError):
-            os.kill(other, signal.SIGKILL)
+            os.kill(descendant, signal.SIGKILL)
 
 
 def claim_streams() -> tuple[int, int]:
     """Return new descriptors for standard input and output, which lead nowhere from now on."""
     tune_process()
-    reader, writer = os.dup(0), os.dup(1)
+    reader = os.dup(0)
+    writer = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)

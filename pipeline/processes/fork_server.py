@@ -80,9 +80,9 @@ class ForkServer:
             (*python_module(__name__), *modules),
             environment=environment,
             name="the fork server",
-            launch=self._launched,
+            launch=self._launch_server,
         )
-        self._first_launch = launch
+        self._next_launch = launch
         self._forks: dict[int, Fork] = {}
         self._answer: Fork | str | None = None
 
@@ -98,7 +98,8 @@ class ForkServer:
         self._server.close()
         self._server.start()
         self._problem: str | None = None
-        self.is_loaded = self.has_ended = False
+        self.is_loaded = False
+        self.has_ended = False
 
     def fileno(self) -> int:
         """Return the file descriptor to wait on for news of the server and of its forks."""
@@ -106,7 +107,9 @@ class ForkServer:
 
     def listen(self) -> None:
         """Take notice of what has become of the server and its forks, without waiting."""
-        for message in [] if self.has_ended else self._server.messages():
+        if self.has_ended:
+            return
+        for message in self._server.messages():
             if "problem" in message:
                 self._problem = message["problem"]
             elif "failed" in message:
@@ -114,10 +117,12 @@ class ForkServer:
             elif "pid" not in message:
                 self.is_loaded = True
             elif message["code"] is None:
-                self._answer = self._forks[message["pid"]] = Fork(self, message["pid"])
+                fork = Fork(self, message["pid"])
+                self._forks[fork.pid] = fork
+                self._answer = fork
             else:
                 self._forks.pop(message["pid"]).code = message["code"]
-        if not self.has_ended and self._server.has_ended:
+        if self._server.has_ended:
             self._kill_forks()
 
     def launch(
@@ -127,15 +132,16 @@ class ForkServer:
 
         Raises ChildGoneError if the server can't fork, has ended or does not answer.
         """
-        self._answer, left = None, FORK_SECONDS
-        deadline = time.monotonic() + left
+        self._answer = None
+        remaining = FORK_SECONDS
+        deadline = time.monotonic() + remaining
         request = {"module": command[-1], "environment": dict(environment)}
         with suppress(OSError):  # the server has ended
             self._server.send_descriptor(request, stream.fileno())
-        while not self.has_ended and left > 0:
+        while not self.has_ended and remaining > 0:
             # Before listening, which so comes last even if this process was stopped for long.
-            left = deadline - time.monotonic()
-            select.select([self], [], [], max(0.0, left))
+            remaining = deadline - time.monotonic()
+            select.select([self], [], [], max(0.0, remaining))
             self.listen()
             if isinstance(self._answer, Fork):
                 return self._answer
@@ -154,14 +160,16 @@ class ForkServer:
         self._server.close(0.0)
         self._kill_forks()
 
-    def _launched(
+    def _launch_server(
         self, command: Sequence[str], environment: Environment, stream: socket.socket
     ) -> Process:
-        launch, self._first_launch = self._first_launch, new_process
+        launch = self._next_launch
+        self._next_launch = new_process
         return launch(command, environment, stream)
 
     def _kill_forks(self) -> None:
-        self.has_ended, self.is_loaded = True, False
+        self.has_ended = True
+        self.is_loaded = False
         for pid, fork in self._forks.items():
             kill_session(pid)
             fork.code = -signal.SIGKILL
@@ -185,11 +193,11 @@ class Fork:
         """Return the exit code once the process has ended; raises subprocess.TimeoutExpired."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while (code := self.poll()) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 raise subprocess.TimeoutExpired("a fork", deadline)
-            is_told = select.select([self._server], [], [], min(left, WATCH_SECONDS))[0]
-            if not is_told and status(self.pid) in ("zombie", UNSEEN):
+            has_news = select.select([self._server], [], [], min(remaining, WATCH_SECONDS))[0]
+            if not has_news and status(self.pid) in ("zombie", UNSEEN):
                 self.code = -signal.SIGKILL  # its exit code stays unknown: the server is stopped
         return code
 
@@ -218,18 +226,24 @@ def fork_here(command: Sequence[str], environment: Environment, stream: socket.s
         return new_process(command, environment, stream)
     if pid == 0:
         try:
-            _, _, *sys.argv = command
-            ours, nowhere = stream.fileno(), os.open(os.devnull, os.O_RDWR)
-            opened = {int(one.name) for one in Path("/proc/self/fd").iterdir()}
-            for descriptor in opened - {0, 1, 2, ours, nowhere}:
-                # Not closed: objects that hold the number would close another file of that number.
-                os.dup2(nowhere, descriptor)
+            sys.argv = list(command[2:])  # after `-P -m`
+            descriptor = stream.fileno()
+            _redirect_all_but({0, 1, 2, descriptor})
             if not sys.flags.safe_path:  # as the option -P of a new process does
                 del sys.path[0]
-            _become(ours, module=sys.argv[0], environment=environment)
+            _run_module(descriptor, module=sys.argv[0], environment=environment)
         finally:
             os._exit(1)
     return OwnFork(pid)
+
+
+def _redirect_all_but(descriptors: set[int]) -> None:
+    """Let all other open file descriptors of this process lead nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    open_descriptors = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    for descriptor in open_descriptors - descriptors - {nowhere}:
+        # Not closed: objects that hold the number would close another file of that number.
+        os.dup2(nowhere, descriptor)
 
 
 class OwnFork:
@@ -242,15 +256,16 @@ class OwnFork:
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal; `None` while the process runs."""
-        return self._ended(0)
+        return self._code_after(0)
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code once the process has ended; raises subprocess.TimeoutExpired."""
-        if (code := self._ended(timeout)) is None:
+        code = self._code_after(timeout)
+        if code is None:
             raise subprocess.TimeoutExpired("a fork", timeout or 0)
         return code
 
-    def _ended(self, timeout: float | None) -> int | None:
+    def _code_after(self, timeout: float | None) -> int | None:
         if self._code is None and select.select([self._descriptor], [], [], timeout)[0]:
             self._code = exit_code_of(self.pid)
             os.close(self._descriptor)
@@ -272,7 +287,8 @@ def main() -> NoReturn:
     """Load the modules that the command line names, and fork until the parent is gone."""
     reader, writer = claim_streams()
     os.close(writer)  # both are the same socket
-    control, channel = socket.socket(fileno=reader), Channel(reader, reader)
+    control = socket.socket(fileno=reader)
+    channel = Channel(reader, reader)
     try:
         for module in sys.argv[1:]:
             import_module(module)
@@ -282,7 +298,8 @@ def main() -> NoReturn:
     gc.collect()
     gc.freeze()  # so that the forks share the memory of the modules
     channel.send({})
-    parent, running = os.getppid(), dict[int, int]()
+    parent = os.getppid()
+    running: dict[int, int] = {}  # process ids by descriptors that are ready once they end
     while os.getppid() == parent:
         for ready in select.select([reader, *running], [], [], WATCH_SECONDS)[0]:
             if ready == reader:
@@ -305,7 +322,7 @@ def _fork(control: socket.socket, running: dict[int, int]) -> Message:
         if pid == 0:
             for descriptor in (control.detach(), *running):
                 os.close(descriptor)
-            _become(*streams, **request)
+            _run_module(*streams, **request)
         running[os.pidfd_open(pid)] = pid
     except OSError as error:
         return {"failed": str(error)}
@@ -314,7 +331,8 @@ def _fork(control: socket.socket, running: dict[int, int]) -> Message:
     return {"pid": pid, "code": None}
 
 
-def _become(stream: int, *, module: str, environment: Environment) -> NoReturn:
+def _run_module(stream: int, *, module: str, environment: Environment) -> NoReturn:
+    """Run `main` of a module in a new session, with a stream as standard input and output."""
     try:
         os.setsid()
         for number in (0, 1):
