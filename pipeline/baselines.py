@@ -48,7 +48,9 @@ class Limits:
 
 def naive(prepared: Prepared) -> Baseline:
     """Predict without the inputs: the classes' shares, the mean, or a past value of a series."""
-    schema, train, test = prepared.schema, prepared.train, prepared.test
+    schema = prepared.schema
+    train = prepared.train
+    test = prepared.test
     if schema.task != "regression":
         counts = torch.bincount(train.targets, minlength=len(schema.classes))
         shares = counts / counts.sum()
@@ -68,7 +70,8 @@ def naive(prepared: Prepared) -> Baseline:
 
 def seasonal(prepared: Prepared) -> Baseline | None:
     """Predict the value one season before; `None` if the times of the data have no season."""
-    values, season = prepared.test.seasonal, season_of(prepared.schema.reading)
+    values = prepared.test.seasonal
+    season = season_of(prepared.schema.reading)
     if values is None or values.isnan().any():
         return None
     return Baseline(name=f"value {season} steps before", outputs=values)
@@ -88,15 +91,18 @@ def linear(
         The baseline. Its name states the number of rows if it was fitted on only some of them.
         `None` = the limits leave too few rows, or the training rows hold a single class.
     """
-    schema, available = prepared.schema, len(prepared.train)
-    if (chosen := _chosen(prepared, limits)) is None:
+    schema = prepared.schema
+    available = len(prepared.train)
+    chosen = _chosen(prepared, limits)
+    if chosen is None:
         return None
-    found = None if process is None else process.predictions()
-    how = _how(prepared)
-    if found is None:
+    fitted = None if process is None else process.predictions()
+    options = _fit_options(prepared)
+    if fitted is None:
         blocks = (block.flatten(1).numpy() for block in prepared.test.blocks())
-        found = predictions(*_training_rows(prepared.train, chosen), blocks, **how)
-    name, values = how["method"], torch.from_numpy(found)
+        fitted = predictions(*_training_rows(prepared.train, chosen), blocks, **options)
+    name = options["method"]
+    values = torch.from_numpy(fitted)
     if schema.window is not None and schema.task == "regression":
         name = f"{name} on {schema.window} steps"
     if len(chosen) < available:
@@ -104,30 +110,39 @@ def linear(
     if schema.task == "regression":
         return Baseline(name=name, outputs=schema.to_units(values, prepared.test.offsets))
     outputs = values.float()
-    return Baseline(name=name, outputs=outputs[:, 1] if schema.task == "binary" else outputs)
+    if schema.task == "binary":
+        outputs = outputs[:, 1]
+    return Baseline(name=name, outputs=outputs)
 
 
 def begin_linear(prepared: Prepared, *, limits: Limits, process: FittingProcess) -> None:
     """Begin to fit the linear baseline in another process, if the rows are few and in memory."""
-    schema, train, test = prepared.schema, prepared.train, prepared.test
-    is_here = isinstance(train.inputs, Tensor) and isinstance(test.inputs, Tensor)
-    if not is_here or not len(test) or (chosen := _chosen(prepared, limits)) is None:
+    schema = prepared.schema
+    train = prepared.train
+    test = prepared.test
+    is_in_memory = isinstance(train.inputs, Tensor) and isinstance(test.inputs, Tensor)
+    if not is_in_memory or not len(test):
+        return
+    chosen = _chosen(prepared, limits)
+    if chosen is None:
         return
     # The rows are copied, and the answer is one message.
     row = 4 * math.prod(schema.input_shape) + OUTPUT_BYTES * max(schema.outputs, 2)
     if (len(chosen) + len(test)) * row <= MAX_BYTES:
         tests = (block.flatten(1).numpy() for block in test.blocks())
-        process.begin(*_training_rows(train, chosen), *tests, **_how(prepared))
+        process.begin(*_training_rows(train, chosen), *tests, **_fit_options(prepared))
 
 
 def _chosen(prepared: Prepared, limits: Limits) -> Tensor | None:
     """Return the training rows that are fitted; `None` if there are too few, or of one class."""
-    schema, available = prepared.schema, len(prepared.train)
+    schema = prepared.schema
+    available = len(prepared.train)
     operations = int(limits.seconds * OPERATIONS_PER_SECOND)
     features = math.prod(schema.input_shape)
     cost = 4 * features * schema.outputs * ITERATIONS  # of a row
     if schema.task == "regression":
-        operations, cost = operations - features**3, features**2
+        operations -= features**3
+        cost = features**2
     rows = min(available, limits.rows, max(0, operations // cost))
     if rows < min(available, FEWEST_ROWS) or not available:
         return None
@@ -140,11 +155,13 @@ def _chosen(prepared: Prepared, limits: Limits) -> Tensor | None:
 
 def _training_rows(train: Part, chosen: Tensor) -> tuple[Any, Any]:
     """Return inputs, float32 (rows, features), and targets of some training rows."""
-    pieces = [train.take(some).flatten(1).numpy() for some in torch.split(chosen, ROWS_AT_ONCE)]
+    pieces = []
+    for positions in torch.split(chosen, ROWS_AT_ONCE):
+        pieces.append(train.take(positions).flatten(1).numpy())
     return np.concatenate(pieces), train.targets[chosen].numpy()
 
 
-def _how(prepared: Prepared) -> dict[str, Any]:
+def _fit_options(prepared: Prepared) -> dict[str, Any]:
     schema = prepared.schema
     method = "ridge regression" if schema.window is None else "least squares"
     return {

@@ -21,6 +21,7 @@ from pipeline.config.options import (
     Text,
     TrackingOptions,
     Trusted,
+    parts,
 )
 from pipeline.config.overrides import raw_value
 from pipeline.config.record import flatten, plain, without_references, without_retired
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from pipeline.running.evaluation import EvaluationRequest
 
 LONGEST_NAME = 54
-GROUP, STORED = "of_run", "stored"
+GROUP = "of_run"
+STORED = "stored"
 CONFIG = Path("artifacts", "config.yaml")
 Chosen = Literal["test", "validation", "train", "all"]
 #: Options of the data that the command may change.
@@ -80,24 +82,26 @@ def with_run(words: Sequence[str]) -> list[str]:
     if reference in ("", "???"):
         return list(words)
     # Tracking options say where to look for a model that is not a local folder.
-    asked = [word for word in words if word.startswith(("tracking=", "tracking."))]
-    where = asked if may_be_in_mlflow(reference) else ["tracking=none"]
-    tree = compose(where, config_name="evaluate", options=EvaluateOptions)
+    tracking_words = ["tracking=none"]
+    if may_be_in_mlflow(reference):
+        tracking_words = [word for word in words if word.startswith(("tracking=", "tracking."))]
+    tree = compose(tracking_words, config_name="evaluate", options=EvaluateOptions)
     tracking = validated(TrackingOptions, tree.tracking, prefix="tracking.")
     place = found_model(reference, Path(raw_value(words, "output") or "runs"), tracking)
-    stored, given = run_config(place), {word.partition("=")[0] for word in words}
-    sections = {key: stored[key] for key in ("trainer", "metrics") if key not in given}
-    # If other data are chosen, the options of `DataOptions` are still the run's.
-    known = DataOptions.model_fields if "data" in given else stored["data"]
-    sections["data"] = {key: value for key, value in stored["data"].items() if key in known}
+    stored = run_config(place)
+    typed_keys = {word.partition("=")[0] for word in words}
+    sections = {key: stored[key] for key in ("trainer", "metrics") if key not in typed_keys}
+    sections["data"] = stored["data"]
+    if "data" in typed_keys:  # the options of `DataOptions` are still the run's
+        sections["data"] = parts(stored["data"], DataOptions)[0]
     sections["name"] = f"{str(stored['name'] or 'run')[:LONGEST_NAME]}-evaluated"
     # Hydra finds the tree as `of_run=stored`.
     ConfigStore.instance().store(group=GROUP, name=STORED, node=sections, package="_global_")
-    found = f"model_from={place.absolute()}"
-    return [
-        f"{GROUP}={STORED}",
-        *(found if word.startswith("model_from=") else word for word in words),
-    ]
+    new_words = [f"{GROUP}={STORED}"]
+    for word in words:
+        is_model = word.startswith("model_from=")
+        new_words.append(f"model_from={place.absolute()}" if is_model else word)
+    return new_words
 
 
 def run_config(place: Path) -> dict[str, Any]:
@@ -105,10 +109,12 @@ def run_config(place: Path) -> dict[str, Any]:
     stored = without_retired(_stored(place))
     defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))
     trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
-    known = {k: v for k, v in defaults.items() if k not in ("defaults", "hydra")}
-    merged = OmegaConf.merge(known, {"trainer": trainer}, OmegaConf.create(stored))
+    for key in ("defaults", "hydra"):
+        defaults.pop(key, None)
+    merged = OmegaConf.merge(defaults, {"trainer": trainer}, OmegaConf.create(stored))
     values: Any = OmegaConf.to_container(merged)
-    return {key: value for key, value in values.items() if key != "format"}
+    values.pop("format", None)
+    return dict(values)
 
 
 def _stored(place: Path) -> dict[str, Any]:
@@ -143,35 +149,37 @@ def body(config: DictConfig) -> int:
     """Evaluate the model as configured and print the result."""
     if OmegaConf.is_missing(config, "model_from"):
         raise ConfigError(f"model_from={MODEL_REQUIRED}")
-    given: Any = OmegaConf.to_container(config)  # values are not checked yet
-    with waiting_for("loading the model", given["verbose"]):
-        asked = evaluation_request(config)
+    unchecked: Any = OmegaConf.to_container(config)
+    with waiting_for("loading the model", unchecked["verbose"]):
+        request = evaluation_request(config)
         from pipeline.running.evaluation import evaluate
 
-    evaluate(asked)
+    evaluate(request)
     return 0
 
 
 def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     """Check all values of an evaluation; raise one `ConfigError` that lists all wrong ones."""
-    given: Any = OmegaConf.to_container(config)
-    place = Path(given["model_from"])
+    requested: Any = OmegaConf.to_container(config)
+    place = Path(requested["model_from"])
     stored = run_config(place)
+    changes = {key: value for key, value in requested.items() if key not in NOT_OF_RUNS}
     # All options of `DataOptions` but the free ones are the run's.
-    rows = {k: v for k, v in stored["data"].items() if k in DataOptions.model_fields}
-    kept = {k: v for k, v in given["data"].items() if k not in rows or k in FREE}
-    ours = {key: value for key, value in given.items() if key not in NOT_OF_RUNS}
-    ours["data"] = {**rows, **kept}
-    values = {**stored, **ours, "test": True, "callbacks": {}}
+    data = parts(stored["data"], DataOptions)[0]
+    for key, value in requested["data"].items():
+        if key not in data or key in FREE:
+            data[key] = value
+    changes["data"] = data
+    values = {**stored, **changes, "test": True, "callbacks": {}}
     values |= dict.fromkeys(("resume", "register", "scheduler"))
-    secrets = [
-        f"{key} is not saved (secret or environment reference); set it again: {key}=…"
-        for key, value in flatten(ours).items()
-        if isinstance(value, str) and MASK in value
-    ]
+    secrets: list[str] = []
+    for key, value in flatten(changes).items():
+        if isinstance(value, str) and MASK in value:
+            line = "is not saved (secret or environment reference); set it again:"
+            secrets.append(f"{key} {line} {key}=…")
     if secrets:
         raise ConfigError(*secrets)
-    problems = list(_wrong(given, stored))
+    problems = list(_request_problems(requested, stored))
     try:
         run = check(values)
     except ConfigError as error:
@@ -181,33 +189,32 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     from pipeline.running.evaluation import EvaluationRequest
 
     threshold = run.metrics.threshold
-    sources = [  # without what any source has
-        flatten({key: value for key, value in data.items() if key not in DataOptions.model_fields})
-        for data in (run.data, resolved(stored)[0]["data"])
-    ]
+    source = parts(run.data, DataOptions)[1]
+    stored_source = parts(resolved(stored)[0]["data"], DataOptions)[1]
     return EvaluationRequest(
         place=place,
-        split=given["split"],
-        is_own=sources[0] == sources[1],
+        split=requested["split"],
+        is_own=flatten(source) == flatten(stored_source),
         options=run,
-        config={**plain(values), "model_from": str(place), "split": given["split"]},
+        config={**plain(values), "model_from": str(place), "split": requested["split"]},
         threshold=None if threshold == stored["metrics"]["threshold"] else float(threshold),
         own_config={**values, "data": stored["data"]},
     )
 
 
-def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]:
-    if given["split"] not in get_args(Chosen):
-        yield wrong_value("split", given["split"], Chosen)
-    own, data = stored["data"], given["data"]
-    if data.get(TARGET) == own.get(TARGET):
+def _request_problems(requested: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]:
+    if requested["split"] not in get_args(Chosen):
+        yield wrong_value("split", requested["split"], Chosen)
+    data = requested["data"]
+    stored_data = stored["data"]
+    if data.get(TARGET) == stored_data.get(TARGET):
         for key in DataOptions.model_fields:
-            if key not in FREE and data.get(key) != own.get(key):
+            if key not in FREE and data.get(key) != stored_data.get(key):
                 yield (
                     f"data.{key}={shown(data.get(key))} can't be changed: the model was trained "
-                    f"with {shown(own.get(key))}; remove it."
+                    f"with {shown(stored_data.get(key))}; remove it."
                 )
-    metrics = given.get("metrics")
+    metrics = requested.get("metrics")
     before = stored["metrics"]["threshold"]
     # `check` reports metrics that are not a mapping.
     rule = metrics.get("threshold", before) if isinstance(metrics, dict) else before

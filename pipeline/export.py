@@ -39,7 +39,8 @@ class ExportOptions(Options):
     @property
     def formats(self) -> "list[Word]":
         """The formats to write, without duplicates."""
-        return list(dict.fromkeys([self.format] if isinstance(self.format, str) else self.format))
+        formats = [self.format] if isinstance(self.format, str) else self.format
+        return list(dict.fromkeys(formats))
 
 
 def body(options: ExportOptions) -> int:
@@ -51,33 +52,38 @@ def body(options: ExportOptions) -> int:
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={options.output!r} is a file; expected a folder")
-    names = [*(exporting.FILES[one] for one in options.formats), INTERFACE]
-    there = [name for name in names if (folder / name).exists()]
-    if there and not options.overwrite:
+    names = [*map(exporting.FILES.__getitem__, options.formats), INTERFACE]
+    existing = [name for name in names if (folder / name).exists()]
+    if existing and not options.overwrite:
         raise ConfigError(
-            f"output={options.output!r} already holds {', '.join(there)}; choose another folder, "
-            "or replace them with overwrite=true"
+            f"output={options.output!r} already holds {', '.join(existing)}; choose another "
+            "folder, or replace them with overwrite=true"
         )
     exporting.require_extra(options.formats)
     model = loaded_model(
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
     )
     with waiting_for("exporting the model", verbose=None):
-        made = list(exporting.exports(model, exporting.example_rows(model), options.formats))
-    kept = [one for one in made if isinstance(one, exporting.Exported)]
-    if kept:
+        example = exporting.example_rows(model)
+        exported: list[exporting.Exported] = []
+        problems: list[str] = []
+        for export in exporting.exports(model, example, options.formats):
+            if isinstance(export, ConfigError):
+                problems += export.problems
+            else:
+                exported.append(export)
+    if exported:
         folder.mkdir(parents=True, exist_ok=True)
-        for one in kept:
-            place = folder / exporting.FILES[one.format]
-            replace_file(place, methodcaller("write", one.content))
-            rows = "any number of rows" if one.rows is None else f"exactly {one.rows} rows"
-            far = f"largest difference from the model {significant(one.difference)}"
-            compared = ", ".join(map(str, sorted(one.compared)))
-            tested = f"tested with {' and '.join(compared.rsplit(', ', 1))} rows"
-            print(folded(f"{place}: {rows}; {far}, {tested}", sys.stdout))
-        replace_json(folder / INTERFACE, exporting.export_interface(model, kept))
+        for export in exported:
+            place = folder / exporting.FILES[export.format]
+            replace_file(place, methodcaller("write", export.content))
+            rows = "any number of rows" if export.rows is None else f"exactly {export.rows} rows"
+            difference = f"largest difference from the model {significant(export.difference)}"
+            counts = ", ".join(map(str, sorted(export.compared)))
+            test = f"tested with {' and '.join(counts.rsplit(', ', 1))} rows"
+            print(folded(f"{place}: {rows}; {difference}, {test}", sys.stdout))
+        replace_json(folder / INTERFACE, exporting.export_interface(model, exported))
         print(f"{folder / INTERFACE}: inputs and outputs")
-    problems = [line for one in made if isinstance(one, ConfigError) for line in one.problems]
     if problems:
         raise ConfigError(*problems)
     return 0

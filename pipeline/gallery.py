@@ -13,8 +13,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,7 +41,8 @@ DOTS_PER_INCH = 110
 #: Name of the text in a PNG that has the outlines of its images.
 OUTLINES = "Outlines"
 #: Folder among a run's artifacts, and the file in it that describes each picture.
-FOLDER, LIST = "pictures", "pictures.json"
+FOLDER = "pictures"
+LIST = "pictures.json"
 #: Parts of the names of fonts that cover most scripts; these are tried first.
 LIKELY = ("CJK", "Han Sans", "WenQuanYi", "YaHei", "PingFang", "Hei", "Gothic", "Noto Sans")
 #: Matplotlib's fallback font, which shows every letter as a box.
@@ -60,7 +61,7 @@ def texts(findings: Findings) -> Iterator[str]:
     """Yield each name from the data, the network or the user, for which a font is looked up."""
     yield from (findings.name, findings.model, findings.label, findings.units)
     yield from (*findings.classes, *findings.features, *findings.targets, *findings.baselines)
-    yield from {key for values in findings.history.values() for key in values}
+    yield from set().union(*findings.history.values())
     yield from (activity.layer for activity in findings.activity)
     if findings.vitals is not None:
         yield from findings.vitals.layers
@@ -94,7 +95,7 @@ def write_pictures(
     folder: Path,
     *,
     texts: Iterable[str] = (),
-    begun: Callable[[], None] = lambda: None,
+    on_fork: Callable[[], None] = lambda: None,
 ) -> list[Written]:
     """Draw pictures as PNG into a folder, and list them in `pictures.json`.
 
@@ -104,20 +105,24 @@ def write_pictures(
         pictures: The pictures.
         folder: The folder, which is created.
         texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
-        begun: Called after the fork, before this process draws.
+        on_fork: Called after the fork, before this process draws.
     """
     with drawing(texts) as notes:
         every = list(pictures)
         drawing_beside: AbstractContextManager[dict[str, Written]] = nullcontext({})
         if cores() > 1 and can_fork():
             drawing_beside = _forked(every[1::2], folder)
-        with drawing_beside as drawn:
-            begun()
-            drawn |= {picture.name: _write(picture, folder) for picture in every[::2]}
-        written = [drawn.get(picture.name) or _write(picture, folder) for picture in every]
+        with drawing_beside as files:
+            on_fork()
+            for picture in every[::2]:
+                files[picture.name] = _write(picture, folder)
+        for picture in every:
+            if picture.name not in files:
+                files[picture.name] = _write(picture, folder)
+    written = [files[picture.name] for picture in every]
     written += [Written("letters", "Letters", alt="", file="", reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
-    replace_json(folder / LIST, [asdict(one) for one in written])
+    replace_json(folder / LIST, [asdict(picture_file) for picture_file in written])
     return written
 
 
@@ -125,24 +130,28 @@ def write_pictures(
 def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Written]]:
     """Draw pictures in a fork while the body runs, and add those it could to the context."""
     reader, writer = os.pipe()
-    drawn: dict[str, Written] = {}
-    own = os.getpid()
+    files: dict[str, Written] = {}
+    parent = os.getpid()
     with open(reader) as answers, open(writer, "w") as answer:  # noqa: PTH123 - no paths
         try:
             pid = os.fork()
         except OSError:  # no memory, or too many processes; this one then draws all
-            yield drawn
+            yield files
             return
         if pid == 0:
             try:
-                for picture in takewhile(lambda _: os.getppid() == own, pictures):
+                for picture in pictures:
+                    if os.getppid() != parent:
+                        break
                     print(json.dumps(asdict(_write(picture, folder))), file=answer, flush=True)
             finally:
                 os._exit(0)
         answer.close()
         try:
-            yield drawn
-            drawn |= {one["name"]: Written(**one) for one in map(json.loads, answers)}
+            yield files
+            for line in answers:
+                written = Written(**json.loads(line))
+                files[written.name] = written
         finally:
             with suppress(ChildProcessError):  # where SIGCHLD is ignored
                 os.waitpid(pid, 0)
@@ -196,20 +205,20 @@ def png_of(figure: "Figure") -> bytes:
     """
     content = BytesIO()
     metadata: dict[str, str] = {}
-
-    def note_outlines(_: object) -> None:
-        bottom = int(figure.bbox.height)  # in pixels from the picture's upper edge
-        polygons = [
-            (np.array([0, bottom]) + corners * [1, -1]).round().tolist()
-            for corners in _outlines(figure)
-        ]
-        metadata[OUTLINES] = json.dumps(polygons)
-
     if any(axes.images for axes in figure.axes):
         # Called while the figure is laid out, and again when its edges are cut and it is drawn.
-        figure.canvas.mpl_connect("draw_event", note_outlines)
+        figure.canvas.mpl_connect("draw_event", partial(_note_outlines, figure, metadata))
     figure.savefig(content, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata=metadata)
     return content.getvalue()
+
+
+def _note_outlines(figure: "Figure", metadata: dict[str, str], _event: object) -> None:
+    bottom = int(figure.bbox.height)  # in pixels from the picture's upper edge
+    polygons = []
+    for corners in _outlines(figure):
+        from_top = np.array([0, bottom]) + corners * [1, -1]
+        polygons.append(from_top.round().tolist())
+    metadata[OUTLINES] = json.dumps(polygons)
 
 
 def _outlines(figure: "Figure") -> "Iterator[NDArray[np.float64]]":
@@ -219,7 +228,7 @@ def _outlines(figure: "Figure") -> "Iterator[NDArray[np.float64]]":
 
     for axes in figure.axes:
         boxes = [Bbox.intersection(image.get_window_extent(), axes.bbox) for image in axes.images]
-        if any(isinstance(drawn, QuadMesh) for drawn in axes.collections):  # a colour bar
+        if any(isinstance(artist, QuadMesh) for artist in axes.collections):  # a colour bar
             boxes.append(axes.bbox)
             for patch in axes.patches:  # its pointed ends
                 yield np.asarray(patch.get_transform().transform_path(patch.get_path()).vertices)
@@ -270,44 +279,51 @@ def _fonts_for(text: str) -> tuple[list[str], list[str]]:
     """Return the fonts that have the letters, the usual one first, and a note on missing ones."""
     from matplotlib import font_manager
 
-    usual, found = font_manager.FontProperties(), []
-    lacking = _lacking(font_manager.findfont(usual), set(text))
-    fonts = _other_fonts()
-    while lacking and (entry := next(fonts, None)) is not None:
-        left = lacking if BOXES in entry.name else _lacking(entry.fname, lacking)
-        if len(left) < len(lacking):
-            found.append(entry.name)
-            lacking = left
-    letters = "".join(sorted(lacking))[:12]
+    usual_font = font_manager.FontProperties()
+    fonts = list(usual_font.get_family())
+    missing = _missing_letters(font_manager.findfont(usual_font), set(text))
+    for entry in _other_fonts() if missing else ():
+        if BOXES not in entry.name:
+            still_missing = _missing_letters(entry.fname, missing)
+            if len(still_missing) < len(missing):
+                fonts.append(entry.name)
+                missing = still_missing
+        if not missing:
+            break
+    if not missing:
+        return fonts, []
+    letters = "".join(sorted(missing))[:12]
     note = f"no installed font has the letters {letters}; the pictures show boxes instead"
-    return [*usual.get_family(), *found], [note] if lacking else []
+    return fonts, [note]
 
 
 def _other_fonts() -> "Iterator[FontEntry]":
     """Yield the fonts of Matplotlib's list, the likeliest first, then those newer than the list."""
     from matplotlib import font_manager
 
-    def likeliest_first(fonts: "Iterable[FontEntry]") -> "list[FontEntry]":
-        return sorted(fonts, key=lambda font: not any(part in font.name for part in LIKELY))
-
     manager = font_manager.fontManager
-    yield from likeliest_first(manager.ttflist)
-    known = {entry.fname for entry in manager.ttflist}
+    yield from sorted(manager.ttflist, key=_is_unlikely)
+    listed_files = {entry.fname for entry in manager.ttflist}
     for file in font_manager.findSystemFonts():
-        if file not in known:
+        if file not in listed_files:
             with suppress(OSError, RuntimeError):  # a font that can't be read
                 manager.addfont(file)
-    yield from likeliest_first(entry for entry in manager.ttflist if entry.fname not in known)
+    newer = [entry for entry in manager.ttflist if entry.fname not in listed_files]
+    yield from sorted(newer, key=_is_unlikely)
 
 
-def _lacking(font_file: str, letters: set[str]) -> set[str]:
+def _is_unlikely(font: "FontEntry") -> bool:
+    return not any(part in font.name for part in LIKELY)
+
+
+def _missing_letters(font_file: str, letters: set[str]) -> set[str]:
     from matplotlib.ft2font import FT2Font
 
     try:
-        known = FT2Font(font_file).get_charmap()
+        characters = FT2Font(font_file).get_charmap()
     except (OSError, RuntimeError):
         return letters  # the font was removed or can't be read
-    return {letter for letter in letters if letter > " " and ord(letter) not in known}
+    return {letter for letter in letters if letter > " " and ord(letter) not in characters}
 
 
 # ── the process that draws ──────────────────────────────────────────────────────────────────────
@@ -324,15 +340,18 @@ def draw_for_run(conclude: Callable[[Path], object]) -> None:
     with drawing():  # its imports and the list of fonts take a while
         pass
     artifacts = Path(parent.first_message()["artifacts"])
-    findings, failed = load_findings(artifacts), "the pictures could not be drawn"
+    findings = load_findings(artifacts)
+    failure = "the pictures could not be drawn"
     try:
         write_pictures(
-            gallery(findings), artifacts / FOLDER, texts=texts(findings), begun=parent.listen
+            gallery(findings), artifacts / FOLDER, texts=texts(findings), on_fork=parent.listen
         )
-        failed = "the report could not be written"
+        failure = "the report could not be written"
         conclude(artifacts.parent)
     except Exception as error:  # such as a full disk; the run has its result
-        why = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        parent.say({"problem": f"{failed} ({why})"})
+        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        parent.say({"problem": f"{failure} ({reason})"})
         os._exit(1)
     os._exit(0)  # Matplotlib takes a while to end

@@ -17,7 +17,8 @@ from pipeline.networks.inspection import probabilities
 from pipeline.scores import Scores
 
 REPEATS = 5
-MOST_ROWS, FEWEST_ROWS = 2_000, 200
+MOST_ROWS = 2_000
+FEWEST_ROWS = 200
 #: Floating-point operations of all evaluations: about five seconds of one slow core. A bound in
 #: operations gives equal results, however busy the machine is.
 OPERATIONS = 10**11
@@ -62,33 +63,36 @@ def importances_of(
     columns = _columns(schema)
     metric = default_name(schema.task)
     with torch.inference_mode():
+        few_rows = part.take(torch.arange(min(2, len(part))))
         with FlopCounterMode(display=False) as counter:
-            outputs(few := part.take(torch.arange(min(2, len(part)))))
+            outputs(few_rows)
         # Floating-point operations per row.
-        cost = int(counter.get_total_flops()) // len(few) + OF_A_FEATURE * schema.input_shape[0]
+        forward_pass = int(counter.get_total_flops()) // len(few_rows)
+        cost = forward_pass + OF_A_FEATURE * schema.input_shape[0]
         looks = min(len(columns) * REPEATS, WIDE_LOOKS)
-        asked = evenly_spaced_part(
+        sample = evenly_spaced_part(
             part, min(MOST_ROWS, max(FEWEST_ROWS, OPERATIONS // (looks * cost)))
         )
-        affordable = min(MOST_LOOKS, OPERATIONS // (len(asked) * cost))
-        inputs, targets = asked.inputs, asked.targets
+        affordable = min(MOST_LOOKS, OPERATIONS // (len(sample) * cost))
+        inputs = sample.inputs
+        targets = sample.targets
         assert isinstance(inputs, Tensor)  # columns are permuted in place and restored
 
         def badness(features: Sequence[int], order: Tensor) -> float:
-            moved = torch.tensor(features, dtype=torch.long)
-            kept = inputs[:, moved]
-            inputs[:, moved] = kept[order]
+            indices = torch.tensor(features, dtype=torch.long)
+            values = inputs[:, indices]
+            inputs[:, indices] = values[order]
             raw = outputs(inputs).cpu()
             if schema.task == "regression":
-                found = scores(schema.to_units(raw, None), schema.to_units(targets, None))
+                metrics = scores(schema.to_units(raw, None), schema.to_units(targets, None))
             else:
-                found = scores(probabilities(raw), targets)
-            value = float(found[metric])
-            inputs[:, moved] = kept
+                metrics = scores(probabilities(raw), targets)
+            value = float(metrics[metric])
+            inputs[:, indices] = values
             return value if direction(metric) == "min" else -value
 
         features = [features for _, features in columns]
-        falls = _falls(badness, features, rows=len(asked), affordable=affordable)
+        falls = _falls(badness, features, rows=len(sample), affordable=affordable)
     return ColumnImportances(
         metric=metric, part=part_name, columns=tuple(name for name, _ in columns), falls=falls
     )
@@ -97,16 +101,17 @@ def importances_of(
 def _columns(schema: Schema) -> list[tuple[str, list[int]]]:
     """Return the name of each column of the file and the indices of its features in an input."""
     if schema.encoder is not None:
-        found: dict[str, list[int]] = {}  # the parts of a date are one column
+        columns: dict[str, list[int]] = {}  # the parts of a date are one column
         start = 0
         for code in schema.encoder.codes:
-            found.setdefault(code.in_file, []).extend(range(start, start + len(code.features)))
-            start += len(code.features)
-        return [*found.items()]
+            end = start + len(code.features)
+            columns.setdefault(code.in_file, []).extend(range(start, end))
+            start = end
+        return [*columns.items()]
     features = schema.input_shape[0]
     names = schema.features or tuple(f"column {index + 1}" for index in range(features))
-    places = np.argsort(schema.permutation) if schema.permutation else np.arange(features)
-    return [(name, [int(place)]) for name, place in zip(names, places, strict=True)]
+    indices = np.argsort(schema.permutation) if schema.permutation else np.arange(features)
+    return [(name, [int(index)]) for name, index in zip(names, indices, strict=True)]
 
 
 def evenly_spaced(rows: int, count: int) -> Tensor:
@@ -151,15 +156,18 @@ def _most_promising(
     """Yield single columns, found by halving the most important group while the budget lasts."""
     size = math.ceil(len(columns) / GROUPS)
     groups = [range(at, min(at + size, len(columns))) for at in range(0, len(columns), size)]
-    left, heap = affordable, list[tuple[float, int, range]]()
-    while groups and left >= len(groups):
-        left -= len(groups)
+    remaining = affordable
+    heap: list[tuple[float, int, range]] = []
+    while groups and remaining >= len(groups):
+        remaining -= len(groups)
         for group in groups:
-            features = [feature for column in group for feature in columns[column]]
+            features: list[int] = []
+            for column in group:
+                features += columns[column]
             # The heap returns its smallest entry first; the largest fall is wanted first.
             heappush(heap, (-badness(features, order), group.start, group))
-        while heap and len(heap[0][2]) == 1 and left >= REPEATS:
-            left -= REPEATS
+        while heap and len(heap[0][2]) == 1 and remaining >= REPEATS:
+            remaining -= REPEATS
             yield heappop(heap)[1]
         group = heappop(heap)[2] if heap else range(0)
         middle = group.start + len(group) // 2

@@ -56,8 +56,10 @@ def predictions(
             predict = _least_squares(design, targets)
         else:
             predict = _regression(design, targets, classes=classes, scales_all=scales_all)
-        found = [predict(block.astype(np.float64)) for block in tests]
-    return np.concatenate([block.reshape(len(block), -1) for block in found])
+        outputs = []
+        for block in tests:
+            outputs.append(predict(block.astype(np.float64)).reshape(len(block), -1))
+    return np.concatenate(outputs)
 
 
 def _least_squares(design: Array, targets: Array) -> Predict:
@@ -76,7 +78,8 @@ def _regression(design: Array, targets: Array, *, classes: int, scales_all: bool
 
     scaler: Any = StandardScaler(copy=False)
     if scales_all:  # a pixel that is blank in most images would get huge values in the others
-        mean, deviation = float(design.mean()), float(design.std()) or 1.0
+        mean = float(design.mean())
+        deviation = float(design.std()) or 1.0
         scaler = FunctionTransformer(lambda inputs: (inputs - mean) / deviation)
     model = make_pipeline(scaler, LogisticRegression(max_iter=ITERATIONS) if classes else Ridge())
     with warnings.catch_warnings():
@@ -84,9 +87,9 @@ def _regression(design: Array, targets: Array, *, classes: int, scales_all: bool
         model.fit(design, targets)
 
     def probabilities(inputs: Array) -> Array:
-        found = np.zeros((len(inputs), classes))
-        found[:, model.classes_] = model.predict_proba(inputs)
-        return found
+        values = np.zeros((len(inputs), classes))
+        values[:, model.classes_] = model.predict_proba(inputs)
+        return values
 
     return probabilities if classes else model.predict
 
@@ -109,19 +112,19 @@ class FittingProcess:
     def __exit__(self, *_: object) -> None:
         self._child.close(0.0)
 
-    def begin(self, *arrays: Array, **how: str | int) -> None:
+    def begin(self, *arrays: Array, **options: str | int) -> None:
         """Begin the fit of `predictions` without waiting for it.
 
         Args:
             arrays: Its inputs and targets, then its blocks of test rows.
-            how: Its other arguments.
+            options: Its other arguments.
         """
         if not self._child.is_open:
             return
         with suppress(OSError), tempfile.TemporaryFile(buffering=0) as file:  # there may be no room
             for array in arrays:
                 np.save(file, array)
-            self._child.send_descriptor({"arrays": len(arrays), **how}, file.fileno())
+            self._child.send_descriptor({"arrays": len(arrays), **options}, file.fileno())
             self._has_begun = True
 
     def predictions(self) -> Array | None:

@@ -95,14 +95,19 @@ def body(options: RunsOptions) -> int:
     Raises:
         ConfigError: Keys are given that the action does not use.
     """
-    usual = OmegaConf.load(conf_folder() / "runs.yaml")
-    given = {key for key in ACTIONS_OF if getattr(options, key) != OmegaConf.select(usual, key)}
-    problems = [
-        f"{key} has no effect with action={options.action}; it belongs to action={', '.join(fits)}"
-        for key, fits in ACTIONS_OF.items()
-        if key in given and options.action not in fits
-    ]
-    if not problems and {"study", "older_than"} <= given:
+    defaults = OmegaConf.load(conf_folder() / "runs.yaml")
+    problems: list[str] = []
+    set_keys: set[str] = set()
+    for key, key_actions in ACTIONS_OF.items():
+        if getattr(options, key) == OmegaConf.select(defaults, key):
+            continue
+        set_keys.add(key)
+        if options.action not in key_actions:
+            problems.append(
+                f"{key} has no effect with action={options.action}; it belongs to "
+                f"action={', '.join(key_actions)}"
+            )
+    if not problems and {"study", "older_than"} <= set_keys:
         problems = ["older_than has no effect on a study; remove study or older_than"]
     if problems:
         raise ConfigError(*problems)
@@ -120,42 +125,54 @@ def body(options: RunsOptions) -> int:
 def list_runs(options: RunsOptions) -> int:
     """Print a line for each study and each run that is asked for, without asking MLflow."""
     studies = None if options.doctor else _studies(options)
-    known = [] if studies is None else studies.names()
-    names = [one for one in known if _fits(options, one)]
-    for problem in [] if studies is None else studies.misnamed():
-        print(
-            f"warning: the name of a study in the database is passed over: {problem}",
-            file=sys.stderr,
-        )
-    if studies is not None and names:
-        _print_studies(studies, names, options)
-    everything = listed(Path(options.output))
-    _name_damaged(Path(options.output), everything)
-    found = [run for run in everything if not run.is_study]
-    runs = [run for run in found if _fits(options, run.name, run.doctor)]
+    study_names = [] if studies is None else list(studies.names())
+    matching_studies = [name for name in study_names if _fits(options, name)]
+    if studies is not None:
+        for problem in studies.misnamed():
+            print(
+                f"warning: the name of a study in the database is passed over: {problem}",
+                file=sys.stderr,
+            )
+        if matching_studies:
+            _print_studies(studies, matching_studies, options)
+    recorded = listed(Path(options.output))
+    _name_damaged(Path(options.output), recorded)
+    single_runs = [run for run in recorded if not run.is_study]
+    runs = [run for run in single_runs if _fits(options, run.name, run.doctor)]
     runs.sort(key=lambda run: run.rank(options.sort))
     if runs:
         short = sys.stdout.isatty()
         cells = [run.short_cells() if short else run.cells() for run in runs]
         print_rows(cells, limit=options.limit)
-    elif (found or known) and not names:
-        verdicts = [one for run in found for one in run.doctor.split(", ") if one]
-        there = Counter(verdicts if options.doctor else [*known, *(run.name for run in found)])
-        words = single_line(some([f"{word} ({there[word]})" for word in sorted(there)], most=SHOWN))
-        print(
-            f"no run matches; the {'verdicts' if options.doctor else 'names'} are: {words or '-'}"
-        )
-    elif not names:
-        print(f"no runs below output={options.output!r}")
+    elif not matching_studies:
+        print(_no_match(options, study_names, single_runs))
     waiting = sum(run.is_own and run.unsent > 0 and run.status != "RUNNING" for run in runs)
     if waiting:
         print(f"{waiting} of them have values not yet in MLflow; send them with action=sync")
-    if foreign := [run.folder for run in runs if not run.is_own]:
+    foreign = [run.folder for run in runs if not run.is_own]
+    if foreign:
         print(
             f"{len(foreign)} of them are foreign (copies, or not begun here by you): make one your "
             f"own with: {adopt_words(foreign[0])}"
         )
     return 0
+
+
+def _no_match(options: RunsOptions, study_names: Sequence[str], runs: Sequence[ListedRun]) -> str:
+    """Return the line for a search that nothing matches, with what could be searched for."""
+    if not runs and not study_names:
+        return f"no runs below output={options.output!r}"
+    counts: Counter[str] = Counter()
+    if options.doctor:
+        kind = "verdicts"
+        for run in runs:
+            counts.update(filter(None, run.doctor.split(", ")))
+    else:
+        kind = "names"
+        counts.update(study_names)
+        counts.update(run.name for run in runs)
+    words = [f"{word} ({counts[word]})" for word in sorted(counts)]
+    return f"no run matches; the {kind} are: {single_line(some(words, most=SHOWN)) or '-'}"
 
 
 def _name_damaged(output: Path, runs: Sequence[ListedRun]) -> None:
@@ -200,24 +217,29 @@ def _study_line(studies: "Studies", name: str, output: Path) -> tuple[float, dic
     from pipeline.study.outcome.summary import value_words
 
     study = studies.open(name)
-    rows, progress = study.trials(), study.progress()
+    rows = study.trials()
+    progress = study.progress()
     complete = [row for row in rows if row.state is End.COMPLETE]
     # Equal seeds give equal values, which count once.
     values = {tuple(row.overrides.items()): row.values[0] for row in complete}
-    is_repeated = all(key in REPEATED for row in rows for key in row.overrides)
-    found = best(rows, [objective.direction for objective in study.objectives])
-    value = value_words(found[0].values, study.names) if found else "-"
+    is_repeated = all(row.overrides.keys() <= set(REPEATED) for row in rows)
+    best_rows = best(rows, [objective.direction for objective in study.objectives])
+    value = value_words(best_rows[0].values, study.names) if best_rows else "-"
     if is_repeated and len(values) > 1 and len(study.names) == 1:
-        mean, sd = fmean(values.values()), stdev(values.values())
+        mean = fmean(values.values())
+        sd = stdev(values.values())
         value = f"{study.names[0]} {Spread(n=len(values), mean=mean, sd=sd).words()}"
-    running = [f"{progress.running} running"] if progress.running else []
-    instants = [at for row in rows for at in (row.started, row.ended) if at is not None]
-    age = max(0.0, time.time() - max(instants)) if instants else inf
+    trials = progress.words
+    if progress.running:
+        trials += f", {progress.running} running"
+    instants = [instant for row in rows for instant in (row.started, row.ended)]
+    latest = max(filter(None, instants), default=None)
+    age = inf if latest is None else max(0.0, time.time() - latest)
     cells = {
         "study": name,
-        "trials": ", ".join([progress.words, *running]),
+        "trials": trials,
         "value": value,
-        "age": ago(age) if instants else "-",
+        "age": "-" if latest is None else ago(age),
         "folder": str(output / name),
     }
     return age, cells
@@ -234,14 +256,14 @@ def sync_runs(options: RunsOptions) -> int:
 def _send_own(options: RunsOptions) -> int:
     """Send what MLflow lacks of the user's own runs and of the named study; name the others."""
     named_study = None if options.study is None else Path(options.output) / options.study
-    own: list[Path] = []
+    own_folders: list[Path] = []
     foreign: list[Path] = []
     for folder in unfinished(Path(options.output)):
         if owner_of(folder) == named_study or is_own(folder):
-            own.append(folder)
+            own_folders.append(folder)
         elif owner_of(folder) not in foreign:
             foreign.append(owner_of(folder))
-    code = _send(own, options, foreign=[])
+    code = _send(own_folders, options, foreign=[])
     if foreign:
         names = some([str(folder) for folder in foreign], most=SHOWN)
         word = typed_text("run", str(foreign[0]))
@@ -258,11 +280,12 @@ def _send(folders: Sequence[Path], options: RunsOptions, *, foreign: Sequence[Pa
     results = sync(folders, tracking_uri(options.tracking), foreign=foreign)
     for result in results:
         print(f"{result.folder}: {result.sent} sent, {result.unsent} unsent")
-    for problem in dict.fromkeys(result.problem for result in results if result.problem):
+    problems = [result.problem for result in results if result.problem]
+    for problem in dict.fromkeys(problems):
         print(f"error: {single_line(problem)}", file=sys.stderr)
     if not results:
         print("nothing to send")
-    return 3 if any(result.problem for result in results) else 0
+    return 3 if problems else 0
 
 
 def adopt_run(options: RunsOptions) -> int:
@@ -300,7 +323,8 @@ def adopt_run(options: RunsOptions) -> int:
 def reap_runs(options: RunsOptions) -> int:
     """Close lost trials, send unsent values, then close lost runs in MLflow."""
     output = Path(options.output)
-    if (studies := _studies(options)) is not None:
+    studies = _studies(options)
+    if studies is not None:
         from pipeline.study.recorded_studies import reap_trials, require_study
 
         names = studies.names() if options.study is None else [options.study]
@@ -353,9 +377,9 @@ def clean_runs(options: RunsOptions) -> int:
     """Remove old runs, or list them without `apply`; print how many are recorded elsewhere."""
     uri = tracking_uri(options.tracking)
     old = old_runs(Path(options.output), days=options.older_than)
-    own = [run for run in old if run.is_own]
-    runs = [run for run in own if run.is_recorded_in(uri)]
-    elsewhere = Counter(run.state.uri for run in own if not run.is_recorded_in(uri))
+    own_runs = [run for run in old if run.is_own]
+    runs = [run for run in own_runs if run.is_recorded_in(uri)]
+    elsewhere = Counter(run.state.uri for run in own_runs if not run.is_recorded_in(uri))
     size = f"{sum(run.size for run in runs) / MIB:.1f} MiB"
     if not runs:
         since = f"more than {options.older_than:g} days ago"
@@ -368,9 +392,10 @@ def clean_runs(options: RunsOptions) -> int:
         print(*runs, sep="\n")
         print(f"{len(runs)} runs, {size}: remove them with apply=true")
     for recorded, count in elsewhere.items():
-        how = f"recorded in {recorded}: {how_to_name(recorded)}"
-        print(f"{count} older runs are kept, {single_line(how)}")
-    if foreign := [run.folder for run in old if not run.is_own]:
+        place = single_line(f"recorded in {recorded}: {how_to_name(recorded)}")
+        print(f"{count} older runs are kept, {place}")
+    foreign = [run.folder for run in old if not run.is_own]
+    if foreign:
         print(f"{len(foreign)} older runs are foreign and are kept: {adopt_words(foreign[0])}")
     return 0
 
@@ -379,7 +404,8 @@ def clean_study(options: RunsOptions) -> int:
     """Remove a study with its runs, or print what would be removed without `apply`."""
     from pipeline.study.recorded_studies import Studies
 
-    studies, name = Studies(options.storage), str(options.study)
+    studies = Studies(options.storage)
+    name = str(options.study)
     with opened_store(tracking_uri(options.tracking)) as store:
         from pipeline.study.recorded_studies import removal_of
 
