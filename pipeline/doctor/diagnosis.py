@@ -80,18 +80,22 @@ def load_rules() -> Mapping[str, Rule]:
             line names the file and the field.
     """
     rules = load_records("pipeline.doctor.rules", Rule)
-    if problems := [problem for rule in rules.values() for problem in _unknown_names(rule, rules)]:
+    problems: list[str] = []
+    for rule in rules.values():
+        problems += _unknown_names(rule, rules)
+    if problems:
         raise ConfigError(*problems)
-    return {rule.name: rule for rule in sorted(rules.values(), key=lambda rule: rule.rank)}
+    by_rank = sorted(rules.values(), key=lambda rule: rule.rank)
+    return {rule.name: rule for rule in by_rank}
 
 
 def _unknown_names(rule: Rule, rules: Mapping[str, Rule]) -> Iterator[str]:
-    evidence = [field.name for field in fields(Findings)]
-    for field, names, choices in (("hides", rule.hides, [*rules]), ("needs", rule.needs, evidence)):
-        for name in names:
-            if name not in choices:
-                near = did_you_mean(name, choices)
-                yield f"{getfile(rule.find)}: `{field}` has the unknown name '{name}'.{near}"
+    choices = {"hides": [*rules], "needs": [field.name for field in fields(Findings)]}
+    for field_name, known_names in choices.items():
+        for name in getattr(rule, field_name):
+            if name not in known_names:
+                hint = did_you_mean(name, known_names)
+                yield f"{getfile(rule.find)}: `{field_name}` has the unknown name '{name}'.{hint}"
 
 
 def diagnose(findings: Findings) -> Diagnosis:
@@ -99,9 +103,12 @@ def diagnose(findings: Findings) -> Diagnosis:
     run = Evidence(findings)
     verdicts: dict[Rule, Verdict] = {}
     for rule in load_rules().values():
-        is_asked = not (run.is_memorizing and rule.is_on_other_rows)
-        is_asked = is_asked and all(getattr(findings, name) for name in rule.needs)
-        if is_asked and (verdict := rule.find(run)):
+        if run.is_memorizing and rule.is_on_other_rows:
+            continue
+        if not all(getattr(findings, name) for name in rule.needs):
+            continue
+        verdict = rule.find(run)
+        if verdict is not None:
             verdicts[rule] = verdict
     is_shuffled = run.setting("data.shuffle_labels") is not None
     reported = []

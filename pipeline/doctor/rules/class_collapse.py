@@ -10,11 +10,14 @@ def find(run: Evidence) -> Verdict | None:
         return None
     largest = missed.classes[0]
     count = len(missed.classes) - 1
-    rest = f", and misses {count} more class{'' if count == 1 else 'es'}" if count else ""
+    further_classes = ""
+    if count:
+        further_classes = f", and misses {count} more {'class' if count == 1 else 'classes'}"
     finds_threshold = run.findings.task == "binary" and run.findings.rows.get("validation")
     return Verdict(
         evidence=f"the model found {missed.hits[largest] or 'none'} of the "
-        f"{missed.support[largest]} {run.findings.classes[largest]!r} rows in the test set{rest}",
+        f"{missed.support[largest]} {run.findings.classes[largest]!r} rows in the test set"
+        f"{further_classes}",
         numbers={
             "classes": len(missed.classes),
             "rows": missed.support[[*missed.classes]].sum(),
