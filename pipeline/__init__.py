@@ -15,7 +15,7 @@ def _is_ours() -> bool:
     if sys.argv[:1] == ["-m"]:
         return sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] == "pipeline"
     program = "".join(sys.argv[:1]).rpartition("/")[2]
-    return program == "pipeline" or program in [f"pipeline-{one}" for one in COMMANDS]
+    return program == "pipeline" or program in [f"pipeline-{command}" for command in COMMANDS]
 
 
 def _explain_unless_interrupted(kind: type[BaseException], error: BaseException, _: object) -> None:

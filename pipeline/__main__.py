@@ -23,8 +23,11 @@ def usage() -> str:
         help_file = conf_folder() / "hydra" / "help" / f"{command}.yaml"
         purpose = _PURPOSE.search(help_file.read_text(encoding="utf-8"))
         lines.append(f"  {command:10}{purpose[1] if purpose else ''}")
-    more = "pipeline COMMAND --help explains a command; pipeline --version prints the version."
-    return "\n".join([*lines, "", more])
+    lines.append("")
+    lines.append(
+        "pipeline COMMAND --help explains a command; pipeline --version prints the version."
+    )
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("--help", "-h", "--version"):
         print(usage() if name != "--version" else f"pipeline {__version__}")
         return 0
-    known = ", ".join(COMMANDS)
-    near = did_you_mean(name, COMMANDS) or _meant_for_train(name)
-    print(f"error: {name!r} is not a command; expected one of {known}.{near}", file=sys.stderr)
+    commands = ", ".join(COMMANDS)
+    hint = did_you_mean(name, COMMANDS) or _meant_for_train(name)
+    print(f"error: {name!r} is not a command; expected one of {commands}.{hint}", file=sys.stderr)
     return ConfigError.exit_code
 
 
@@ -69,14 +72,14 @@ def _command(name: str, words: Sequence[str], argv: Sequence[str] | None) -> int
 
 def _complete(words: Sequence[str], argv: Sequence[str] | None) -> int:
     """Complete the name of a command, or let the named command complete its words."""
-    program, _, rest = os.environ.get("COMP_LINE", "").strip("\n").partition(" ")
-    command, space, rest = rest.lstrip().partition(" ")
+    program, _, typed = os.environ.get("COMP_LINE", "").strip("\n").partition(" ")
+    command, space, arguments = typed.lstrip().partition(" ")
     if "query" not in "".join(words[1:]):
         return _command("train", words, argv)  # the same lines for every command
     if not space:
-        print(" ".join(one for one in COMMANDS if one.startswith(command)))
+        print(" ".join(name for name in COMMANDS if name.startswith(command)))
     elif command in COMMANDS:
-        os.environ["COMP_LINE"] = f"{program} {rest}"
+        os.environ["COMP_LINE"] = f"{program} {arguments}"
         return _command(command, words, argv)
     return 0
 

@@ -48,7 +48,8 @@ MOST_ROWS = 1_000_000
 BLOCK_CELLS = 200_000
 #: Largest number of groups for which all choices of signs are tried: 8,192 of them.
 MOST_EXACT = 13
-SWAPS, SWAPS_AT_ONCE = 10_000, 500
+SWAPS = 10_000
+SWAPS_AT_ONCE = 500
 
 #: Maps the number of times each row was drawn (draws, rows) to the values of each metric (draws,).
 WeightedScores = Callable[[Values], dict[str, Values]]
@@ -86,8 +87,9 @@ class Units:
     @property
     def words(self) -> str:
         """The units in words: `741 rows`, `12 groups of rows`, `24 blocks of neighbouring rows`."""
-        of = {"row": "", "group": " of rows", "block": " of neighbouring rows"}[self.kind]
-        return f"{self.count:,} {self.kind}{'s' * (self.count != 1)}{of}"
+        content = {"row": "", "group": " of rows", "block": " of neighbouring rows"}[self.kind]
+        plural = "" if self.count == 1 else "s"
+        return f"{self.count:,} {self.kind}{plural}{content}"
 
     def errors(self, *, count: float | None = None, level: float = LEVEL) -> float:
         """Return the half width of an interval, in standard deviations of the draws.
@@ -289,8 +291,8 @@ def _single_draws(
     while len(sample) < draws and not allowed.is_over:
         times = drawn(units, 1, generator=generator)[0].astype(np.int64)
         sample.append(_single_score(metric, rows, np.repeat(np.arange(count), times)))
-    most = max((step for step in (draws, *SINGLE_DRAWS) if step <= len(sample)), default=0)
-    return value, np.array(sample[:most])
+    reached_steps = [step for step in (draws, *SINGLE_DRAWS) if step <= len(sample)]
+    return value, np.array(sample[: max(reached_steps, default=0)])
 
 
 def _single_score(metric: Metric, rows: tuple[Array, Array], chosen: NDArray[np.int64]) -> float:
@@ -364,7 +366,8 @@ def _half_widths(
             if count < (FEWEST_ROWS / 2 if units.kind == "row" else FEWEST_UNITS):
                 continue
         values = np.concatenate([part[metric.name] for part in parts])
-        if (half := _half_width(values, units, count=count)) is not None:
+        half = _half_width(values, units, count=count)
+        if half is not None:
             halves[metric.name] = half
     return halves
 
@@ -381,10 +384,10 @@ def _half_width(values: Values, units: Units, *, count: float | None = None) -> 
 def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values:
     """Draw units with replacement and count how often each row was drawn, (draws, rows)."""
     chosen = generator.integers(0, units.count, size=(draws, units.count))
-    places = chosen + units.count * np.arange(draws)[:, None]
-    counts = np.bincount(places.ravel(), minlength=draws * units.count)
-    of_unit = counts.reshape(draws, units.count).astype(np.float64)
-    return of_unit if units.kind == "row" else of_unit[:, units.of_row]
+    bins = chosen + units.count * np.arange(draws)[:, None]  # the units of each draw have their own
+    counts = np.bincount(bins.ravel(), minlength=draws * units.count)
+    unit_counts = counts.reshape(draws, units.count).astype(np.float64)
+    return unit_counts if units.kind == "row" else unit_counts[:, units.of_row]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -426,29 +429,32 @@ def paired_differences(
     draws = _affordable(DRAWS, first.outputs.size)
     task = task_of(first.outputs, first.targets)
     metrics = _sampled([*main_metrics(task), *more], draws * first.outputs.size)
-    one, other = (
-        weighted_scores(metrics, part.outputs, first.targets, threshold=threshold)
-        for part, threshold in zip((first, second), thresholds, strict=True)
-    )
+    targets = first.targets
+    first_scores = weighted_scores(metrics, first.outputs, targets, threshold=thresholds[0])
+    second_scores = weighted_scores(metrics, second.outputs, targets, threshold=thresholds[1])
 
     def difference(weights: Values) -> dict[str, Values]:
-        before = one(weights)
-        return {key: values - before[key] for key, values in other(weights).items()}
+        first_values = first_scores(weights)
+        second_values = second_scores(weights)
+        return {key: values - first_values[key] for key, values in second_values.items()}
 
     halves: Mapping[str, float] = {}
     if units.are_enough:
-        halves = _half_widths(difference, metrics, units, first.targets, draws=draws, seed=seed)
-    once = np.ones((1, len(first.targets)))
-    before, after = one(once), other(once)
+        halves = _half_widths(difference, metrics, units, targets, draws=draws, seed=seed)
+    once = np.ones((1, len(targets)))
+    first_values = first_scores(once)
+    second_values = second_scores(once)
     differences = {}
-    for key in before:
-        was = float(before[key][0])
-        now = float(after[key][0])
-        most = widest_difference(key)
+    for key in first_values:
+        first_value = float(first_values[key][0])
+        second_value = float(second_values[key][0])
         ends = None
-        if (half := halves.get(key)) is not None:
-            ends = max(-most, now - was - half), min(most, now - was + half)
-        differences[key] = PairedDifference(first=was, second=now, interval=ends)
+        half = halves.get(key)
+        if half is not None:
+            most = widest_difference(key)
+            value = second_value - first_value
+            ends = (max(-most, value - half), min(most, value + half))
+        differences[key] = PairedDifference(first=first_value, second=second_value, interval=ends)
     return differences
 
 
@@ -485,34 +491,37 @@ def flips(
     """
     from scipy.stats import binomtest  # type: ignore[import-untyped] # scipy brings no types
 
-    alone = int((first & ~second).sum()), int((~first & second).sum())
+    first_only = int((first & ~second).sum())
+    second_only = int((~first & second).sum())
+    p = 1.0
     if groups is not None:
         p = _swap_test(second.astype(np.int64) - first, groups)
-    else:
-        p = float(binomtest(alone[0], sum(alone), 0.5).pvalue) if any(alone) else 1.0
+    elif first_only or second_only:
+        p = float(binomtest(first_only, first_only + second_only, 0.5).pvalue)
     return Flips(
         both=int((first & second).sum()),
-        first=alone[0],
-        second=alone[1],
+        first=first_only,
+        second=second_only,
         neither=int((~first & ~second).sum()),
         p=p,
     )
 
 
-def _swap_test(more: NDArray[np.int64], groups: Array) -> float:
+def _swap_test(gains: NDArray[np.int64], groups: Array) -> float:
     """Return the p-value of a test that swaps the two networks in whole groups.
 
-    `more` is +1 where only the second network is right and -1 where only the first is, (rows,). If
+    `gains` is +1 where only the second network is right and -1 where only the first is, (rows,). If
     both were equally good, the sum of each group could have either sign. All choices of signs are
     tried, or many random ones (Fisher's randomization test).
     """
-    in_group = np.bincount(np.unique(groups, return_inverse=True)[1], weights=more)
+    in_group = np.bincount(np.unique(groups, return_inverse=True)[1], weights=gains)
     in_group = in_group[in_group != 0]
     count = len(in_group)
     if count <= MOST_EXACT:
         signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
         return float((np.abs(signs @ in_group) >= abs(in_group.sum())).mean())
-    generator, extreme = np.random.default_rng(0), 1  # the observed signs are one choice
+    generator = np.random.default_rng(0)
+    extreme = 1  # the observed signs are one choice
     for _ in range(SWAPS // SWAPS_AT_ONCE):
         signs = generator.choice((-1.0, 1.0), size=(SWAPS_AT_ONCE, count))
         extreme += int((np.abs(signs @ in_group) >= abs(in_group.sum())).sum())

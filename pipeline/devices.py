@@ -75,8 +75,8 @@ class Present:
     @property
     def counts(self) -> dict[str, int]:
         """Number of devices of each kind, the best kind first."""
-        found = {"gpu": len(self.gpus), "mps": int(self.mps), "cpu": self.cores}
-        return {kind: count for kind, count in found.items() if count}
+        counts = {"gpu": len(self.gpus), "mps": int(self.mps), "cpu": self.cores}
+        return {kind: count for kind, count in counts.items() if count}
 
     @property
     def freest(self) -> list[Gpu]:
@@ -87,8 +87,8 @@ class Present:
         words = []
         if self.gpus or self.variable is not None:
             value = self.variable or repr("")
-            shown = "" if self.variable is None else f" of {VARIABLE}={value}"
-            words.append(f"{len(self.gpus)} gpu{shown}")
+            origin = "" if self.variable is None else f" of {VARIABLE}={value}"
+            words.append(f"{len(self.gpus)} gpu{origin}")
         if self.mps:
             words.append("1 mps")
         plural = "" if self.cores == 1 else "s"
@@ -100,18 +100,14 @@ def available() -> Present:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     variable = os.environ.get(VARIABLE)
     usable, limit = limited_cores()
+    gpus = []
+    for index, entry in enumerate(visible_devices(variable, count)):
+        name = torch.cuda.get_device_name(index)
+        gpus.append(Gpu(index=index, name=name, free_bytes=_free(index), entry=entry))
     return Present(
         cores=usable,
         cores_limit=limit,
-        gpus=tuple(
-            Gpu(
-                index=index,
-                name=torch.cuda.get_device_name(index),
-                free_bytes=_free(index),
-                entry=entry,
-            )
-            for index, entry in enumerate(visible_devices(variable, count))
-        ),
+        gpus=tuple(gpus),
         mps=torch.backends.mps.is_available(),
         variable=variable,
         placed=PLACED in os.environ,
@@ -164,7 +160,7 @@ class Devices:
         return torch.device(self.accelerator)
 
 
-def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
+def choose(options: TrainerOptions, present: Present | None = None) -> Devices:
     """Choose what to train on: one device unless more are named.
 
     The accelerator `auto` is the GPU with the most free memory, else MPS, else the CPU;
@@ -175,12 +171,18 @@ def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
         ConfigError: The accelerator does not support the precision.
     """
     present = available() if present is None else present
-    asked = wanted.devices
-    count = len(asked) if isinstance(asked, list) else 1 if asked == "auto" else asked
-    # A study has already applied the indices: its workers see only those GPUs, renumbered from 0.
-    named = asked if isinstance(asked, list) and not present.placed else None
-    kind = next(iter(present.counts)) if wanted.accelerator == "auto" else wanted.accelerator
-    _require(kind, count, named, wanted, present)
+    named: list[int] | None = None
+    if isinstance(options.devices, list):
+        count = len(options.devices)
+        # A study has already applied the indices: its workers see only those GPUs, from 0 on.
+        if not present.placed:
+            named = options.devices
+    else:
+        count = 1 if options.devices == "auto" else options.devices
+    kind: str = options.accelerator
+    if kind == "auto":
+        kind = next(iter(present.counts))
+    _require(kind, count, named, options, present)
     devices: int | list[int] = count
     words = kind if count == 1 else f"{kind} × {count} processes"
     if kind == "gpu":
@@ -191,47 +193,52 @@ def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
         is_choice = named is None and not present.launched
         if is_choice and len(devices) < len(present.gpus):
             words += f", the freest of {len(present.gpus)}"
-    if wanted.num_nodes != 1:
-        words += f", on each of {wanted.num_nodes} machines"
-    several = "ddp" if wanted.strategy == "auto" else wanted.strategy
+    if options.num_nodes != 1:
+        words += f", on each of {options.num_nodes} machines"
+    strategy = "auto"
+    if count * options.num_nodes > 1:
+        strategy = "ddp" if options.strategy == "auto" else options.strategy
     return Devices(
         accelerator=kind,
         devices=devices,
         words=f"{words}; here: {present}",
-        nodes=wanted.num_nodes,
-        strategy=several if count * wanted.num_nodes > 1 else "auto",
+        nodes=options.num_nodes,
+        strategy=strategy,
     )
 
 
 def _require(
-    kind: str, count: int, named: list[int] | None, wanted: TrainerOptions, present: Present
+    kind: str, count: int, named: list[int] | None, options: TrainerOptions, present: Present
 ) -> None:
     """Refuse an accelerator, a precision or devices that this machine does not have.
 
     `named` has the indices of the devices; `None` means that only their number is given.
     """
-    among = f"trainer.accelerator=cpu trainer.devices={count} for processes on the CPU"
+    cpu_processes = f"trainer.accelerator=cpu trainer.devices={count} for processes on the CPU"
     if kind not in present.counts:
-        way = f"trainer=auto for one device, or {among}"
+        remedy = "trainer=cpu or trainer=auto"
+        if count > 1:
+            remedy = f"trainer=auto for one device, or {cpu_processes}"
         raise EnvironmentFaultError(
-            f"trainer.accelerator={kind} is not available; this machine has {present}. Use "
-            f"{way if count > 1 else 'trainer=cpu or trainer=auto'}"
+            f"trainer.accelerator={kind} is not available; this machine has {present}. Use {remedy}"
         )
-    if wanted.precision in LACKING.get(kind, ()):
+    if options.precision in LACKING.get(kind, ()):
         raise ConfigError(
-            f"trainer.precision={wanted.precision} is not supported on {kind}; use 32-true or "
+            f"trainer.precision={options.precision} is not supported on {kind}; use 32-true or "
             "bf16-mixed there"
         )
     # All cores are one device, unless processes are asked to share them.
-    shares = wanted.accelerator == "cpu" and named is None
-    there = 1 if kind == "cpu" and not shares else present.counts[kind]
-    if (count - 1 if named is None else max(named)) < there:
+    shares = options.accelerator == "cpu" and named is None
+    available_count = 1 if kind == "cpu" and not shares else present.counts[kind]
+    highest = count - 1 if named is None else max(named)
+    if highest < available_count:
         return
-    way = "" if named is None else ", counted from 0"
+    explanation = "" if named is None else ", counted from 0"
     if kind == "cpu" and count > 1 and not shares:
-        way = f". CPU processes can replace them: {among}"
+        explanation = f". CPU processes can replace them: {cpu_processes}"
     raise EnvironmentFaultError(
-        f"trainer.devices={wanted.devices} is not available; this machine has {present}{way}"
+        f"trainer.devices={options.devices} is not available; this machine has {present}"
+        f"{explanation}"
     )
 
 
@@ -270,9 +277,11 @@ def worker_devices(
     if accelerator != "gpu" or options.launcher == "ray":
         alone = 1 if accelerator == "mps" else most
         return ((),) * (options.workers or alone), ()
-    named = trainer.devices if isinstance(trainer.devices, list) else None
+    gpus = present.freest
+    if isinstance(trainer.devices, list):
+        gpus = [present.gpus[index] for index in trainer.devices]
     return placement(
-        present.freest if named is None else [present.gpus[index] for index in named],
+        gpus,
         bytes_each=BYTES_PER_PROCESS + 2 * BYTES_PER_PARAMETER * parameters,
         workers=options.workers,
         devices_per_trial=options.devices_per_trial,
@@ -300,27 +309,32 @@ def placement(
     """
     room = {gpu: min(WORKERS_PER_GPU, gpu.free_bytes // bytes_each) for gpu in gpus}
     if devices_per_trial == 1:
-        roomy = [gpu for turn in range(WORKERS_PER_GPU) for gpu in gpus if room[gpu] > turn]
+        roomy: list[Gpu] = []  # the first worker of each GPU, then the second of each, …
+        for workers_before in range(WORKERS_PER_GPU):
+            roomy += [gpu for gpu in gpus if room[gpu] > workers_before]
         count = max(1, min(most, len(roomy))) if workers is None else workers
-        placed: list[WorkerGpus] = [
-            (gpu.entry,) for gpu in islice(chain(roomy, cycle(gpus)), count)
-        ]
+        chosen = islice(chain(roomy, cycle(gpus)), count)
+        placed: list[WorkerGpus] = [(gpu.entry,) for gpu in chosen]
     elif workers is not None:
-        placed = _grouped(gpus, devices_per_trial, wanted=workers)
+        placed = _grouped(gpus, devices_per_trial, groups=workers)
     else:
-        placed = _grouped([gpu for gpu in gpus if room[gpu]], devices_per_trial, wanted=most)
-        placed = placed or _grouped(gpus, devices_per_trial, wanted=1)
-    there = f"there {'is' if len(gpus) == 1 else 'are'} {len(gpus)}"
+        with_room = [gpu for gpu in gpus if room[gpu]]
+        placed = _grouped(with_room, devices_per_trial, groups=most)
+        if not placed:
+            placed = _grouped(gpus, devices_per_trial, groups=1)
+    verb = "is" if len(gpus) == 1 else "are"
+    present_words = f"there {verb} {len(gpus)}"
     if not placed:
         raise EnvironmentFaultError(
             f"sweep.devices_per_trial={devices_per_trial} needs {devices_per_trial} GPUs on one "
-            f"machine; {there}"
+            f"machine; {present_words}"
         )
-    notes, (_, sharing) = [], Counter(placed).most_common(1)[0]
+    notes = []
+    sharing = max(Counter(placed).values())
     if workers is not None and len(placed) < workers:
         notes.append(
             f"sweep.workers={workers} with sweep.devices_per_trial={devices_per_trial} needs "
-            f"{workers * devices_per_trial} GPUs; {there}, so {len(placed)} train at a time"
+            f"{workers * devices_per_trial} GPUs; {present_words}, so {len(placed)} train at a time"
         )
     elif workers is not None and sharing > 1:
         used = len(set(placed))
@@ -330,11 +344,11 @@ def placement(
     return tuple(placed), tuple(notes)
 
 
-def _grouped(gpus: Sequence[Gpu], size: int, *, wanted: int) -> list[WorkerGpus]:
+def _grouped(gpus: Sequence[Gpu], size: int, *, groups: int) -> list[WorkerGpus]:
     """Give each worker `size` GPUs with neighbouring indices, which often share fast links."""
-    count = min(len(gpus) // size, wanted)
-    taken = sorted(gpus[: count * size], key=lambda gpu: gpu.index)
-    entries = [gpu.entry for gpu in taken]
+    count = min(len(gpus) // size, groups)
+    used_gpus = sorted(gpus[: count * size], key=lambda gpu: gpu.index)
+    entries = [gpu.entry for gpu in used_gpus]
     return [tuple(entries[start : start + size]) for start in range(0, len(entries), size)]
 
 

@@ -114,14 +114,16 @@ def named(error: BaseException) -> str:
 
     For an error of the user's own code that is the place in this code, and its function as well.
     """
-    own = _own_frame(error)
-    frames = list(traceback.walk_tb(error.__traceback__))[-1:] if own is None else [own]
-    where = "".join(f" ({_file_name(frame)}:{line})" for frame, line in frames)
+    user_frame = _own_frame(error)
+    frames = (
+        list(traceback.walk_tb(error.__traceback__))[-1:] if user_frame is None else [user_frame]
+    )
+    place = "".join(f" ({_file_name(frame)}:{line})" for frame, line in frames)
     text = " ".join(str(error).split()) or "no message"
-    line = f"{type(error).__name__}: {text}{where}"
-    if own is None:
+    line = f"{type(error).__name__}: {text}{place}"
+    if user_frame is None:
         return line
-    frame, _ = own
+    frame, _ = user_frame
     return f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}{RAISED}{line}"
 
 
@@ -136,14 +138,14 @@ def _own_frame(error: BaseException) -> tuple[FrameType, int] | None:
     It may have called a library, which raised the error. `None` if code of this program did, or
     was called by the user's and raised it.
     """
-    own = None
+    user_frame = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         module = f"{frame.f_globals.get('__name__')}."
         if any(module.startswith(f"{package}.") for package in own_packages):
-            own = frame, line
+            user_frame = frame, line
         elif module.startswith("pipeline."):
-            own = None
-    return own
+            user_frame = None
+    return user_frame
 
 
 def unforeseen(error: BaseException) -> tuple[int, str]:
@@ -179,7 +181,10 @@ def explain_failed_start(
 
 def some(words: Sequence[str], *, most: int) -> str:
     """Return the first few words as `a, b, …`; the ellipsis appears only if words are left out."""
-    return ", ".join(words[:most]) + ", …" * (len(words) > most)
+    listed_words = list(words[:most])
+    if len(words) > most:
+        listed_words.append("…")
+    return ", ".join(listed_words)
 
 
 def shown(value: object) -> str:
@@ -209,7 +214,8 @@ def typed_pairs(key: str, pairs: Mapping[str, str]) -> str:
     Hydra reads no quotes and few letters in a name, so others stand in a list of texts.
     """
     texts = [f"{name}: {value}" for name, value in pairs.items()]
-    if all(name.isascii() and not set(name) & set("\"'{}()[],:=\\&!#^~`;<>") for name in pairs):
+    names = "".join(pairs)
+    if names.isascii() and not set(names) & set("\"'{}()[],:=\\&!#^~`;<>"):
         return shlex.quote(f"{key}={{{', '.join(texts)}}}")
     return typed(key, texts)
 
@@ -226,11 +232,13 @@ def pip_install(*packages: str) -> str:
         required = metadata.requires("pipeline") or []
     except metadata.PackageNotFoundError:  # a clone that is not installed
         required = []
-    found = filter(None, map(REQUIREMENT.match, required))
     requirements: dict[str, str] = {}
-    for one in found:
-        versions = sorted(one["versions"].split(","), reverse=True)  # the lower bound first
-        requirements.setdefault(one["name"], one["name"] + one["extras"] + ",".join(versions))
+    for text in required:
+        match = REQUIREMENT.match(text)
+        if match:
+            versions = sorted(match["versions"].split(","), reverse=True)  # the lower bound first
+            requirement = match["name"] + match["extras"] + ",".join(versions)
+            requirements.setdefault(match["name"], requirement)
     return shlex.join(["pip", "install", *(requirements.get(name, name) for name in packages)])
 
 
@@ -245,7 +253,9 @@ def text_override(key: str, text: str) -> str:
     Such an option takes most texts as they are, such as a path with spaces or commas.
     """
     is_read_otherwise = text != text.strip() or text in ("", "null") or "${" in text
-    return f"{key}={literal(text) if is_read_otherwise or text[0] in _QUOTES else text}"
+    if is_read_otherwise or text[0] in _QUOTES:
+        text = literal(text)
+    return f"{key}={text}"
 
 
 def literal(text: str) -> str:
@@ -272,23 +282,37 @@ def nearest(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str 
         by_leaf: If a choice has the same parent as the name, such as `val/` or `trainer.`,
             compare only what follows the parent.
     """
+    nearest_choice = None
+    highest = 0.0
+    for choice in dict.fromkeys(choices):
+        parent = _common_parent(name, choice) if by_leaf else ""
+        likeness = _likeness(choice.removeprefix(parent), name.removeprefix(parent))
+        if likeness > highest:
+            nearest_choice = choice
+            highest = likeness
+    return nearest_choice
 
-    def likeness(choice: str) -> float:
-        parents = [choice[: choice.rfind(separator) + 1] for separator in "./" if by_leaf]
-        shared = [one for one in parents if len(one) > 1 and name.startswith(one)]
-        parent = shared[0] if shared else ""
-        one, other = (word.removeprefix(parent).casefold() for word in (choice, name))
-        is_part = one in other or other in one
-        is_short = max(len(one), len(other)) == 3
-        least = LEAST_LIKENESS_OF_PART if is_part or is_short else LEAST_LIKENESS
-        if 2 * min(len(one), len(other)) < least * (len(one) + len(other)):
-            return 0.0  # the ratio can't exceed the limit, and comparing long names is slow
-        ratio = SequenceMatcher(a=one, b=other).ratio()
-        return ratio if ratio >= least else 0.0
 
-    likenesses = {choice: likeness(choice) for choice in choices}
-    near = max(likenesses, key=likenesses.__getitem__, default="")
-    return near if likenesses.get(near) else None
+def _common_parent(name: str, choice: str) -> str:
+    """Return the parent of a choice, such as `val/` or `trainer.`, if the name has the same one."""
+    for separator in "./":
+        parent = choice[: choice.rfind(separator) + 1]
+        if len(parent) > 1 and name.startswith(parent):
+            return parent
+    return ""
+
+
+def _likeness(first: str, second: str) -> float:
+    """Return how similar two names are, from 0 to 1; 0 = not similar enough to be confused."""
+    first = first.casefold()
+    second = second.casefold()
+    is_part = first in second or second in first
+    is_short = max(len(first), len(second)) == 3
+    least = LEAST_LIKENESS_OF_PART if is_part or is_short else LEAST_LIKENESS
+    if 2 * min(len(first), len(second)) < least * (len(first) + len(second)):
+        return 0.0  # the ratio can't exceed the limit, and comparing long names is slow
+    ratio = SequenceMatcher(a=first, b=second).ratio()
+    return ratio if ratio >= least else 0.0
 
 
 def unknown_key(
@@ -305,16 +329,22 @@ def unknown_key(
     """
     if hint:
         return f"{key} can't be set here: {hint}."
-    names = [name for name in known if not key.startswith(f"{name}.") and name[-8:] != "_target_"]
     parent, _, leaf = key.rpartition(".")
-    leaves: dict[str, str] = {}
-    for name in names:
-        leaves.setdefault(name.rpartition(".")[2], name)
-    siblings = [name for name in names if parent and name.rpartition(".")[0] == parent]
-    near = (
-        leaves.get(SYNONYMS.get(leaf, leaf))
-        or nearest(key, siblings, by_leaf=True)
-        or nearest(key, names, by_leaf=True)
-        or (None if siblings else leaves.get(nearest(leaf, leaves) or ""))
-    )
-    return f"{key} is unknown{place}." + (f" Did you mean '{near}{value}'?" if near else "")
+    names: list[str] = []
+    siblings: list[str] = []
+    names_by_leaf: dict[str, str] = {}
+    for name in known:
+        if key.startswith(f"{name}.") or name.endswith("_target_"):
+            continue
+        name_parent, _, name_leaf = name.rpartition(".")
+        names.append(name)
+        names_by_leaf.setdefault(name_leaf, name)
+        if parent and name_parent == parent:
+            siblings.append(name)
+    suggestion = names_by_leaf.get(SYNONYMS.get(leaf, leaf))
+    if not suggestion:
+        suggestion = nearest(key, siblings, by_leaf=True) or nearest(key, names, by_leaf=True)
+    if not suggestion and not siblings:
+        suggestion = names_by_leaf.get(nearest(leaf, names_by_leaf) or "")
+    line = f"{key} is unknown{place}."
+    return f"{line} Did you mean '{suggestion}{value}'?" if suggestion else line

@@ -41,19 +41,19 @@ _PLACE = {
     errno.ELOOP: "is a symbolic link loop",
 }
 #: Exit code of an error and the lines to print.
-Told = tuple[int, Sequence[str]]
+Outcome = tuple[int, Sequence[str]]
 
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of an error that ended a command."""
-    return _told(error)[0]
+    return _outcome(error)[0]
 
 
 def print_error(error: BaseException, *, traceback: bool) -> int:
     """Print an error, one line per problem, with its traceback if wanted; return its exit code."""
     if stop.signal_number is not None:  # a library may have replaced the exception
         error = Interrupted(stop.signal_number)
-    code, lines = _told(error)
+    code, lines = _outcome(error)
     if isinstance(error, ImportError) or (code == BUG and not isinstance(error, SystemExit)):
         log = logging.getLogger("pipeline")
         log.addHandler(logging.NullHandler())  # otherwise Python prints it if no log is open
@@ -84,7 +84,7 @@ def _of_this_rank(lines: Sequence[str], code: int) -> Sequence[str]:
     return [f"rank {rank.number}: {line}" for line in lines]
 
 
-def _told(error: BaseException) -> Told:
+def _outcome(error: BaseException) -> Outcome:
     """Return the exit code of an error, and its lines."""
     if isinstance(error, PipelineError):
         return error.exit_code, error.problems
@@ -100,16 +100,21 @@ def _told(error: BaseException) -> Told:
     return _of_environment(error) or _of_library(error)
 
 
-def _of_environment(error: BaseException) -> Told | None:
+def _of_environment(error: BaseException) -> Outcome | None:
     if isinstance(error, OSError) and error.errno in _PLACE:
         line = f"{str(error.filename)!r} {_PLACE[error.errno]}; choose another place."
         return ConfigError.exit_code, [line]
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
         where = "" if error.filename is None else f" at {str(error.filename)!r}"
-        noted = getattr(error, "__notes__", None)  # added by `replace_file`
-        lacking = noted or shortage(Path(str(error.filename or ".")), error.errno)
-        room = " or make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        advice = " ({}); {}".format(*lacking) if lacking else f"; choose another place{room}"
+        lack = getattr(error, "__notes__", None)  # added by `replace_file`
+        if not lack:
+            lack = shortage(Path(str(error.filename or ".")), error.errno)
+        if lack:
+            advice = " ({}); {}".format(*lack)
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "; choose another place or make room"
+        else:
+            advice = "; choose another place"
         line = f"{_ENVIRONMENT[error.errno]}{where}{advice}."
         return EnvironmentFaultError.exit_code, [line]
     # torch is not imported for an error that it may not have raised.
@@ -119,7 +124,7 @@ def _of_environment(error: BaseException) -> Told | None:
     return None
 
 
-def _of_library(error: BaseException) -> Told:
+def _of_library(error: BaseException) -> Outcome:
     """Return the result for an error of Lightning's (which is not imported here) or for a bug."""
     if type(error).__name__ == "MisconfigurationException":  # options that exclude each other
         return ConfigError.exit_code, [" ".join(str(error).split())]

@@ -26,11 +26,14 @@ Floats = NDArray[np.float32]
 
 FORMAT = 2
 #: Folder among a run's artifacts, and the files in it.
-FINDINGS_FOLDER, FINDINGS_FILE, ARRAYS_FILE = "findings", "findings.json", "arrays.npz"
+FINDINGS_FOLDER = "findings"
+FINDINGS_FILE = "findings.json"
+ARRAYS_FILE = "arrays.npz"
 #: Text file among them with the table of the network's layers.
 LAYERS_FILE = "layers.txt"
 #: Keys of values that JSON does not have; no key of a configuration begins with NUL.
-_ARRAY, _NUMBER = "\0array", "\0number"
+_ARRAY = "\0array"
+_NUMBER = "\0number"
 #: Words in the file for the ends of a run that leaves findings.
 _WORDS = {End.COMPLETE: "finished", End.DIVERGED: "diverged"}
 _DAMAGE = (
@@ -39,7 +42,9 @@ _DAMAGE = (
 )
 #: Most bytes of the arrays once unpacked, and how much smaller the file of more than
 #: `RATIO_FROM` bytes may be.
-MOST_UNPACKED, MOST_RATIO, RATIO_FROM = 8 * 2**30, 200, 64 * 2**20
+MOST_UNPACKED = 8 * 2**30
+MOST_RATIO = 200
+RATIO_FROM = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +142,8 @@ class TestRows:
     @property
     def errors(self) -> NDArray[np.float64]:
         """Absolute error of each row, the mean over its outputs, (rows,)."""
-        off = np.abs(self.outputs.astype(np.float64) - self.targets)
-        return np.asarray(off.reshape(len(off), -1).mean(1))
+        errors = np.abs(self.outputs.astype(np.float64) - self.targets)
+        return np.asarray(errors.reshape(len(errors), -1).mean(1))
 
     def called(self, threshold: float) -> NDArray[np.int64]:
         """Return the predicted class of each row, int64 (rows,).
@@ -156,22 +161,29 @@ class TestRows:
         probability of the true class, the worse. In a regression, a row is judged by its largest
         error, in standard deviations of the targets. A row with a NaN prediction is the worst.
         """
-        if self.targets.ndim == 2:  # the error in standard deviations of the target
-            targets = np.asarray(self.targets, dtype=np.float64)
-            known = np.where(np.isfinite(targets), targets, np.nan)
-            spread = np.nanstd(known, axis=0) if len(known) else 1.0
-            off = np.abs(self.outputs - targets) / np.where(spread > 0, spread, 1.0)
-            off[np.isnan(off)] = np.inf
-            off[~np.isfinite(targets)] = 0.0  # an unknown target has no error
-            wrong = off.max(axis=1, initial=0.0)
-        else:  # 1 − the true class's probability where the prediction is wrong, else 0
-            given, right = self.probabilities, self.called(threshold) == self.targets
-            # With a high threshold, a row may be wrong even if its true class has probability 1.
-            smallest = np.finfo(np.float64).tiny
-            doubt = np.maximum(1.0 - given[np.arange(len(given)), self.targets], smallest)
-            wrong = np.where(np.isnan(given).any(1), np.inf, np.where(right, 0.0, doubt))
-        order = np.argsort(-wrong, kind="stable")[:count]
-        return np.asarray(order[wrong[order] > 0], dtype=np.int64)
+        badness = self._largest_errors() if self.targets.ndim == 2 else self._doubts(threshold)
+        order = np.argsort(-badness, kind="stable")[:count]
+        return np.asarray(order[badness[order] > 0], dtype=np.int64)
+
+    def _largest_errors(self) -> Array:
+        """Return the largest error of each row in standard deviations of its target, (rows,)."""
+        targets = np.asarray(self.targets, dtype=np.float64)
+        finite_targets = np.where(np.isfinite(targets), targets, np.nan)
+        deviation = np.nanstd(finite_targets, axis=0) if len(targets) else 1.0
+        errors = np.abs(self.outputs - targets) / np.where(deviation > 0, deviation, 1.0)
+        errors[np.isnan(errors)] = np.inf
+        errors[~np.isfinite(targets)] = 0.0  # an unknown target has no error
+        return np.asarray(errors.max(axis=1, initial=0.0))
+
+    def _doubts(self, threshold: float) -> Array:
+        """Return 1 − the true class's probability of each wrong row, else 0, (rows,)."""
+        probabilities = self.probabilities
+        true_class = probabilities[np.arange(len(probabilities)), self.targets]
+        # With a high threshold, a row may be wrong even if its true class has probability 1.
+        doubts = np.maximum(1.0 - true_class, np.finfo(np.float64).tiny)
+        doubts[self.called(threshold) == self.targets] = 0.0
+        doubts[np.isnan(probabilities).any(1)] = np.inf
+        return doubts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -341,8 +353,10 @@ class Findings:
     def epochs_words(self) -> str:
         """The epochs that the run trained, such as `20 of 20`; `15–20 of 20` after a parent run."""
         first = min(self.history, default=1)
-        planned = f" of {self.planned}" if self.planned else ""
-        return f"{f'{first}–' if 1 < first < self.epochs else ''}{self.epochs}{planned}"
+        words = str(self.epochs)
+        if 1 < first < self.epochs:
+            words = f"{first}–{words}"
+        return f"{words} of {self.planned}" if self.planned else words
 
     @property
     def has_diverged(self) -> bool:
@@ -402,16 +416,16 @@ def _require_bounded(file: Path) -> None:
 def _plain(value: Any, name: str, arrays: dict[str, Any]) -> Any:
     """Return a value for JSON; arrays in it are moved to `arrays`, under their names."""
     if is_dataclass(value) and not isinstance(value, type):
-        below = f"{name}." if name else ""
+        prefix = f"{name}." if name else ""
         keys = [field.name for field in fields(value)]
-        return {key: _plain(getattr(value, key), below + key, arrays) for key in keys}
+        return {key: _plain(getattr(value, key), prefix + key, arrays) for key in keys}
     if isinstance(value, np.ndarray):
         arrays[name] = value
         return {_ARRAY: name}
     if isinstance(value, Mapping):
-        return {str(key): _plain(one, f"{name}.{key}", arrays) for key, one in value.items()}
+        return {str(key): _plain(inner, f"{name}.{key}", arrays) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one, f"{name}.{index}", arrays) for index, one in enumerate(value)]
+        return [_plain(inner, f"{name}.{index}", arrays) for index, inner in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         return {_NUMBER: str(value)}
     return value
@@ -423,13 +437,15 @@ def _read(value: Any, arrays: Mapping[str, Any]) -> Any:
             return arrays[value[_ARRAY]]
         if value.keys() == {_NUMBER}:
             return float(value[_NUMBER])
-        return {key: _read(one, arrays) for key, one in value.items()}
-    return [_read(one, arrays) for one in value] if isinstance(value, list) else value
+        return {key: _read(inner, arrays) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_read(inner, arrays) for inner in value]
+    return value
 
 
 def _findings(content: Mapping[str, Any], arrays: Mapping[str, Any]) -> Findings:
     """Return findings from the content of their files, with the type of each value checked."""
-    read = {field.name: _read(content[field.name], arrays) for field in fields(Findings)}
-    read["config"] = _read(content["config"], {})  # it holds no arrays
-    read["end"] = {word: end for end, word in _WORDS.items()}[content["end"]]
-    return TypeAdapter(Findings).validate_python(read)
+    values = {field.name: _read(content[field.name], arrays) for field in fields(Findings)}
+    values["config"] = _read(content["config"], {})  # it holds no arrays
+    values["end"] = {word: end for end, word in _WORDS.items()}[content["end"]]
+    return TypeAdapter(Findings).validate_python(values)

@@ -117,14 +117,16 @@ def interval_text(ends: Sequence[float] | None) -> str:
     """
     if ends is None or isclose(*ends, rel_tol=ROUNDING):
         return MISSING
-    low, high = (rounded(end, (ends[0], ends[1])) for end in ends)
-    # An end that rounds to zero keeps a digit, which shows on which side of zero it lies.
-    smallest = ROUNDING * (ends[1] - ends[0])
-    low, high = (
-        text if text.strip("0.") or abs(end) <= smallest else significant(end, 1)
-        for text, end in zip((low, high), ends, strict=True)
-    )
-    return f"{low} to {high}" if ends[0] < 0 else f"{low}–{high}"
+    low, high = ends
+    smallest = ROUNDING * (high - low)
+    texts = []
+    for end in (low, high):
+        text = rounded(end, (low, high))
+        # An end that rounds to zero keeps a digit, which shows on which side of zero it lies.
+        if not text.strip("0.") and abs(end) > smallest:
+            text = significant(end, 1)
+        texts.append(text)
+    return (" to " if low < 0 else "–").join(texts)
 
 
 def score_rows(
@@ -141,11 +143,15 @@ def score_rows(
         names: Names of the metrics.
         baselines: Kinds of the baselines, of `BASELINES`.
     """
-    lines, kinds = [], ("test", *baselines)
+    kinds = ("test", *baselines)
+    lines = []
     for name in names:
-        ends, found = intervals.get(name), [values.get(f"{kind}/{name}") for kind in kinds]
-        own, *others = (MISSING if one is None else rounded(one, ends) for one in found)
-        lines.append([name, own, interval_text(ends), *others])
+        ends = intervals.get(name)
+        cells = []
+        for kind in kinds:
+            value = values.get(f"{kind}/{name}")
+            cells.append(MISSING if value is None else rounded(value, ends))
+        lines.append([name, cells[0], interval_text(ends), *cells[1:]])
     return lines
 
 
@@ -154,15 +160,16 @@ def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict
 
     `values` are metrics by name (`naive/f1`, …); `names` are those of the baselines, if known.
     """
-    named = dict(zip(BASELINES, names, strict=False))
-    return {
-        kind: f"{kind}: {named[kind]}" if kind in named else kind
-        for kind in BASELINES
-        if any(key.startswith(f"{kind}/") for key in values)
-    }
+    names_by_kind = dict(zip(BASELINES, names, strict=False))
+    headings: dict[str, str] = {}
+    for kind in BASELINES:
+        if any(key.startswith(f"{kind}/") for key in values):
+            has_name = kind in names_by_kind
+            headings[kind] = f"{kind}: {names_by_kind[kind]}" if has_name else kind
+    return headings
 
 
-def show(shown: Console, table: TextTable) -> None:
+def show(output: Console, table: TextTable) -> None:
     """Print a table: with bold lines in a terminal, as aligned lines elsewhere."""
     table = replace(
         table,
@@ -170,13 +177,13 @@ def show(shown: Console, table: TextTable) -> None:
         headings=list(map(single_line, table.headings)),
         lines=[list(map(single_line, line)) for line in table.lines],
     )
-    if shown.is_terminal:
-        say(shown, table.title, style="bold")
-        shown.print(_styled(table))
+    if output.is_terminal:
+        say(output, table.title, style="bold")
+        output.print(_styled(table))
     else:
-        shown.print("\n".join(aligned(table)), soft_wrap=True, markup=False)
+        output.print("\n".join(aligned(table)), soft_wrap=True, markup=False)
     for note in table.notes:
-        say(shown, note, style="dim")
+        say(output, note, style="dim")
 
 
 def print_rows(
@@ -229,15 +236,19 @@ def aligned(table: TextTable) -> list[str]:
     columns = []
     for number, column in enumerate(zip(table.headings, *table.lines, strict=True)):
         width = max(map(cell_len, column))
-        gaps = [" " * (width - cell_len(text)) for text in column]
-        pair = (column, gaps) if number in table.words else (gaps, column)
-        columns.append(map("".join, zip(*pair, strict=True)))
-    return [table.title, *("  ".join(line).rstrip() for line in zip(*columns, strict=True))]
+        cells = []
+        for text in column:
+            gap = " " * (width - cell_len(text))
+            cells.append(text + gap if number in table.words else gap + text)
+        columns.append(cells)
+    lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+    return [table.title, *lines]
 
 
 def latex(table: TextTable) -> str:
     """Return a table as LaTeX, which needs the package booktabs."""
-    columns = "".join("l" if n in table.words else "r" for n in range(len(table.headings)))
+    numbers = range(len(table.headings))
+    columns = "".join("l" if number in table.words else "r" for number in numbers)
     body = [_latex_row(table.headings), r"\midrule"]
     for number, line in enumerate(table.lines):
         if number in table.parts and number:
@@ -262,16 +273,20 @@ def latex(table: TextTable) -> str:
 
 
 def _latex_row(line: Iterable[str], *, bold: bool = False) -> str:
-    cells = (_MINUS.sub("$-$", _replaced(text, _LATEX)) for text in line)
-    return " & ".join(rf"\textbf{{{cell}}}" if bold and cell else cell for cell in cells) + r" \\"
+    cells = []
+    for text in line:
+        cell = _MINUS.sub("$-$", _replaced(text, _LATEX))
+        cells.append(rf"\textbf{{{cell}}}" if bold and cell else cell)
+    return " & ".join(cells) + r" \\"
 
 
 def as_markdown(block: Block, *, level: int = 1) -> str:
     """Return a part of a document as Markdown, with headings from `level` on."""
     match block:
         case Section(title, blocks):
-            parts = (as_markdown(part, level=level + 1) for part in blocks)
-            return "\n\n".join([f"{'#' * level} {escaped(title)}", *filter(None, parts)])
+            heading = f"{'#' * level} {escaped(title)}"
+            parts = [as_markdown(part, level=level + 1) for part in blocks]
+            return "\n\n".join([heading, *filter(None, parts)])
         case TextTable(title=title, notes=notes):
             table = markdown_table(block, escaped)
             return "\n\n".join([escaped(title), table, *map(escaped, notes)])
@@ -281,9 +296,8 @@ def as_markdown(block: Block, *, level: int = 1) -> str:
             return escaped(sentence(block))
         case Mapping():
             return bullets(escaped(f"{name}: {text}") for name, text in block.items())
-    return bullets(
-        f"`{item.text}`" if isinstance(item, Command) else escaped(item) for item in block
-    )
+    items = [f"`{item.text}`" if isinstance(item, Command) else escaped(item) for item in block]
+    return bullets(items)
 
 
 def markdown_table(table: TextTable, safe: Callable[[str], str], *, gap: str = "") -> str:
@@ -295,7 +309,8 @@ def markdown_table(table: TextTable, safe: Callable[[str], str], *, gap: str = "
     rows = [[f"{safe(heading)}{gap}" for heading in table.headings], rule]
     for number, line in enumerate(table.lines):
         bold = "**" if number in table.marked else ""
-        rows.append([f"{bold}{safe(cell)}{bold}{gap}" if cell else gap for cell in line])
+        cells = [f"{bold}{safe(cell)}{bold}" if cell else "" for cell in line]
+        rows.append([f"{cell}{gap}" for cell in cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -306,12 +321,14 @@ def escaped(text: str) -> str:
 
 def plain(text: str) -> str:
     """Return a text on one line, without signs that would move a terminal's cursor."""
-    return "".join(sign if sign.isprintable() else "�" for sign in " ".join(text.split()))
+    line = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else "�" for sign in line)
 
 
 def fenced(text: str, language: str = "") -> str:
     """Return a text as a block of code, whatever it holds."""
-    fence = "`" * (1 + max(map(len, re.findall(r"`{3,}", text)), default=2))
+    longest = max(map(len, re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
 
 

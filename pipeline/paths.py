@@ -77,8 +77,8 @@ def write_cached(name: str, content: bytes) -> None:
     """Write a file with its digest into the user's cache; do nothing if that can't be written."""
     with suppress(OSError):
         create_folder(cache_folder())
-        whole = content + hashlib.sha256(content).digest()
-        replace_file(cache_folder() / name, lambda file: file.write(whole))
+        content += hashlib.sha256(content).digest()
+        replace_file(cache_folder() / name, lambda file: file.write(content))
 
 
 def name_user() -> None:
@@ -107,7 +107,8 @@ def url_problem(key: str, path: str, *, words: str | None = None) -> str | None:
     if not is_url(path):
         return None
     # A user name, a password or a query may be a secret.
-    place = re.sub(r"(://)[^/]*@", r"\1", re.split(r"[?#]", path)[0])
+    without_query = re.split(r"[?#]", path)[0]
+    place = re.sub(r"(://)[^/]*@", r"\1", without_query)
     name = place.rpartition("/")[2] or "FILE"
     address = shlex.quote(place) if place == path else "URL"
     fetch = f"download it first: curl -O {address}"
@@ -174,10 +175,13 @@ def create_run_folder(output: Path, name: str) -> Path:
         replace_file(folder / ".writable", lambda _: None)
         (folder / ".writable").unlink()
     except OSError as error:
-        usual = str(error.strerror), "choose another with output=FOLDER"
-        why, remedy = shortage(output, error.errno) or usual
+        reason = str(error.strerror)
+        remedy = "choose another with output=FOLDER"
+        lack = shortage(output, error.errno)
+        if lack is not None:
+            reason, remedy = lack
         raise EnvironmentFaultError(
-            f"output={str(output)!r} can't be written ({why}); {remedy}"
+            f"output={str(output)!r} can't be written ({reason}); {remedy}"
         ) from error
     return folder
 
@@ -219,7 +223,8 @@ def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
         return f"a file may have {most} bytes at most", "raise that limit with ulimit -f"
     if code != errno.ENOSPC:
         return None
-    disk = os.statvfs(next(path for path in (place, *place.absolute().parents) if path.exists()))
+    existing = next(path for path in (place, *place.absolute().parents) if path.exists())
+    disk = os.statvfs(existing)
     if disk.f_favail or not disk.f_files:  # some file systems don't count inodes
         return None
     return "no inodes free", "remove files or choose another place"
@@ -229,10 +234,10 @@ def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
     """Return what a failed write into a run's folder lacked and what helps."""
     try:
         free = f"{shutil.disk_usage(folder).free} bytes free"
-        known = shortage(folder, code)
+        lack = shortage(folder, code)
     except OSError:  # gone, or on a file system that does not answer
         return "its folder was removed during the run", "do not remove it"
-    return known or (free, "make room or choose another folder with output=FOLDER")
+    return lack or (free, "make room or choose another folder with output=FOLDER")
 
 
 def sync_file(path: Path) -> None:
@@ -284,7 +289,8 @@ def leftovers(folder: Path) -> list[Path]:
 def files_below(folder: Path) -> Iterator[Path]:
     """Yield what lies in a folder and below it and is not a folder; no link is followed."""
     for place, _, names in os.walk(folder):
-        yield from (Path(place) / name for name in names)
+        for name in names:
+            yield Path(place) / name
 
 
 def _sync(path: Path) -> None:

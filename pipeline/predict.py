@@ -52,19 +52,21 @@ def body(options: PredictOptions) -> int:
     from pipeline.data.reader import Rules
     from pipeline.serving.predictions import RowsDone, predictions, summary
 
-    verbose = (1 if sys.stderr.isatty() else 2) if options.verbose is None else options.verbose
+    verbose = options.verbose
+    if verbose is None:
+        verbose = 1 if sys.stderr.isatty() else 2
     progress = RowsDone(verbose=verbose)
     rules = Rules(id=options.id, unknown=options.unknown, missing=options.missing)
-    done = predictions(model, Path(options.input), rules, told=progress)
-    progress.total = done.new.total
+    predicted = predictions(model, Path(options.input), rules, told=progress)
+    progress.total = predicted.new.total
     try:
-        write_sheet(options.output, done.sheet)
+        write_sheet(options.output, predicted.sheet)
     finally:
         progress.end()
     if verbose != 0:
         # Where the predictions themselves go to standard output, nothing may mix with them.
         stream = sys.stderr if options.output is None else sys.stdout
-        for line in summary(model, done, place=options.output):
+        for line in summary(model, predicted, place=options.output):
             print(folded(line, stream), file=stream)
     return 0
 

@@ -54,10 +54,10 @@ def launched_rank() -> Rank | None:
         number, world, local = map(int, texts)
         if max(number, local) < world:
             return Rank(number=number, world=world, local=local)
-    given = ", ".join(f"{name}={text!r}" for name, text in zip(names, texts, strict=True))
+    settings = [f"{name}={text!r}" for name, text in zip(names, texts, strict=True)]
     raise ConfigError(
-        f"the environment has an incomplete rank: {given}; start the command with torchrun or "
-        f"srun, or unset {variable}"
+        f"the environment has an incomplete rank: {', '.join(settings)}; start the command "
+        f"with torchrun or srun, or unset {variable}"
     )
 
 
@@ -65,4 +65,6 @@ def launch_variable() -> str | None:
     """Return the variable that torchrun or a step of srun sets in its processes, or `None`."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "TORCHELASTIC_RUN_ID"
-    return "SLURM_STEP_NUM_TASKS" if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1" else None
+    if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        return "SLURM_STEP_NUM_TASKS"
+    return None

@@ -456,22 +456,29 @@ def _password(match: re.Match[str]) -> str:
     """Return the password behind `://`, up to the last `@` of the line; empty for a port."""
     user = _USER.match(match[1])
     assert user is not None
-    rest = match[1][user.end() :]
-    password = rest[1:].rpartition("@")[0]
-    if rest[:1] != ":" or user[0].startswith("[") or not password or password[0].isspace():
+    sign = match[1][user.end() : user.end() + 1]
+    after_sign = match[1][user.end() + 1 :]
+    password = after_sign.rpartition("@")[0]
+    if sign != ":" or user[0].startswith("[") or not password or password[0].isspace():
         return ""
-    port = _PORT.match(rest[1:])
+    port = _PORT.match(after_sign)
     is_host = port is not None and (port[1] is None or "." in user[0] or user[0] == "localhost")
-    return "" if is_host and match.string.endswith(_HTTP, 0, match.start()) else password
+    if is_host and match.string.endswith(_HTTP, 0, match.start()):
+        return ""
+    return password
 
 
 @lru_cache(maxsize=1)
 def _secret_values(environment: tuple[tuple[str, str], ...]) -> list[str]:
     """Return the secrets in the environment, by variable name or in a URL, the longest first."""
-    values = set()
+    secrets: set[str] = set()
     for name, value in environment:
-        if name not in ("PWD", "OLDPWD"):  # folders
-            values |= {value} if _is_secret(name) else set()
-            passwords = {_password(match) for match in _AFTER_SCHEME.finditer(value)}
-            values |= passwords | {unquote(password) for password in passwords}
-    return sorted((value for value in values if len(value) >= SHORTEST), key=len, reverse=True)
+        if name in ("PWD", "OLDPWD"):  # folders
+            continue
+        if _is_secret(name):
+            secrets.add(value)
+        for match in _AFTER_SCHEME.finditer(value):
+            password = _password(match)
+            secrets |= {password, unquote(password)}
+    long_secrets = [secret for secret in secrets if len(secret) >= SHORTEST]
+    return sorted(long_secrets, key=len, reverse=True)

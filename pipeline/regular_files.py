@@ -122,7 +122,14 @@ def stream_kind(path: Path) -> str | None:
         mode = path.stat().st_mode
     except OSError:  # opening it will say why
         return None
-    return next((word for is_kind, word in _REFUSED.items() if is_kind(mode)), None)
+    return _refused_kind(mode)
+
+
+def _refused_kind(mode: int) -> str | None:
+    for is_kind, kind in _REFUSED.items():
+        if is_kind(mode):
+            return kind
+    return None
 
 
 def is_in_one_line(name: str) -> bool:
@@ -151,7 +158,7 @@ def folder_problem(folder: Path, *, is_written: bool = False) -> str | None:
         if folder.is_symlink():
             return f"{str(folder)!r} is a link; name the folder that it points to"
         for path, status in _entries(folder):
-            kind = next((word for test, word in _REFUSED.items() if test(status.st_mode)), None)
+            kind = _refused_kind(status.st_mode)
             if kind is not None:
                 return (
                     f"{str(path)!r} is {kind}; a run's folder holds files and folders only, so "
@@ -175,7 +182,8 @@ def require_plain_folder(folder: Path, *, is_written: bool = False) -> None:
     Raises:
         ConfigError: It has one, named in the message.
     """
-    if (problem := folder_problem(folder, is_written=is_written)) is not None:
+    problem = folder_problem(folder, is_written=is_written)
+    if problem is not None:
         raise ConfigError(problem)
 
 

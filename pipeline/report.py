@@ -16,27 +16,29 @@ ENDING = ".html"
 
 def with_texts(words: Sequence[str]) -> list[str]:
     """Quote the two runs of `runs=[A,B]`, so that ids that look like numbers are read as text."""
-    read = list(words)
-    for number, word in enumerate(words):
+    quoted_words = []
+    for word in words:
         inner = word.removeprefix("runs=[").removesuffix("]")
         is_quoted = any(sign in inner for sign in "'\"[]\\") or "${" in inner
         if word.startswith("runs=[") and not is_quoted:
-            names = (quoted(one) for one in inner.split(",") if one.strip())
-            read[number] = f"runs=[{','.join(names)}]"
-    return read
+            names = [quoted(name) for name in inner.split(",") if name.strip()]
+            quoted_words.append(f"runs=[{','.join(names)}]")
+        else:
+            quoted_words.append(word)
+    return quoted_words
 
 
 def body(options: ReportOptions) -> int:
     """Write the report that was asked for and print where it is."""
-    given = [key for key in ("run", "study", "runs") if getattr(options, key) is not None]
-    if len(given) != 1:
-        what = f"{' and '.join(given)} are set" if given else "nothing to report"
-        hint = "" if given else ", such as run=last"
-        raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, 'runs=[A,B]'{hint}")
-    if options.runs is not None and (count := len(options.runs)) != 2:
-        raise ConfigError(
-            f"runs=[{','.join(options.runs)}] has {count}; expected two: 'runs=[A,B]'"
-        )
+    subjects = [key for key in ("run", "study", "runs") if getattr(options, key) is not None]
+    expected = "expected one of run=RUN, study=NAME, 'runs=[A,B]'"
+    if not subjects:
+        raise ConfigError(f"nothing to report; {expected}, such as run=last")
+    if len(subjects) > 1:
+        raise ConfigError(f"{' and '.join(subjects)} are set; {expected}")
+    if options.runs is not None and len(options.runs) != 2:
+        runs = ",".join(options.runs)
+        raise ConfigError(f"runs=[{runs}] has {len(options.runs)}; expected two: 'runs=[A,B]'")
     if options.output is not None and Path(options.output).suffix.lower() != ENDING:
         raise ConfigError(
             f"output={options.output!r} is not an HTML file; expected a file ending in {ENDING}"
@@ -45,16 +47,16 @@ def body(options: ReportOptions) -> int:
         if options.run is not None:
             from pipeline.reporting.run_page import report_run
 
-            told = report_run(options.run, options)
+            report = report_run(options.run, options)
         elif options.study is not None:
             from pipeline.reporting.study_page import report_study
 
-            told = report_study(options.study, options)
+            report = report_study(options.study, options)
         else:
             from pipeline.reporting.pair_page import report_pair
 
-            told = report_pair(options.runs or (), options)
-    *lines, place = told  # a path is copied whole
+            report = report_pair(options.runs or (), options)
+    *lines, place = report  # a path is not folded, so that it can be copied
     place = single_line(place)
     if sys.stdout.isatty():
         place = place.replace("  file:", f"\n{'':8}file:")

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ def run(
         DivergedError: The loss is NaN or infinite.
         Interrupted: A signal asked to stop; the run can be resumed from its last finished epoch.
     """
-    result: Result = _carried_out(config, command, helpers, shows, finds_lr=False)
+    result: Result = _carry_out(config, command, helpers, shows, finds_lr=False)
     return result
 
 
@@ -67,11 +67,11 @@ def find_lr(
     The arguments are those of `run`, with `find_lr` true in the config. It raises the errors of
     `run`, except `DivergedError`.
     """
-    test: RangeTest = _carried_out(config, command, helpers, None, finds_lr=True)
+    test: RangeTest = _carry_out(config, command, helpers, None, finds_lr=True)
     return test
 
 
-def _carried_out(
+def _carry_out(
     config: DictConfig | Mapping[str, Any],
     command: Command | None,
     helpers: Helpers | None,
@@ -79,32 +79,31 @@ def _carried_out(
     *,
     finds_lr: bool,
 ) -> Any:
+    """Check a config, start what the run needs, prepare it and return its result."""
     started_at = perf_counter()
     with _reporting_stop():
         options = check(config)
     if options.find_lr != finds_lr:
-        raise ConfigError(
-            "find_lr=false trains: call run(config), or set find_lr=true"
-            if finds_lr
-            else "find_lr=true trains nothing: call find_lr(config), not run(config)"
-        )
-    uri, fits = writable_store(options), options.test and not finds_lr
-    with (
-        started_helpers(records=uri is not None, fits=fits)
-        if helpers is None
-        else nullcontext(helpers)
-    ) as helping:
-        occasion = Occasion(datasets=Datasets(fitting=helping.fitting))
-        known: dict[str, Any] = {"started_at": started_at, "command": command}
+        if finds_lr:
+            raise ConfigError("find_lr=false trains: call run(config), or set find_lr=true")
+        raise ConfigError("find_lr=true trains nothing: call find_lr(config), not run(config)")
+    uri = writable_store(options)
+    fits = options.test and not finds_lr
+    with ExitStack() as stack:
+        if helpers is None:
+            helpers = stack.enter_context(started_helpers(records=uri is not None, fits=fits))
+        occasion = Occasion(datasets=Datasets(fitting=helpers.fitting))
         with (
             _reporting_stop(),
             announcing(shown_verbosity(options.verbose) > 0),
             waiting_for("preparing the data", options.verbose),
         ):
-            plan = make_plan(options, plain(config), occasion=occasion, **known)
+            plan = make_plan(
+                options, plain(config), occasion=occasion, started_at=started_at, command=command
+            )
         if fits:
             occasion.datasets.begin_baselines(plan.prepared)
-        return _trained(plan, helping.recorder, shows)
+        return _train(plan, helpers.recorder, shows)
 
 
 @contextmanager
@@ -118,9 +117,10 @@ def _reporting_stop() -> Iterator[None]:
         raise
 
 
-def _trained(
+def _train(
     plan: Plan, recorder: Recorder | None, shows: Callable[[Result, str], None] | None
 ) -> Any:
+    """Train a planned run, or test its learning rates, and return the result."""
     options = plan.options
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)

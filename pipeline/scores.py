@@ -200,13 +200,15 @@ def class_scores(
     called: NDArray[Any], targets: NDArray[Any], names: Sequence[str]
 ) -> tuple[ClassScores, ...]:
     """Return the counts of each class, from predicted and true classes, int (rows,)."""
-    hits, said, own = (
-        np.bincount(classes, minlength=len(names))
-        for classes in (targets[called == targets], called, targets)
+    hits = np.bincount(targets[called == targets], minlength=len(names))
+    false_calls = np.bincount(called, minlength=len(names)) - hits
+    misses = np.bincount(targets, minlength=len(names)) - hits
+    true_negatives = len(targets) - hits - false_calls - misses
+    counts = np.stack([hits, false_calls, true_negatives, misses], axis=1).tolist()
+    return tuple(
+        ClassScores(name, tuple(class_counts))
+        for name, class_counts in zip(names, counts, strict=True)
     )
-    kinds = np.stack([hits, said - hits, len(targets) - said - own + hits, own - hits], axis=1)
-    lines = zip(names, kinds.tolist(), strict=True)
-    return tuple(ClassScores(name, tuple(counts)) for name, counts in lines)
 
 
 def measured_words(
@@ -225,10 +227,15 @@ def measured_words(
 
 def mean_words(classes: Sequence[ClassScores]) -> str:
     """Return in words which classes a metric is averaged over."""
-    total, there = len(classes), sum(one.support > 0 for one in classes)
-    counted = sum(one.is_counted for one in classes)
-    of = f"{total}" if counted == total else f"{counted} of {total}"
-    return f"mean over {of} classes" + (f" ({there} in these rows)" if there < counted else "")
+    total = len(classes)
+    present = sum(scores.support > 0 for scores in classes)
+    counted = sum(scores.is_counted for scores in classes)
+    words = f"mean over {total} classes"
+    if counted < total:
+        words = f"mean over {counted} of {total} classes"
+    if present < counted:
+        words += f" ({present} in these rows)"
+    return words
 
 
 # ── thresholds ──────────────────────────────────────────────────────────────────────────────
@@ -263,7 +270,8 @@ def find_threshold(rule: str, probabilities: Tensor, targets: Tensor) -> FoundTh
         probabilities: Probabilities of the positive class, float32 (rows,).
         targets: Classes, 0 or 1, (rows,); at least one row is positive.
     """
-    scores, positive = probabilities.cpu().numpy(), targets.cpu().numpy() == 1
+    scores = probabilities.cpu().numpy()
+    positive = targets.cpu().numpy() == 1
     order = np.argsort(-scores, kind="stable")
     upper = np.unique(scores)[::-1]
     lower = np.append(upper[1:], np.float32(0))  # half the lowest score calls all rows positive

@@ -101,10 +101,10 @@ def make_tolerant() -> None:
     sys.stderr = _tolerant(sys.stderr, sys.__stderr__)
 
 
-def _tolerant(stream: TextIO | None, own: TextIO | None) -> TextIO:
+def _tolerant(stream: TextIO | None, original: TextIO | None) -> TextIO:
     if stream is None:  # closed before the process began
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for the whole process
-    if stream is not own:
+    if stream is not original:
         return stream
     stream.flush()
     raw = _Tolerant(stream.fileno(), "w", closefd=False)

@@ -20,32 +20,35 @@ from pipeline.tracking.client import Recorder
 
 def body(config: DictConfig) -> int:
     """Start the study that the config describes, resume it, or join it."""
-    said = Command.of_this_process()
+    command_line = Command.of_this_process()
     if config.get("find_lr") is True:
         raise ConfigError("find_lr=true is for a single run: use pipeline train")
     # What workers and the recorder load takes seconds, in which this process checks the classes.
-    options, tries = plain_options(config, SweepConfig), config.sweep.preflight is True
+    options = plain_options(config, SweepConfig)
+    is_preflight = config.sweep.preflight is True
     study = None if options is None else options.sweep
-    alone = study is not None and study.launcher == "processes" and study.devices_per_trial == 1
-    forks = (tries or alone) and can_fork()
-    records = options is not None and not tries and options.tracking.kind != "none"
+    has_single_workers = (
+        study is not None and study.launcher == "processes" and study.devices_per_trial == 1
+    )
+    forks = (is_preflight or has_single_workers) and can_fork()
+    records = options is not None and not is_preflight and options.tracking.kind != "none"
     verbose = 0 if options is None else options.verbose
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder()) if records else None
         with showing("loading PyTorch", verbose):
             server = stack.enter_context(worker_server()) if forks else None
         waits = waiting_for("checking the study", verbose)
-        if tries:
+        if is_preflight:
             with waits:
                 from pipeline.study.preflight import preflight
 
-            preflight(said.overrides, said.config_dir, server)
+            preflight(command_line.overrides, command_line.config_dir, server)
             return 0
         with waits:
             from pipeline.study.plan import make_study_plan
             from pipeline.study.sweeping import sweep
 
-            plan = make_study_plan(config, said.overrides, said.config_dir)
+            plan = make_study_plan(config, command_line.overrides, command_line.config_dir)
         sweep(plan, server, recorder)
     return 0
 

@@ -77,15 +77,16 @@ def console() -> Console:
     )
 
 
-def say(shown: Console, text: str, *, style: str | None = None) -> None:
+def say(output: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence: wrapped between words in a terminal, on one line elsewhere."""
     text = single_line(text)
-    is_laid_out = not shown.is_terminal
-    is_longer = max(map(cell_len, text.split()), default=0) > shown.width
+    is_laid_out = not output.is_terminal
+    is_longer = max(map(cell_len, text.split()), default=0) > output.width
     if not is_laid_out and (is_longer or _indent(text)):
         # Rich would break a path that is longer than a line, and indent no further lines.
-        text, is_laid_out = wrapped(text, shown.width), True
-    shown.print(text, style=style, markup=False, soft_wrap=is_laid_out)
+        text = wrapped(text, output.width)
+        is_laid_out = True
+    output.print(text, style=style, markup=False, soft_wrap=is_laid_out)
 
 
 def wrapped(text: str, width: int) -> str:
@@ -100,7 +101,9 @@ def _indent(text: str) -> str:
     if heading := _HEADING.match(text):
         return " " * len(heading[0])
     spaces = len(text) - len(text.lstrip())
-    return " " * (spaces + 2) if spaces or " · " in text else ""  # · is in a run's first line
+    if spaces or " · " in text:  # · is in a run's first line
+        return " " * (spaces + 2)
+    return ""
 
 
 def folded(text: str, stream: TextIO) -> str:
@@ -136,22 +139,23 @@ def wrapped_command(command: str, width: int, *, indent: int) -> str:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print the last lines of a command; a terminal wraps those with a heading between words."""
-    shown = console()
+    output = console()
     for line in lines:
         text = single_line(line)
         heading = _HEADING.match(text)
-        if shown.is_terminal and heading is not None and cell_len(text) > shown.width:
-            indent, rest = len(heading[0]), text[len(heading[0]) :]
-            if rest.startswith(_PROGRAMS):
-                text = heading[0] + wrapped_command(rest, shown.width, indent=indent)
-            elif rest.startswith(_ADDRESSES):
+        if output.is_terminal and heading is not None and cell_len(text) > output.width:
+            indent = len(heading[0])
+            content = text[indent:]
+            if content.startswith(_PROGRAMS):
+                text = heading[0] + wrapped_command(content, output.width, indent=indent)
+            elif content.startswith(_ADDRESSES):
                 # The further parameters of a page are in the link, for terminals that open one.
-                shown.print(heading[0], end="")
-                shown.print(rest.partition("&")[0], style=Style(link=rest), soft_wrap=True)
+                output.print(heading[0], end="")
+                output.print(content.partition("&")[0], style=Style(link=content), soft_wrap=True)
                 continue
             else:
-                text = wrapped(text, shown.width)
-        shown.print(text, soft_wrap=True, markup=False)
+                text = wrapped(text, output.width)
+        output.print(text, soft_wrap=True, markup=False)
 
 
 def waiting_for(tasks: str, verbose: int | None) -> AbstractContextManager[object]:
@@ -167,8 +171,8 @@ def waiting_for(tasks: str, verbose: int | None) -> AbstractContextManager[objec
 @contextmanager
 def showing(tasks: str, verbose: int | None) -> Iterator[None]:
     """Show `tasks` as `waiting_for` does, but still: without its thread, the body may fork."""
-    shown = console()
-    if verbose == 0 or not shown.is_terminal or shown.is_dumb_terminal:
+    output = console()
+    if verbose == 0 or not output.is_terminal or output.is_dumb_terminal:
         yield
         return
     draw_over(sys.stdout, f"⠋ {visible(tasks)}\r")
@@ -190,15 +194,17 @@ def redrawing(
 
     A thread calls `draw`, so that it shows the time even while this process is busy.
     """
-    shown = console()
-    if not shown.is_terminal:
+    output = console()
+    if not output.is_terminal:
         return nullcontext()
     from rich.live import Live
 
-    shown.soft_wrap = True  # a warning may end with a command to copy
+    output.soft_wrap = True  # a warning may end with a command to copy
     look: dict[str, Any] = {"refresh_per_second": times, "transient": True}
-    own = sys.stderr.isatty()  # elsewhere, warnings don't pass through the terminal
-    return _filtered_while(Live(get_renderable=draw, console=shown, redirect_stderr=own, **look))
+    redirects_errors = sys.stderr.isatty()  # elsewhere, warnings don't pass through the terminal
+    return _filtered_while(
+        Live(get_renderable=draw, console=output, redirect_stderr=redirects_errors, **look)
+    )
 
 
 @contextmanager
@@ -217,9 +223,9 @@ def _filtered_while(live: "Live") -> Iterator[object]:
 
 
 @contextmanager
-def announcing(wanted: bool) -> Iterator[None]:
+def announcing(is_on: bool) -> Iterator[None]:
     """Let `announce` print while the body runs, or silence it."""
-    token = _ANNOUNCING.set(wanted)
+    token = _ANNOUNCING.set(is_on)
     try:
         yield
     finally:
@@ -284,9 +290,9 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{remainder:02}" if hours else f"{minutes}:{remainder:02}"
 
 
 def ago(seconds: float) -> str:
@@ -300,4 +306,8 @@ def ago(seconds: float) -> str:
 
 def headed(heading: str, lines: Iterable[str]) -> list[str]:
     """Return lines with a heading before the first one."""
-    return [f"{'' if number else heading:8}{line}" for number, line in enumerate(lines)]
+    headed_lines = []
+    for line in lines:
+        headed_lines.append(f"{heading:8}{line}")
+        heading = ""
+    return headed_lines

@@ -30,23 +30,24 @@ def body(config: DictConfig) -> int:
         with waiting_for("loading PyTorch", config.verbose):
             from pipeline.run import find_lr, run
 
-        known: dict[str, Any] = {"command": Command.of_this_process(), "helpers": helpers}
+        arguments: dict[str, Any] = {"command": Command.of_this_process(), "helpers": helpers}
         if options.find_lr:
-            found = find_lr(config, **known)
+            range_test = find_lr(config, **arguments)
             if config.verbose != 0:
-                found.print()
+                range_test.print()
             return 0
         if config.verbose == 0:
-            run(config, **known)
+            run(config, **arguments)
             return 0
         from pipeline.running.results import last_lines, showing_results
 
         fault = None
         try:
             with showing_results(details=config.details) as show:
-                result = run(config, shows=show, **known)
+                result = run(config, shows=show, **arguments)
         except DivergedError as error:
-            result, fault = error.result, error
+            result = error.result
+            fault = error
     if result is not None:
         seconds = result.seconds if is_one_of_several() else seconds_since_start()
         print_lines(last_lines(result, seconds))
