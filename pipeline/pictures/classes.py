@@ -1,4 +1,4 @@
-"""How well the classes of the test rows are told apart: confusion, curves, calibration."""
+"""How well a network separates the classes of the test rows: confusion, curves, calibration."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -23,7 +23,7 @@ WITH_SHARES, WITH_COUNTS, LABELLED = 8, 20, 30
 #: Width of a character of a name in inches.
 LETTER = 0.08
 #: Number of confusions, or of lowest areas, in an alternative text.
-TOLD = 3
+MOST_LISTED = 3
 #: Most classes whose curves have a colour and a name; if there are more, the worst ones do.
 NAMED = 10
 #: Most points of a curve that is drawn; a vector graphic contains each of them.
@@ -46,9 +46,9 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     words = _confusion_words(matrix, classes)
     yield Picture("classes/confusion", "Confusion matrix (test rows)", words, draw)
     for plot in _PLOTS:
-        found = _by_class(plot, test)
-        draw = partial(_draw_curves, plot, findings, test, found)
-        yield Picture(plot.name, plot.title, _curve_words(plot, findings, found), draw)
+        curves = _curves_by_class(plot, test)
+        draw = partial(_draw_curves, plot, findings, test, curves)
+        yield Picture(plot.name, plot.title, _curve_words(plot, findings, curves), draw)
     yield _calibration(findings, test)
 
 
@@ -56,14 +56,17 @@ def pictures(findings: Findings) -> Iterator[Picture]:
 
 
 def _confusion_words(matrix: Counts, classes: Sequence[str]) -> str:
-    told = f"{int(np.trace(matrix)):,} of {int(matrix.sum()):,} test rows are classified correctly"
-    wrong, confused = matrix - np.diag(np.diag(matrix)), []
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:TOLD]:
-        true, said = divmod(int(place), len(classes))
-        if rows := wrong[true, said]:
-            names = f"{short(classes[true])} predicted as {short(classes[said])}"
-            confused.append(f"{names} ({rows:,} of {matrix[true].sum():,})")
-    return f"{told}. Most frequent errors: {', '.join(confused)}." if confused else f"{told}."
+    correct = int(np.trace(matrix))
+    words = f"{correct:,} of {int(matrix.sum()):,} test rows are classified correctly."
+    errors = matrix - np.diag(np.diag(matrix))
+    confusions = []
+    for position in np.argsort(-errors, axis=None, kind="stable")[:MOST_LISTED]:
+        true, predicted = divmod(int(position), len(classes))
+        rows = errors[true, predicted]
+        if rows:
+            names = f"{short(classes[true])} predicted as {short(classes[predicted])}"
+            confusions.append(f"{names} ({rows:,} of {matrix[true].sum():,})")
+    return f"{words} Most frequent errors: {', '.join(confusions)}." if confusions else words
 
 
 def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
@@ -73,11 +76,13 @@ def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
     count = len(classes)
     step = -(-count // LABELLED)
     most = 20 if count <= WITH_SHARES else 14
-    names = {place: label(classes[place], most) for place in range(0, count, step)}
-    longest = max(map(len, names.values()))
-    upright, room = count * longest > 40, LETTER * longest  # otherwise the names would overlap
+    labelled = range(0, count, step)
+    names = [label(classes[index], most) for index in labelled]
+    longest = max(map(len, names))
+    is_upright = count * longest > 40  # otherwise the names would overlap
+    room = LETTER * longest
     side = min(style.WIDTH - 1.5 - room, max(2.0, 0.75 * count))
-    size = (side + room + 1.5, side + 0.6 + room * upright)
+    size = (side + room + 1.5, side + 0.6 + (room if is_upright else 0.0))
     figure, axes = pyplot.subplots(figsize=size, layout="constrained")
     totals = matrix.sum(1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
@@ -86,10 +91,9 @@ def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
     cells = axes.imshow(shares, cmap=style.SHARES, norm=norm, interpolation="nearest")
     if count <= WITH_COUNTS:
         _write_counts(axes, matrix, shares)
-    look: dict[str, Any] = {"labels": [*names.values()]}
-    look["fontsize"] = 9.0 if count <= WITH_SHARES else 7.5
-    axes.set_xticks([*names], rotation=90 if upright else 0, **look)
-    axes.set_yticks([*names], **look)
+    look: dict[str, Any] = {"labels": names, "fontsize": 9.0 if count <= WITH_SHARES else 7.5}
+    axes.set_xticks(labelled, rotation=90 if is_upright else 0, **look)
+    axes.set_yticks(labelled, **look)
     axes.tick_params(length=0 if count <= WITH_COUNTS else 2)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.spines[:].set_visible(False)
@@ -99,15 +103,18 @@ def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
 
 
 def _write_counts(axes: "Axes", matrix: Counts, shares: Vector) -> None:
-    both = len(matrix) <= WITH_SHARES
+    with_shares = len(matrix) <= WITH_SHARES
     look: dict[str, Any] = {"ha": "center", "va": "center"}
-    look["fontsize"] = 9 if both else min(9.0, 110 / len(matrix))
-    for (true, said), rows in np.ndenumerate(matrix):
-        share = shares[true, said]
-        if both or rows:  # many zeros would hide what was confused
-            told = f"\n{share:.0%}" if both and np.isfinite(share) else ""
-            colour = style.DARK if share > 0.3 else style.BRIGHT
-            axes.text(said, true, f"{rows:,}{told}", color=colour, **look)
+    look["fontsize"] = 9 if with_shares else min(9.0, 110 / len(matrix))
+    for (true, predicted), rows in np.ndenumerate(matrix):
+        if not rows and not with_shares:
+            continue  # many zeros would hide what was confused
+        share = shares[true, predicted]
+        text = f"{rows:,}"
+        if with_shares and np.isfinite(share):
+            text += f"\n{share:.0%}"
+        colour = style.DARK if share > 0.3 else style.BRIGHT
+        axes.text(predicted, true, text, color=colour, **look)
 
 
 # ── curves over all thresholds ──────────────────────────────────────────────────────────────────
@@ -124,34 +131,34 @@ class ThresholdCurve(NamedTuple):
     area: float
 
 
-def roc(scores: Array, own: Array) -> ThresholdCurve:
+def roc(scores: Array, in_class: Array) -> ThresholdCurve:
     """Return the true positive rate over the false positive rate.
 
-    `own` says which rows are of the class, bool (rows,); it must contain both values.
+    `in_class` says which rows are of the class, bool (rows,); it must contain both values.
     """
-    true, false = _counts(scores, own)
+    true, false = _counts(scores, in_class)
     x = np.append(0.0, false / false[-1])
     y = np.append(0.0, true / true[-1])
     return ThresholdCurve(x, y, float(np.trapezoid(y, x)))
 
 
-def precision_recall(scores: Array, own: Array) -> ThresholdCurve:
+def precision_recall(scores: Array, in_class: Array) -> ThresholdCurve:
     """Return the precision over the recall, from the highest threshold to the lowest.
 
     The area is the average precision, a sum of rectangles: linear interpolation would be too
     optimistic (Davis and Goadrich 2006). At least one row must be of the class.
     """
-    true, false = _counts(scores, own)
+    true, false = _counts(scores, in_class)
     recall = np.append(0.0, true / true[-1])
     precision = np.append(1.0, true / (true + false))
     return ThresholdCurve(recall, precision, float(np.sum(np.diff(recall) * precision[1:])))
 
 
-def _counts(scores: Array, own: Array) -> tuple[Vector, Vector]:
+def _counts(scores: Array, in_class: Array) -> tuple[Vector, Vector]:
     """Count rows of the class, and other rows, at or above each score, from the highest score."""
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # last of equal scores
-    true = np.cumsum(own[order], dtype=np.float64)[last]
+    true = np.cumsum(in_class[order], dtype=np.float64)[last]
     return true, last + 1 - true
 
 
@@ -161,7 +168,7 @@ class _CurvePlot(NamedTuple):
     Args:
         name: Name of the picture.
         title: Title of the picture.
-        called: Name of the curve in a sentence.
+        curve_name: Name of the curve in a sentence.
         area: Name of the area under the curve in a sentence.
         axes: Labels of the x and the y axis.
         curve: Computes the curve from scores (rows,) and from which rows are of the class (rows,).
@@ -170,7 +177,7 @@ class _CurvePlot(NamedTuple):
 
     name: str
     title: str
-    called: str
+    curve_name: str
     area: str
     axes: tuple[str, str]
     curve: Callable[[Array, Array], ThresholdCurve]
@@ -179,16 +186,16 @@ class _CurvePlot(NamedTuple):
     def draw(self, axes: "Axes", curve: ThresholdCurve, **look: Any) -> None:
         """Draw a curve of at most `MOST_POINTS` points."""
         count = len(curve.x)
-        kept = np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(np.int64))
+        points = np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(np.int64))
         steps = "steps-pre" if self.by_steps else "default"
-        axes.plot(curve.x[kept], curve.y[kept], drawstyle=steps, **look)
+        axes.plot(curve.x[points], curve.y[points], drawstyle=steps, **look)
 
     def heights(self, curve: ThresholdCurve) -> Array:
-        """Return the height of a curve at each place of the grid, (201,)."""
+        """Return the height of a curve at each position of the grid, (201,)."""
         if not self.by_steps:
             return np.asarray(np.interp(GRID, curve.x, curve.y))
-        after = np.searchsorted(curve.x, GRID, side="left")
-        return np.asarray(curve.y[np.minimum(after, len(curve.y) - 1)])
+        next_points = np.searchsorted(curve.x, GRID, side="left")
+        return np.asarray(curve.y[np.minimum(next_points, len(curve.y) - 1)])
 
 
 _PLOTS = (
@@ -212,7 +219,7 @@ _PLOTS = (
 )
 
 
-def _by_class(plot: _CurvePlot, test: TestRows) -> dict[int, ThresholdCurve]:
+def _curves_by_class(plot: _CurvePlot, test: TestRows) -> dict[int, ThresholdCurve]:
     """Return the curves of the classes by index, the smallest area first.
 
     A class needs test rows in it and outside of it; a binary task has the positive class only. The
@@ -221,43 +228,47 @@ def _by_class(plot: _CurvePlot, test: TestRows) -> dict[int, ThresholdCurve]:
     if not np.isfinite(test.outputs).all():
         return {}
     columns = {1: test.outputs} if test.outputs.ndim == 1 else dict(enumerate(test.outputs.T))
-    found = {
-        index: plot.curve(scores, test.targets == index)
-        for index, scores in columns.items()
-        if 0 < (test.targets == index).sum() < len(test.targets)
-    }
-    return dict(sorted(found.items(), key=lambda one: one[1].area))
+    curves = {}
+    for index, scores in columns.items():
+        in_class = test.targets == index
+        if in_class.any() and not in_class.all():
+            curves[index] = plot.curve(scores, in_class)
+    return dict(sorted(curves.items(), key=lambda item: item[1].area))
 
 
-def _curve_words(plot: _CurvePlot, findings: Findings, found: dict[int, ThresholdCurve]) -> str:
-    if not found:
-        return f"No {plot.called}."
+def _curve_words(plot: _CurvePlot, findings: Findings, curves: dict[int, ThresholdCurve]) -> str:
+    if not curves:
+        return f"No {plot.curve_name}."
     if findings.task == "binary":
         name = short(findings.classes[1])
-        return f"The {plot.called} of class {name}: {plot.area} {found[1].area:.3f}."
-    worst = [f"{short(findings.classes[at])} ({curve.area:.3f})" for at, curve in found.items()]
-    mean = np.mean([curve.area for curve in found.values()])
-    absent = len(findings.classes) - len(found)
-    left = f"; classes without test rows: {absent}" if absent else ""
-    told = f"mean {plot.area} {mean:.3f}, lowest: {', '.join(worst[:TOLD])}{left}"
-    return f"The {plot.called} of each class against the rest: {told}."
+        return f"The {plot.curve_name} of class {name}: {plot.area} {curves[1].area:.3f}."
+    areas = [curve.area for curve in curves.values()]
+    lowest = []
+    for index in [*curves][:MOST_LISTED]:
+        lowest.append(f"{short(findings.classes[index])} ({curves[index].area:.3f})")
+    words = (
+        f"The {plot.curve_name} of each class against the rest: "
+        f"mean {plot.area} {np.mean(areas):.3f}, lowest: {', '.join(lowest)}"
+    )
+    absent = len(findings.classes) - len(curves)
+    return f"{words}; classes without test rows: {absent}." if absent else f"{words}."
 
 
 def _draw_curves(
-    plot: _CurvePlot, findings: Findings, test: TestRows, found: dict[int, ThresholdCurve]
+    plot: _CurvePlot, findings: Findings, test: TestRows, curves: dict[int, ThresholdCurve]
 ) -> "Figure":
     if not np.isfinite(test.outputs).all():
         raise NotDrawnError("some probabilities are NaN or infinite")
-    if not found:
-        only = short(findings.classes[int(test.targets[0])])
-        raise NotDrawnError(f"all test rows are of class {only!r}")
+    if not curves:
+        name = short(findings.classes[int(test.targets[0])])
+        raise NotDrawnError(f"all test rows are of class {name!r}")
     figure, grid = style.panels(height=4.4)
     axes = grid[0, 0]
     if findings.task == "binary":
-        _draw_binary(axes, plot, findings, test, found[1])
+        _draw_binary(axes, plot, findings, test, curves[1])
     else:
-        _draw_several(axes, plot, findings.classes, found)
-    share = float(np.mean([(test.targets == index).mean() for index in found]))
+        _draw_several(axes, plot, findings.classes, curves)
+    share = float(np.mean([(test.targets == index).mean() for index in curves]))
     chance = (share, share) if plot.by_steps else (0.0, 1.0)  # what a guess gives
     axes.plot((0, 1), chance, color=style.NAIVE, linestyle=":", linewidth=1.5, label="chance")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xlabel=plot.axes[0], ylabel=plot.axes[1])
@@ -268,32 +279,35 @@ def _draw_curves(
 def _draw_binary(
     axes: "Axes", plot: _CurvePlot, findings: Findings, test: TestRows, curve: ThresholdCurve
 ) -> None:
-    own = test.targets == 1
+    positive = test.targets == 1
     if test.linear is not None and np.isfinite(test.linear).all():
-        line = plot.curve(test.linear, own)
+        line = plot.curve(test.linear, positive)
         name = f"linear: {line.area:.3f}"
         plot.draw(axes, line, color=style.LINEAR, linestyle="--", label=name)
     name = f"{label(findings.classes[1])}: {curve.area:.3f}"
     plot.draw(axes, curve, color=style.NETWORK, linewidth=2, label=name)
-    said = test.outputs > findings.threshold
-    recall, other = said[own].mean(), said[~own].mean()
-    precision = own[said].mean() if said.any() else 1.0
-    at = (recall, precision) if plot.by_steps else (other, recall)
-    what = f"threshold {findings.threshold:.3g}"
-    axes.plot(*at, "o", color=style.NETWORK, ms=8, mec=style.foreground(), label=what)
+    flagged = test.outputs > findings.threshold
+    recall = flagged[positive].mean()
+    if plot.by_steps:
+        precision = positive[flagged].mean() if flagged.any() else 1.0
+        point = (recall, precision)
+    else:
+        point = (flagged[~positive].mean(), recall)
+    name = f"threshold {findings.threshold:.3g}"
+    axes.plot(*point, "o", color=style.NETWORK, ms=8, mec=style.foreground(), label=name)
 
 
 def _draw_several(
-    axes: "Axes", plot: _CurvePlot, classes: Sequence[str], found: dict[int, ThresholdCurve]
+    axes: "Axes", plot: _CurvePlot, classes: Sequence[str], curves: dict[int, ThresholdCurve]
 ) -> None:
-    named = sorted(found) if len(found) <= NAMED else [*found][:NAMED]
-    for index in set(found) - set(named):
-        plot.draw(axes, found[index], color=style.QUIET, linewidth=0.5, alpha=0.4)
+    named = sorted(curves) if len(curves) <= NAMED else [*curves][:NAMED]
+    for index in set(curves) - set(named):
+        plot.draw(axes, curves[index], color=style.QUIET, linewidth=0.5, alpha=0.4)
     for order, index in enumerate(named):
-        name = f"{label(classes[index])}: {found[index].area:.3f}"
-        plot.draw(axes, found[index], **style.line_of(order), linewidth=1.3, label=name)
-    height = np.mean([plot.heights(curve) for curve in found.values()], axis=0)
-    mean = np.mean([curve.area for curve in found.values()])
+        name = f"{label(classes[index])}: {curves[index].area:.3f}"
+        plot.draw(axes, curves[index], **style.line_of(order), linewidth=1.3, label=name)
+    height = np.mean([plot.heights(curve) for curve in curves.values()], axis=0)
+    mean = np.mean([curve.area for curve in curves.values()])
     axes.plot(GRID, height, color=style.foreground(), linewidth=2.5, label=f"mean: {mean:.3f}")
 
 
@@ -319,61 +333,67 @@ class Reliability(NamedTuple):
     @property
     def spread(self) -> tuple[Vector, Vector]:
         """Ends of Wilson's 95 % interval of each share, (bins,) and (bins,)."""
-        z, rows, share = 1.96, self.counts, self.found
+        z = 1.96
+        rows = self.counts
+        share = self.found
         centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
         half = z * np.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2) / (1 + z**2 / rows)
         return centre - half, centre + half
 
 
-def reliability(probabilities: Array, right: Array, *, bins: int) -> Reliability:
-    """Return the reliability of probabilities (rows,); `right` is bool, (rows,)."""
-    inner = np.linspace(0.0, 1.0, bins + 1)[1:-1]
-    place = np.searchsorted(inner, probabilities)
-    counts = np.bincount(place, minlength=bins)
-    seen = counts > 0
-    given, found = (
-        np.bincount(place, weights=one, minlength=bins)[seen] / counts[seen]
-        for one in (probabilities, right)
+def reliability(probabilities: Array, is_correct: Array, *, bins: int) -> Reliability:
+    """Return the reliability of probabilities (rows,); `is_correct` is bool, (rows,)."""
+    inner_edges = np.linspace(0.0, 1.0, bins + 1)[1:-1]
+    bin_of_row = np.searchsorted(inner_edges, probabilities)
+    counts = np.bincount(bin_of_row, minlength=bins)
+    probability_sums = np.bincount(bin_of_row, weights=probabilities, minlength=bins)
+    correct_sums = np.bincount(bin_of_row, weights=is_correct, minlength=bins)
+    used = counts > 0
+    return Reliability(
+        probability_sums[used] / counts[used], correct_sums[used] / counts[used], counts[used]
     )
-    return Reliability(given, found, counts[seen])
 
 
 def _calibration(findings: Findings, test: TestRows) -> Picture:
     """Return the picture of calibration, of the positive class or of the predicted class."""
     if test.outputs.ndim == 1:
-        given, right = test.outputs, test.targets == 1
-        what = f"predicted probability of {short(findings.classes[1])}"
+        probabilities = test.outputs
+        is_correct = test.targets == 1
+        name = f"predicted probability of {short(findings.classes[1])}"
     else:
-        given, right = test.outputs.max(1), test.outputs.argmax(1) == test.targets
-        what = "probability of the predicted class"
-    found, told = None, "No calibration."
-    if np.isfinite(given).all():
-        found = reliability(given, right, bins=BINS)
-        told = (
-            f"Calibration of the {what}: expected calibration error {found.error:.3f} "
-            f"({len(given):,} test rows, {BINS} bins)."
+        probabilities = test.outputs.max(1)
+        is_correct = test.outputs.argmax(1) == test.targets
+        name = "probability of the predicted class"
+    calibration = None
+    words = "No calibration."
+    if np.isfinite(probabilities).all():
+        calibration = reliability(probabilities, is_correct, bins=BINS)
+        words = (
+            f"Calibration of the {name}: expected calibration error {calibration.error:.3f} "
+            f"({len(probabilities):,} test rows, {BINS} bins)."
         )
-    draw = partial(_draw_calibration, found, given, what, has_intervals=test.groups is None)
-    return Picture("classes/calibration", "Calibration", told, draw)
+    has_intervals = test.groups is None  # Wilson's intervals require independent rows
+    draw = partial(_draw_calibration, calibration, probabilities, name, has_intervals=has_intervals)
+    return Picture("classes/calibration", "Calibration", words, draw)
 
 
 def _draw_calibration(
-    found: Reliability | None, given: Array, what: str, *, has_intervals: bool
+    calibration: Reliability | None, probabilities: Array, name: str, *, has_intervals: bool
 ) -> "Figure":
-    """Draw the calibration; Wilson's intervals require independent rows."""
-    if found is None:
+    if calibration is None:
         raise NotDrawnError("some probabilities are NaN or infinite")
     figure, axes = style.panels(2, 1, height=2.4, sharex=True, height_ratios=(3, 1))
     upper, lower = axes[:, 0]
     upper.plot((0, 1), (0, 1), color=style.NAIVE, linestyle=":", label="perfect calibration")
-    low, high = found.spread
-    ends = np.clip((found.found - low, high - found.found), 0, None)
+    low, high = calibration.spread
+    ends = np.clip((calibration.found - low, high - calibration.found), 0, None)
     look: dict[str, Any] = {"color": style.NETWORK, "marker": "o", "ms": 5, "capsize": 3}
     look["label"] = "network, 95 % CI" if has_intervals else "network"
-    upper.errorbar(found.given, found.found, yerr=ends if has_intervals else None, **look)
+    yerr = ends if has_intervals else None
+    upper.errorbar(calibration.given, calibration.found, yerr=yerr, **look)
     upper.set(ylim=(-0.03, 1.03), ylabel="observed frequency")
-    upper.set_title(f"expected calibration error {found.error:.3f}")
-    lower.hist(given, bins=np.linspace(0, 1, BINS + 1), color=style.NETWORK, rwidth=0.9)
-    lower.set(ylabel="rows", xlim=(-0.02, 1.02), xlabel=label(what, 60))
+    upper.set_title(f"expected calibration error {calibration.error:.3f}")
+    lower.hist(probabilities, bins=np.linspace(0, 1, BINS + 1), color=style.NETWORK, rwidth=0.9)
+    lower.set(ylabel="rows", xlim=(-0.02, 1.02), xlabel=label(name, 60))
     style.below(figure, upper, columns=2)
     return figure

@@ -40,12 +40,12 @@ HEIGHTS = {"images": 2.05, "series": 1.9}
 MOST_FEATURES = 12
 MOST_COLUMNS = 20
 #: Number of rows or columns in an alternative text.
-TOLD = 3
+MOST_NAMED = 3
 
 
 def pictures(findings: Findings) -> Iterator[Picture]:
     """Yield predictions and residuals, the worst mistakes, and the importance of columns."""
-    test, mistakes, importances = findings.test, findings.mistakes, findings.importances
+    test = findings.test
     if test is not None and findings.task == "regression" and len(test.targets):
         title = "Forecasts and true values" if findings.targets else "Predicted and true values"
         draw = _scatter
@@ -53,43 +53,53 @@ def pictures(findings: Findings) -> Iterator[Picture]:
             draw = _several_steps if findings.horizon > 1 else _one_step
         words = _truth_words(findings, test)
         yield Picture("forecast/truth", title, words, partial(draw, findings, test))
-        title, words = "Residuals (predicted − true)", _residual_words(findings, test)
+        title = "Residuals (predicted − true)"
+        words = _residual_words(findings, test)
         yield Picture("forecast/residuals", title, words, partial(_residuals, findings, test))
+    mistakes = findings.mistakes
     if mistakes is not None and test is not None and findings.kind in ACROSS:
-        title, words, at = "Worst errors (test rows)", "No errors.", mistakes.positions
-        if len(at):
-            told = [
-                f"row {test.rows[n]}: {', '.join(_said(findings, test, n, 24))}" for n in at[:TOLD]
-            ]
-            shown = min(len(at), MOST_MISTAKES[findings.kind])
-            words = f"The {shown} worst errors on the test rows, starting with {'; '.join(told)}."
-        draw_all = partial(_mistakes, findings, test, mistakes)
-        yield Picture("mistakes/worst", title, words, draw_all)
+        words = _mistake_words(findings, test, mistakes.positions)
+        draw_mistakes = partial(_mistakes, findings, test, mistakes)
+        yield Picture("mistakes/worst", "Worst errors (test rows)", words, draw_mistakes)
+    importances = findings.importances
     if importances is not None and importances.columns:
-        title, words = "Permutation importance of columns", _importance_words(importances)
+        title = "Permutation importance of columns"
+        words = _importance_words(importances)
         yield Picture("columns/importance", title, words, partial(_importances, importances))
 
 
 def _truth_words(findings: Findings, test: TestRows) -> str:
-    told = [
+    scores = [
         f"{name} {rounded(findings.metrics[key])}"
         for name, key in (("network", "test/rmse"), ("naive", "naive/rmse"))
         if np.isfinite(findings.metrics.get(key, np.nan))
     ]
-    errors = f" RMSE: {', '.join(told)}{_in_units(findings)}." if told else ""
-    what = short(findings.label or ", ".join(findings.targets) or "the target", 60)
-    return f"Predicted and true values of {what} for {len(test.targets):,} test rows.{errors}"
+    errors = f" RMSE: {', '.join(scores)}{_in_units(findings)}." if scores else ""
+    target = short(findings.label or ", ".join(findings.targets) or "the target", 60)
+    return f"Predicted and true values of {target} for {len(test.targets):,} test rows.{errors}"
 
 
 def _residual_words(findings: Findings, test: TestRows) -> str:
-    off = _finite(_off(test.outputs, test.targets))
-    if not len(off):
+    residuals = _finite(_residuals_of(test.outputs, test.targets))
+    if not len(residuals):
         return "No residuals: all predictions are NaN or infinite."
-    low, high = np.percentile(off, 5, method="lower"), np.percentile(off, 95, method="higher")
+    low = np.percentile(residuals, 5, method="lower")
+    high = np.percentile(residuals, 95, method="higher")
     return (
-        f"Predicted minus true value: median {rounded(np.median(off))}, 90 % between "
+        f"Predicted minus true value: median {rounded(np.median(residuals))}, 90 % between "
         f"{rounded(low)} and {rounded(high)}{_in_units(findings)}."
     )
+
+
+def _mistake_words(findings: Findings, test: TestRows, positions: Array) -> str:
+    if not len(positions):
+        return "No errors."
+    rows = []
+    for position in positions[:MOST_NAMED]:
+        values = ", ".join(_true_and_predicted(findings, test, position, 24))
+        rows.append(f"row {test.rows[position]}: {values}")
+    count = min(len(positions), MOST_MISTAKES[findings.kind])
+    return f"The {count} worst errors on the test rows, starting with {'; '.join(rows)}."
 
 
 def _in_units(findings: Findings, most: int = style.LONGEST) -> str:
@@ -100,7 +110,7 @@ def _bracketed(findings: Findings) -> str:
     return f" ({label(findings.units, 20)})" if findings.units else ""
 
 
-def _off(outputs: Array, targets: Array) -> Vector:
+def _residuals_of(outputs: Array, targets: Array) -> Vector:
     return np.asarray(outputs, dtype=np.float64) - np.asarray(targets, dtype=np.float64)
 
 
@@ -108,7 +118,7 @@ def _finite(values: Vector) -> Vector:
     return values[np.isfinite(values)]
 
 
-def _some(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sample(positions: NDArray[np.int64]) -> NDArray[np.int64]:
     if len(positions) <= MOST_POINTS:
         return positions
     return np.random.default_rng(0).choice(positions, MOST_POINTS, replace=False)
@@ -119,14 +129,15 @@ def _scatter(findings: Findings, test: TestRows) -> "Figure":
     columns = min(2, outputs)
     figure, axes = style.panels(outputs, columns, height=4.4 if columns == 1 else 3)
     for index, panel in enumerate(axes.flat[:outputs]):
-        true, said = test.targets[:, index], test.outputs[:, index]
-        known = np.flatnonzero(np.isfinite(true) & np.isfinite(said))
-        if not len(known):
+        true = test.targets[:, index]
+        predicted = test.outputs[:, index]
+        finite = np.flatnonzero(np.isfinite(true) & np.isfinite(predicted))
+        if not len(finite):
             raise NotDrawnError("all predictions are NaN or infinite")
-        shown = _some(known)
-        panel.scatter(true[shown], said[shown], s=12, alpha=0.6, lw=0, color=style.NETWORK)
-        both = np.concatenate([true[known], said[known]])
-        ends = (float(both.min()), float(both.max()))
+        points = _sample(finite)
+        panel.scatter(true[points], predicted[points], s=12, alpha=0.6, lw=0, color=style.NETWORK)
+        values = np.concatenate([true[finite], predicted[finite]])
+        ends = (float(values.min()), float(values.max()))
         panel.plot(ends, ends, color=style.foreground(), linestyle=":", label="predicted = true")
         units = _bracketed(findings)
         panel.set(xlabel=f"true{units}", ylabel=f"predicted{units}")
@@ -143,10 +154,12 @@ def _one_step(findings: Findings, test: TestRows) -> "Figure":
     """Draw the forecasts of one step as a line over the true values."""
     channels = min(len(findings.targets), MOST_CHANNELS)
     figure, axes = style.panels(channels, height=3.6 if channels == 1 else 2.4, sharex=True)
-    shown = slice(max(0, len(test.rows) - MOST_ROWS), None)
+    last_rows = slice(max(0, len(test.rows) - MOST_ROWS), None)
     for index, panel in enumerate(axes[:, 0]):
         for look, values in _lines(test):
-            line = _with_gaps(test.rows[shown], values[shown, index], stride=findings.stride)
+            line = _with_gaps(
+                test.rows[last_rows], values[last_rows, index], stride=findings.stride
+            )
             panel.plot(*line, **look)
         panel.set_ylabel(_channel_label(findings, index))
     if len(test.rows) > MOST_ROWS:
@@ -163,12 +176,13 @@ def _several_steps(findings: Findings, test: TestRows) -> "Figure":
     chosen = np.unique(np.linspace(0, len(test.rows) - 1, WINDOWS).round().astype(np.int64))
     if channels > 1:
         chosen = chosen[-2:]
-    columns, count = min(2, len(chosen)), channels * len(chosen)
+    columns = min(2, len(chosen))
+    count = channels * len(chosen)
     figure, axes = style.panels(count, columns, height=2.4)
-    for place, panel in enumerate(axes.flat[:count]):
-        channel, window = divmod(place, len(chosen))
+    for index, panel in enumerate(axes.flat[:count]):
+        channel, window = divmod(index, len(chosen))
         _draw_window(panel, findings, test, int(chosen[window]), channel)
-        if place % columns == 0:
+        if index % columns == 0:
             panel.set_ylabel(_channel_label(findings, channel))
     for panel in axes[-1]:
         panel.set_xlabel("time (row)")
@@ -177,15 +191,17 @@ def _several_steps(findings: Findings, test: TestRows) -> "Figure":
 
 
 def _draw_window(axes: "Axes", findings: Findings, test: TestRows, row: int, channel: int) -> None:
-    steps, start = findings.horizon, int(test.rows[row])
-    own = slice(channel, None, len(findings.targets))  # outputs are in the order of steps
+    steps = findings.horizon
+    start = int(test.rows[row])
+    # The outputs of a row are ordered by step, and by channel within a step.
+    outputs = slice(channel, None, len(findings.targets))
     for look, values in _lines(test):
-        axes.plot(start + np.arange(steps), style.only_finite(values[row, own]), **look)
+        axes.plot(start + np.arange(steps), style.only_finite(values[row, outputs]), **look)
     before = (test.rows >= start - BEFORE * steps) & (test.rows < start)
     if before.any():
-        at = np.append(test.rows[before], start)
+        rows = np.append(test.rows[before], start)
         values = np.append(test.targets[before, channel], test.targets[row, channel])
-        line = _with_gaps(at, values, stride=findings.stride)
+        line = _with_gaps(rows, values, stride=findings.stride)
         axes.plot(*line, color=style.foreground(), linewidth=1.6)
     axes.axvline(start - 0.5, color=style.QUIET, linewidth=1, linestyle=":")
     axes.set_title(f"from row {start:,}", fontsize=9)
@@ -201,14 +217,14 @@ def _lines(test: TestRows) -> Iterator[tuple[dict[str, Any], Array]]:
         look = {"color": style.NAIVE, "linestyle": ":", "linewidth": 1.3, "label": "naive"}
         yield look, test.naive
     yield {"color": style.foreground(), "linewidth": 1.6, "label": "true", **marks}, test.targets
-    said = {"color": style.NETWORK, "linestyle": "--", "linewidth": 1.8, "label": "network"}
-    yield said | marks, test.outputs
+    look = {"color": style.NETWORK, "linestyle": "--", "linewidth": 1.8, "label": "network"}
+    yield look | marks, test.outputs
 
 
 def _with_gaps(rows: Array, values: Array, *, stride: int) -> tuple[Vector, Vector]:
-    after = np.flatnonzero(np.diff(rows) > stride) + 1
-    places = np.insert(rows.astype(np.float64), after, rows[after] - 0.5)
-    return places, np.insert(style.only_finite(values), after, np.nan)
+    gaps = np.flatnonzero(np.diff(rows) > stride) + 1
+    positions = np.insert(rows.astype(np.float64), gaps, rows[gaps] - 0.5)
+    return positions, np.insert(style.only_finite(values), gaps, np.nan)
 
 
 def _channel_label(findings: Findings, channel: int) -> str:
@@ -220,72 +236,90 @@ def _channel_label(findings: Findings, channel: int) -> str:
 
 def _residuals(findings: Findings, test: TestRows) -> "Figure":
     """Draw the residuals of all outputs over time or prediction, and their histogram."""
-    off = _off(test.outputs, test.targets).ravel()
-    if not np.isfinite(off).any():
+    residuals = _residuals_of(test.outputs, test.targets).ravel()
+    if not np.isfinite(residuals).any():
         raise NotDrawnError("all predictions are NaN or infinite")
     figure, axes = style.panels(2, 2, sharey=True, width_ratios=(3, 2))
-    cloud, counts = axes[0]
-    over, what = test.outputs, f"predicted{_bracketed(findings)}"
+    scatter, histogram = axes[0]
     if findings.targets:
         steps = np.repeat(np.arange(findings.horizon), len(findings.targets))
-        over, what = np.asarray(test.rows)[:, None] + steps, "time (row)"
-    shown = _some(np.flatnonzero(np.isfinite(off)))
-    cloud.scatter(over.ravel()[shown], off[shown], s=10, alpha=0.6, lw=0, color=style.NETWORK)
-    cloud.axhline(0, color=style.foreground(), linewidth=1, linestyle=":")
-    cloud.set(xlabel=what, ylabel=f"predicted − true{_bracketed(findings)}")
-    kept, step = [_finite(off)], {"histtype": "step", "linestyle": "--", "linewidth": 1.6}
-    looks: list[dict[str, Any]] = [
-        {"color": style.NETWORK, "alpha": 0.7, "label": "network"},
-        {"color": style.NAIVE, "label": "naive", **step},
-    ]
+        across = np.asarray(test.rows)[:, None] + steps
+        scatter.set_xlabel("time (row)")
+    else:
+        across = test.outputs
+        scatter.set_xlabel(f"predicted{_bracketed(findings)}")
+    points = _sample(np.flatnonzero(np.isfinite(residuals)))
+    look: dict[str, Any] = {"s": 10, "alpha": 0.6, "lw": 0, "color": style.NETWORK}
+    scatter.scatter(across.ravel()[points], residuals[points], **look)
+    scatter.axhline(0, color=style.foreground(), linewidth=1, linestyle=":")
+    scatter.set_ylabel(f"predicted − true{_bracketed(findings)}")
+    _draw_histogram(histogram, test, residuals)
+    style.below(figure, histogram, columns=3)
+    return figure
+
+
+def _draw_histogram(axes: "Axes", test: TestRows, residuals: Vector) -> None:
+    samples = [_finite(residuals)]
     if test.naive is not None:
-        kept.append(_finite(_off(test.naive, test.targets)))
-    bins = np.histogram_bin_edges(np.concatenate(kept), bins="fd")
+        samples.append(_finite(_residuals_of(test.naive, test.targets)))
+    bins = np.histogram_bin_edges(np.concatenate(samples), bins="fd")
     if len(bins) > MOST_BINS:
         bins = np.linspace(bins[0], bins[-1], MOST_BINS + 1)
-    for values, look in zip(kept, looks, strict=False):
-        counts.hist(values, bins=bins, orientation="horizontal", **look)
-    counts.set_xlabel("count")
-    style.below(figure, counts, columns=3)
-    return figure
+    common: dict[str, Any] = {"bins": bins, "orientation": "horizontal"}
+    outline: dict[str, Any] = {"histtype": "step", "linestyle": "--", "linewidth": 1.6}
+    looks: list[dict[str, Any]] = [
+        {"color": style.NETWORK, "alpha": 0.7, "label": "network"},
+        {"color": style.NAIVE, "label": "naive", **outline},
+    ]
+    for sample, look in zip(samples, looks, strict=False):
+        axes.hist(sample, **common, **look)
+    axes.set_xlabel("count")
 
 
 # ── mistakes ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _said(findings: Findings, test: TestRows, at: int, most: int) -> tuple[str, str]:
+def _true_and_predicted(
+    findings: Findings, test: TestRows, position: int, most: int
+) -> tuple[str, str]:
     """Return the true and the predicted value of a row, as a line each."""
     if findings.task == "regression":
         units = _in_units(findings, 8)
-        said = [
-            ", ".join(rounded(float(value)) for value in values[at][:2])
-            + (", …" if len(values[at]) > 2 else "")
-            for values in (test.targets, test.outputs)
-        ]
-        return f"true {said[0]}{units}", f"predicted {said[1]}{units}"
-    shares = test.probabilities[at]
-    pair = int(test.targets[at]), int(test.called(findings.threshold)[at])
-    names = [f"{short(findings.classes[one], most)} ({100 * shares[one]:.0f} %)" for one in pair]
+        true = _first_values(test.targets[position])
+        predicted = _first_values(test.outputs[position])
+        return f"true {true}{units}", f"predicted {predicted}{units}"
+    true_class = int(test.targets[position])
+    predicted_class = int(test.called(findings.threshold)[position])
+    names = []
+    for index in (true_class, predicted_class):
+        share = test.probabilities[position][index]
+        names.append(f"{short(findings.classes[index], most)} ({100 * share:.0f} %)")
     return f"true class {names[0]}", f"predicted {names[1]}"
 
 
-def _mistakes(findings: Findings, test: TestRows, found: Mistakes) -> "Figure":
-    shown = found.positions[: MOST_MISTAKES[findings.kind]]
-    if not len(shown):
+def _first_values(values: Array) -> str:
+    first = ", ".join(rounded(float(value)) for value in values[:2])
+    return f"{first}, …" if len(values) > 2 else first
+
+
+def _mistakes(findings: Findings, test: TestRows, mistakes: Mistakes) -> "Figure":
+    positions = mistakes.positions[: MOST_MISTAKES[findings.kind]]
+    if not len(positions):
         raise NotDrawnError("no errors on the test rows")
-    images, columns = findings.kind == "images", ACROSS[findings.kind]
-    figure, axes = style.panels(len(shown), columns, height=HEIGHTS[findings.kind])
-    for panel, at, inputs in zip(axes.flat, shown, found.inputs, strict=False):
-        if images:
+    are_images = findings.kind == "images"
+    columns = ACROSS[findings.kind]
+    figure, axes = style.panels(len(positions), columns, height=HEIGHTS[findings.kind])
+    for panel, position, inputs in zip(axes.flat, positions, mistakes.inputs, strict=False):
+        if are_images:
             _draw_image(panel, inputs)
         else:
             _draw_series(panel, findings, inputs)
             if findings.targets:
-                _draw_forecast(panel, findings, test, at, steps=len(inputs))
-        lines = _said(findings, test, at, 10 if images else 20)
+                _draw_forecast(panel, findings, test, position, steps=len(inputs))
+        lines = _true_and_predicted(findings, test, position, 10 if are_images else 20)
         panel.set_title("\n".join(label(line, 40) for line in lines), fontsize=7.5)
-    if not images:
-        for panel in axes.flat[max(0, len(shown) - columns) : len(shown)]:
+    if not are_images:
+        for panel in axes.flat[max(0, len(positions) - columns) : len(positions)]:
             panel.set_xlabel("step", fontsize=8)
     style.below(figure, axes[0, 0], columns=4)
     return figure
@@ -297,9 +331,14 @@ def _draw_image(axes: "Axes", image: Array) -> None:
     Bytes are divided by 255, values from 0 to 1 are kept, and others are scaled to their range.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = float(values.min()), float(values.max())
-    if image.dtype == np.uint8 or (low >= 0 and high <= 1):
-        low, high = 0.0, 255.0 if image.dtype == np.uint8 else 1.0
+    low = float(values.min())
+    high = float(values.max())
+    if image.dtype == np.uint8:
+        low = 0.0
+        high = 255.0
+    elif low >= 0 and high <= 1:
+        low = 0.0
+        high = 1.0
     values = (values - low) / (high - low if high > low else 1.0)
     if len(values) == 3:
         axes.imshow(values.transpose(1, 2, 0), interpolation="nearest")
@@ -311,91 +350,103 @@ def _draw_image(axes: "Axes", image: Array) -> None:
 
 def _draw_series(axes: "Axes", findings: Findings, steps: Array) -> None:
     """Draw each feature of a sample (steps, features), or only the forecast ones."""
-    names = findings.features or tuple(str(one + 1) for one in range(steps.shape[1]))
+    features = steps.shape[1]
+    names = findings.features or tuple(str(number) for number in range(1, features + 1))
     forecast = [names.index(name) for name in findings.targets if name in names]
-    shown = forecast[:MOST_CHANNELS] or range(min(steps.shape[1], MOST_FEATURES))
-    for order, feature in enumerate(shown):
+    drawn_features = forecast[:MOST_CHANNELS] or range(min(features, MOST_FEATURES))
+    for order, feature in enumerate(drawn_features):
         look: dict[str, Any] = style.line_of(order)
         if forecast:
             look = {"color": style.foreground(), "linestyle": style.LINES[order]}
-        named = steps.shape[1] > 1 and len(forecast) != 1
-        name = label(names[feature]) if named else None
+        has_name = features > 1 and len(forecast) != 1
+        name = label(names[feature]) if has_name else None
         axes.plot(style.only_finite(steps[:, feature]), linewidth=1.2, **look, label=name)
     style.whole_numbers(axes, most=6)
     axes.tick_params(labelsize=7)
 
 
 def _draw_forecast(
-    axes: "Axes", findings: Findings, test: TestRows, at: int, *, steps: int
+    axes: "Axes", findings: Findings, test: TestRows, position: int, *, steps: int
 ) -> None:
     channels = len(findings.targets)
     after = steps + np.arange(findings.horizon)
-    for values, colour, mark, what in (
+    for values, colour, mark, name in (
         (test.targets, style.foreground(), "o", "true"),
         (test.outputs, style.NETWORK, "X", "network"),
     ):
         look: dict[str, Any] = {"color": colour, "marker": mark, "ms": 4, "linewidth": 1.2}
         for channel in range(min(channels, MOST_CHANNELS)):
-            look |= {"linestyle": style.LINES[channel], "label": None if channel else what}
-            axes.plot(after, style.only_finite(values[at, channel::channels]), **look)
+            look |= {"linestyle": style.LINES[channel], "label": None if channel else name}
+            axes.plot(after, style.only_finite(values[position, channel::channels]), **look)
     axes.axvline(steps - 0.5, color=style.QUIET, linestyle=":", linewidth=1)
 
 
 # ── importance of columns ───────────────────────────────────────────────────────────────────────
 
 
-def _measured(found: ColumnImportances) -> tuple[Array, Array]:
+def _mean_importances(importances: ColumnImportances) -> tuple[Array, Array]:
     """Return the mean over the repeats, and the indices of measured columns, best first."""
-    falls = style.only_finite(found.falls)
-    known = ~np.isnan(falls).any(1)
-    means = np.where(known, np.nan_to_num(falls).mean(1), -np.inf)
-    order = np.argsort(-means, kind="stable")[: int(known.sum())]
+    falls = style.only_finite(importances.falls)
+    is_measured = ~np.isnan(falls).any(1)
+    means = np.where(is_measured, np.nan_to_num(falls).mean(1), -np.inf)
+    order = np.argsort(-means, kind="stable")[: int(is_measured.sum())]
     return means, order
 
 
-def _importance_words(found: ColumnImportances) -> str:
-    means, order = _measured(found)
-    told = [f"{short(found.columns[at])} {rounded(float(means[at]))}" for at in order[:TOLD]]
+def _importance_words(importances: ColumnImportances) -> str:
+    means, order = _mean_importances(importances)
+    largest = []
+    for index in order[:MOST_NAMED]:
+        name = short(importances.columns[index])
+        largest.append(f"{name} {rounded(float(means[index]))}")
     return (
-        f"{_change(found).capitalize()} of {short(found.metric)} on the {found.part} rows when a "
-        f"column is shuffled; largest: {', '.join(told) or 'none'}. {_left_out(found, len(order))}"
+        f"{_change(importances).capitalize()} of {short(importances.metric)} on the "
+        f"{importances.part} rows when a column is shuffled; largest: "
+        f"{', '.join(largest) or 'none'}. {_left_out(importances, len(order))}"
     ).strip()
 
 
-def _change(found: ColumnImportances) -> str:
-    return "increase" if direction(found.metric) == "min" else "decrease"
+def _change(importances: ColumnImportances) -> str:
+    return "increase" if direction(importances.metric) == "min" else "decrease"
 
 
-def _left_out(found: ColumnImportances, measured: int) -> str:
-    count = len(found.columns)
+def _left_out(importances: ColumnImportances, measured: int) -> str:
+    count = len(importances.columns)
     if measured < count:
         return f"{measured:,} of {count:,} columns were measured (the most important groups)."
-    few = f"The {MOST_COLUMNS} most important of {count:,} columns."
-    return few if count > MOST_COLUMNS else ""
+    if count > MOST_COLUMNS:
+        return f"The {MOST_COLUMNS} most important of {count:,} columns."
+    return ""
 
 
-def _importances(found: ColumnImportances) -> "Figure":
-    means, order = _measured(found)
+def _importances(importances: ColumnImportances) -> "Figure":
+    means, order = _mean_importances(importances)
     if not len(order):
-        raise NotDrawnError(f"{found.metric} is undefined, so importances are undefined")
-    if not found.falls[order].any():
+        raise NotDrawnError(f"{importances.metric} is undefined, so importances are undefined")
+    if not importances.falls[order].any():
         raise NotDrawnError(
-            f"{found.metric} on the {found.part} rows does not change when a column is shuffled"
+            f"{importances.metric} on the {importances.part} rows does not change when a column is "
+            "shuffled"
         )
-    shown = order[:MOST_COLUMNS]
-    figure, axes = style.panels(height=1.5 + 0.27 * len(shown))
-    panel, places = axes[0, 0], np.arange(len(shown))
-    panel.barh(places, means[shown], height=0.6, color=style.TRAIN)
-    repeats = found.falls[shown]
+    columns = order[:MOST_COLUMNS]
+    figure, axes = style.panels(height=1.5 + 0.27 * len(columns))
+    panel = axes[0, 0]
+    positions = np.arange(len(columns))
+    panel.barh(positions, means[columns], height=0.6, color=style.TRAIN)
+    repeats = importances.falls[columns]
     look = {"color": style.QUIET, "edgecolors": style.foreground(), "linewidths": 0.4}
-    heights = np.repeat(places, repeats.shape[1])
+    heights = np.repeat(positions, repeats.shape[1])
     panel.scatter(repeats, heights, zorder=3, label="single shuffles", s=9, **look)
     panel.axvline(0, color=style.foreground(), linewidth=0.8)
-    panel.set_yticks(places, [label(found.columns[index], 28) for index in shown], fontsize=9)
-    panel.set_ylim(len(shown) - 0.4, -0.6)
+    names = [label(importances.columns[index], 28) for index in columns]
+    panel.set_yticks(positions, names, fontsize=9)
+    panel.set_ylim(len(columns) - 0.4, -0.6)
     panel.grid(visible=False, axis="y")
-    panel.set_xlabel(f"{_change(found)} of {label(found.metric)} ({found.part} rows)")
-    if left := _left_out(found, len(order)):
-        panel.set_title(left.replace("measured, ", "measured,\n"), fontsize=9, loc="left")
+    panel.set_xlabel(
+        f"{_change(importances)} of {label(importances.metric)} ({importances.part} rows)"
+    )
+    note = _left_out(importances, len(order))
+    if note:
+        panel.set_title(note.replace("measured, ", "measured,\n"), fontsize=9, loc="left")
     style.below(figure, panel, columns=1)
     return figure

@@ -31,34 +31,44 @@ USUAL = (1e-4, 1e-2)
 
 def curve_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield losses, validation metrics and learning rate over the epochs."""
-    keys = {key for values in findings.history.values() for key in values}
-    known = {key: values for key in keys if len(values := known_values(findings, key))}
-    kept = f"Kept weights: epoch {_kept(findings)}"
+    values_by_key = {}
+    for key in {key for values in findings.history.values() for key in values}:
+        values = known_values(findings, key)
+        if len(values):
+            values_by_key[key] = values
+    epochs = len(findings.history)
+    within = f"In {_count_of(epochs, 'epoch')}"
+    kept_weights = f"Kept weights: epoch {_kept_epoch(findings)}"
     if findings.has_diverged:
-        kept += f"; training diverged after {len(findings.history)} complete epochs"
-    parts = [part for part in style.PARTS if f"{part}/loss" in known]
-    told = [f"the {style.PARTS[p]['label']} loss {_course(known[f'{p}/loss'])}" for p in parts]
-    within = f"In {(count := len(findings.history))} epoch{'s' * (count != 1)}"
-    words = f"{within}, {' and '.join(told)}. {kept}." if told else "No epoch was completed."
+        kept_weights += f"; training diverged after {epochs} complete epochs"
     if findings.is_trained:
+        parts = [part for part in style.PARTS if f"{part}/loss" in values_by_key]
+        losses = []
+        for part in parts:
+            course = _course(values_by_key[f"{part}/loss"])
+            losses.append(f"the {style.PARTS[part]['label']} loss {course}")
+        words = f"{within}, {' and '.join(losses)}. {kept_weights}."
+        if not losses:
+            words = "No epoch was completed."
         yield Picture("curves/loss", "Loss by epoch", words, partial(_losses, findings, parts))
-    own = known.keys() - {"val/loss"}
-    metrics = [key for key in own if key.startswith("val/")]
+    metrics = [key for key in values_by_key if key.startswith("val/") and key != "val/loss"]
     if metrics:
         metrics.sort(key=lambda key: (key != findings.monitor, key))  # the monitored one first
-        told = []
-        for key in metrics:
-            values, name = known[key], short(key.removeprefix("val/"))
-            between = f" (range {rounded(values.min())} to {rounded(values.max())})"
-            told.append(f"{name} {rounded(values[-1])}{between * bool(np.ptp(values))}")
-        words = f"In the last epoch: {', '.join(told)}. {kept}."
+        scores = [_last_value(key, values_by_key[key]) for key in metrics]
+        words = f"In the last epoch: {', '.join(scores)}. {kept_weights}."
         draw = partial(_metric_curves, findings, metrics)
         yield Picture("curves/metrics", "Validation metrics by epoch", words, draw)
-    if "lr" in known:
-        words = (
-            f"{within}, the learning rate {_course(known['lr'], partial(significant, digits=3))}."
-        )
+    if "lr" in values_by_key:
+        course = _course(values_by_key["lr"], partial(significant, digits=3))
+        words = f"{within}, the learning rate {course}."
         yield Picture("curves/lr", "Learning rate by epoch", words, partial(_rate, findings))
+
+
+def _last_value(key: str, values: Floats) -> str:
+    text = f"{short(key.removeprefix('val/'))} {rounded(values[-1])}"
+    if np.ptp(values) > 0:
+        text += f" (range {rounded(values.min())} to {rounded(values.max())})"
+    return text
 
 
 def _curve(findings: Findings, key: str) -> Floats:
@@ -73,16 +83,19 @@ def known_values(findings: Findings, key: str) -> Floats:
     return values[~np.isnan(values)]
 
 
-def _kept(findings: Findings) -> int:
+def _kept_epoch(findings: Findings) -> int:
     return findings.kept if findings.kept is not None else max(findings.history, default=0)
 
 
 def _course(values: Floats, text: Callable[[float], str] = rounded) -> str:
     if np.ptp(values) == 0:
-        return f"{'stayed at' if len(values) > 1 else 'was'} {text(values[0])}"
+        verb = "stayed at" if len(values) > 1 else "was"
+        return f"{verb} {text(values[0])}"
     ends = f"went from {text(values[0])} to {text(values[-1])}"
     lowest = values.min()
-    return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {text(lowest)})"
+    if lowest in (values[0], values[-1]):
+        return ends
+    return f"{ends} (lowest {text(lowest)})"
 
 
 def _losses(findings: Findings, parts: Sequence[str]) -> "Figure":
@@ -92,7 +105,8 @@ def _losses(findings: Findings, parts: Sequence[str]) -> "Figure":
     axes = grid[0, 0]
     for part in parts:
         draw_curve(axes, findings, f"{part}/loss", **style.PARTS[part])
-    style.log_scale_if_wide(axes, np.concatenate([line.get_ydata() for line in axes.lines]))
+    losses = np.concatenate([line.get_ydata() for line in axes.lines])
+    style.log_scale_if_wide(axes, losses)
     axes.set_ylabel("loss")
     mark_kept(axes, findings)
     if findings.has_diverged:
@@ -114,7 +128,7 @@ def _metric_curves(findings: Findings, metrics: Sequence[str]) -> "Figure":
     for panel in axes.flat[: max(0, count - columns)]:
         panel.set_xlabel("")
     for panel in axes.flat[count - columns : count]:
-        panel.tick_params(labelbottom=True)  # also above an empty place
+        panel.tick_params(labelbottom=True)  # also above a removed panel
     style.below(figure, axes[0, 0], columns=2)
     return figure
 
@@ -137,10 +151,10 @@ def draw_curve(axes: "Axes", findings: Findings, key: str, **look: Any) -> None:
 
 def mark_kept(axes: "Axes", findings: Findings) -> None:
     """Mark the epoch of the kept weights."""
-    epoch = _kept(findings)
+    epoch = _kept_epoch(findings)
     if epoch in findings.history:
-        what = f"kept weights: epoch {epoch}"
-        axes.axvline(epoch, color=style.QUIET, linestyle=":", linewidth=1.5, zorder=1, label=what)
+        name = f"kept weights: epoch {epoch}"
+        axes.axvline(epoch, color=style.QUIET, linestyle=":", linewidth=1.5, zorder=1, label=name)
 
 
 # ── over the learning rate ──────────────────────────────────────────────────────────────────────
@@ -156,35 +170,43 @@ def lr_range(curve: LrCurve) -> "Figure":
     axes.scatter(curve.rates, curve.losses, s=12, c="0.6", label="single batches", zorder=2)
     if len(curve.smoothed):
         axes.plot(curve.rates, curve.smoothed, color=style.TRAIN, lw=2, label="smoothed", zorder=3)
-        low, start = float(curve.smoothed.min()), float(curve.smoothed[0])
+        low = float(curve.smoothed.min())
+        start = float(curve.smoothed[0])
         noise = (curve.losses - curve.smoothed)[: max(3, len(curve.losses) // 10)].std()
         height = max(start - low, 6 * float(noise))
         if height > 0:  # what is well above the first loss says nothing
             axes.set_ylim(low - 0.4 * height, start + 0.6 * height)
-    for rate, marker, words in (
-        (curve.steepest, "v", "steepest"),
-        (curve.suggestion, "o", "suggested"),
-        (curve.lowest, "s", "lowest"),
-    ):
-        if curve.suggestion is not None and rate is not None:
-            at = float(np.interp(np.log(rate), np.log(curve.rates), curve.smoothed))
-            colour, size = (style.NETWORK, 10) if marker == "o" else (style.TRAIN, 7)
-            look: dict[str, Any] = {"marker": marker, "color": colour, "ms": size, "mec": "white"}
-            axes.plot([rate], [at], ls="", zorder=4, label=f"{words}: {significant(rate)}", **look)
     if curve.suggestion is not None:
+        small = {"color": style.TRAIN, "ms": 7}
+        _mark_rate(axes, curve, curve.steepest, "steepest", marker="v", **small)
+        _mark_rate(
+            axes, curve, curve.suggestion, "suggested", marker="o", color=style.NETWORK, ms=10
+        )
+        _mark_rate(axes, curve, curve.lowest, "lowest", marker="s", **small)
         axes.axvline(curve.suggestion, color=style.NETWORK, lw=1.2, ls=":", zorder=2)
     if not len(curve.rates):
         axes.text(0.5, 0.5, "all losses are NaN or infinite", transform=axes.transAxes, ha="center")
         axes.set_yticks([])
     elif curve.blown_up is not None:
         end = 1.5 * max([curve.blown_up, *curve.rates[-1:].tolist()])
-        what = f"diverges at {significant(curve.blown_up, 3)}"
-        axes.axvspan(curve.blown_up, end, color="0.9", zorder=0, label=what)
+        name = f"diverges at {significant(curve.blown_up, 3)}"
+        axes.axvspan(curve.blown_up, end, color="0.9", zorder=0, label=name)
         axes.set_xlim(right=end)
-    suggested = f"suggested: optimizer.lr={curve.suggestion:g}" if curve.suggestion else ""
-    axes.set_title(suggested or "no learning rate is suggested", loc="left")
+    title = "no learning rate is suggested"
+    if curve.suggestion:
+        title = f"suggested: optimizer.lr={curve.suggestion:g}"
+    axes.set_title(title, loc="left")
     axes.legend(framealpha=0.9)
     return figure
+
+
+def _mark_rate(axes: "Axes", curve: LrCurve, rate: float | None, name: str, **look: Any) -> None:
+    """Mark a learning rate on the smoothed curve."""
+    if rate is None:
+        return
+    loss = float(np.interp(np.log(rate), np.log(curve.rates), curve.smoothed))
+    text = f"{name}: {significant(rate)}"
+    axes.plot([rate], [loss], ls="", zorder=4, label=text, mec="white", **look)
 
 
 # ── the layers ──────────────────────────────────────────────────────────────────────────────────
@@ -192,47 +214,76 @@ def lr_range(curve: LrCurve) -> "Figure":
 
 def layer_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield gradient norms, sizes of updates and activations of the layers."""
-    vitals, activity = findings.vitals, findings.activity
+    vitals = findings.vitals
     if vitals is not None and len(vitals.epochs) and vitals.layers:
-        layers, epochs = len(vitals.layers), len(vitals.epochs)
-        counted = f"{layers} layer{'s' * (layers > 1)} over {epochs} epoch{'s' * (epochs > 1)}"
-        names = [layer_name(layer) for layer in vitals.layers]
-        told = []
-        for at, end in ((0, "first"), (-1, "last")):
-            norm = float(vitals.gradients[-1, at])
-            size = rounded(norm) if np.isfinite(norm) else "undefined"
-            told.append(f"{size} in the {end} layer ({names[at]})")
-        words = f"Mean gradient norm of {counted}; in the last epoch {', '.join(told)}."
         draw = partial(_gradients, findings, vitals)
+        words = _gradient_words(vitals)
         yield Picture("layers/gradient_norms", "Gradient norm by layer", words, draw)
-        words = f"Size of a step relative to the layer's weights, for {counted}"
-        updates = style.only_finite(vitals.updates)
-        known = updates[~np.isnan(updates).all(1)]  # not every epoch has values
-        if len(known):
-            low, high = int(np.nanargmin(known[-1])), int(np.nanargmax(known[-1]))
-            told = [f"{rounded(known[-1][at])} ({names[at]})" for at in (low, high)]
-            words += f"; in the last epoch from {' to '.join(told)}; usual: 0.0001 to 0.01"
-        title, draw = "Relative size of a step by layer", partial(_updates, vitals)
-        yield Picture("layers/updates", title, f"{words}.", draw)
+        title = "Relative size of a step by layer"
+        yield Picture("layers/updates", title, _update_words(vitals), partial(_updates, vitals))
+    activity = findings.activity
     if activity:
-        told = [
-            f"{layer_name(one.layer)} ({one.kind.replace(' (', ', ').rstrip(')')}): {what}"
-            for one in activity
-            if (what := _share_words(one))
-        ]
-        words = f"{'; '.join(told[:6])}{'; …' if len(told) > 6 else ''}."
-        words = words if told else "No dead units and no saturated values."
         draw = partial(_activity, activity)
+        words = _activity_words(activity)
         yield Picture("layers/activity", "Dead units and saturated values", words, draw)
 
 
-def _share_words(one: Activity) -> str:
-    shares = ((one.dead, "of the units are dead"), (one.saturated, "of the values are saturated"))
-    return ", ".join(f"{100 * share:.0f} % {what}" for share, what in shares if share > 0)
+def _count_of(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _layers_and_epochs(vitals: Vitals) -> str:
+    layers = _count_of(len(vitals.layers), "layer")
+    return f"{layers} over {_count_of(len(vitals.epochs), 'epoch')}"
+
+
+def _gradient_words(vitals: Vitals) -> str:
+    norms = []
+    for index, position in ((0, "first"), (-1, "last")):
+        norm = float(vitals.gradients[-1, index])
+        size = rounded(norm) if np.isfinite(norm) else "undefined"
+        norms.append(f"{size} in the {position} layer ({layer_name(vitals.layers[index])})")
+    return (
+        f"Mean gradient norm of {_layers_and_epochs(vitals)}; in the last epoch {', '.join(norms)}."
+    )
+
+
+def _update_words(vitals: Vitals) -> str:
+    words = f"Size of a step relative to the layer's weights, for {_layers_and_epochs(vitals)}"
+    updates = style.only_finite(vitals.updates)
+    updates = updates[~np.isnan(updates).all(1)]  # not every epoch has values
+    if not len(updates):
+        return f"{words}."
+    ends = []
+    for index in (int(np.nanargmin(updates[-1])), int(np.nanargmax(updates[-1]))):
+        ends.append(f"{rounded(updates[-1][index])} ({layer_name(vitals.layers[index])})")
+    return f"{words}; in the last epoch from {' to '.join(ends)}; usual: 0.0001 to 0.01."
+
+
+def _activity_words(activity: Sequence[Activity]) -> str:
+    layers = []
+    for layer in activity:
+        shares = _share_words(layer)
+        if shares:
+            kind = layer.kind.replace(" (", ", ").rstrip(")")
+            layers.append(f"{layer_name(layer.layer)} ({kind}): {shares}")
+    if not layers:
+        return "No dead units and no saturated values."
+    ellipsis = "; …" if len(layers) > 6 else ""
+    return f"{'; '.join(layers[:6])}{ellipsis}."
+
+
+def _share_words(layer: Activity) -> str:
+    words = []
+    if layer.dead > 0:
+        words.append(f"{100 * layer.dead:.0f} % of the units are dead")
+    if layer.saturated > 0:
+        words.append(f"{100 * layer.saturated:.0f} % of the values are saturated")
+    return ", ".join(words)
 
 
 def _gradients(findings: Findings, vitals: Vitals) -> "Figure":
-    figure, axes = _log_lines(vitals, vitals.gradients, what="mean gradient norm")
+    figure, axes = _log_lines(vitals, vitals.gradients, quantity="mean gradient norm")
     epochs = [int(epoch) for epoch in vitals.epochs]
     total = [findings.history.get(epoch, {}).get("grad/norm", np.nan) for epoch in epochs]
     if np.isfinite(total).any():
@@ -242,38 +293,42 @@ def _gradients(findings: Findings, vitals: Vitals) -> "Figure":
     threshold = findings.clipping.threshold
     if threshold is not None and findings.clipping.algorithm == "norm":
         low, high = axes.get_ylim()
-        distant = not low / 30 < threshold < high * 30  # stays outside the axis
-        what = f"clipping threshold of the total: {threshold:g}{' (off the axis)' * distant}"
-        axes.axhline(threshold, color=style.SATURATED, linestyle="-.", linewidth=1.5, label=what)
-        if distant:
+        is_distant = not low / 30 < threshold < high * 30
+        name = f"clipping threshold of the total: {threshold:g}"
+        if is_distant:
+            name += " (off the axis)"
+        axes.axhline(threshold, color=style.SATURATED, linestyle="-.", linewidth=1.5, label=name)
+        if is_distant:
             axes.set_ylim(low, high)
     style.below(figure, axes, columns=2)
     return figure
 
 
 def _updates(vitals: Vitals) -> "Figure":
-    figure, axes = _log_lines(vitals, vitals.updates, what="|step| / |weights|")
+    figure, axes = _log_lines(vitals, vitals.updates, quantity="|step| / |weights|")
     axes.axhspan(*USUAL, color=style.NETWORK, alpha=style.SHADE, linewidth=0, label="usual range")
     style.below(figure, axes, columns=2)
     return figure
 
 
-def _log_lines(vitals: Vitals, values: Array, *, what: str) -> "tuple[Figure, Axes]":
+def _log_lines(vitals: Vitals, values: Array, *, quantity: str) -> "tuple[Figure, Axes]":
     """Draw `values` (epochs, layers), a line for each layer, coloured from input to output."""
-    drawn = style.only_finite(values)
-    drawn[drawn <= 0] = np.nan  # not on a log axis
-    if np.isnan(drawn).all():
-        raise NotDrawnError(f"{what}: no layer has a finite value above 0")
+    positive = style.only_finite(values)
+    positive[positive <= 0] = np.nan  # not on a log axis
+    if np.isnan(positive).all():
+        raise NotDrawnError(f"{quantity}: no layer has a finite value above 0")
     figure, axes = style.panels(height=4.2)
-    few, mark = len(vitals.layers) <= NAMED, style.mark(len(vitals.epochs))
+    are_named = len(vitals.layers) <= NAMED
+    mark = style.mark(len(vitals.epochs))
     colours = _colours(len(vitals.layers))
-    for layer, course, colour in zip(vitals.layers, drawn.T, colours, strict=True):
-        seen, name = ~np.isnan(course), label(layer_name(layer), 28) if few else None
+    for layer, course, colour in zip(vitals.layers, positive.T, colours, strict=True):
+        drawn_epochs = ~np.isnan(course)
+        name = label(layer_name(layer), 28) if are_named else None
         look: dict[str, Any] = {"color": colour, "marker": mark, "ms": 3, "label": name}
-        axes[0, 0].plot(vitals.epochs[seen], course[seen], **look)
-    axes[0, 0].set(yscale="log", ylabel=what)
+        axes[0, 0].plot(vitals.epochs[drawn_epochs], course[drawn_epochs], **look)
+    axes[0, 0].set(yscale="log", ylabel=quantity)
     style.epochs_across(axes[0, 0], [int(epoch) for epoch in vitals.epochs])
-    if not few:
+    if not are_named:
         _colour_bar(figure, axes[0, 0], vitals.layers)
     return figure, axes[0, 0]
 
@@ -292,8 +347,9 @@ def _colour_bar(figure: "Figure", axes: "Axes", layers: Sequence[str]) -> None:
     count = len(layers)
     scale = ScalarMappable(Normalize(0.5, count + 0.5), ListedColormap(_colours(count)))
     bar = figure.colorbar(scale, ax=axes, pad=0.02, aspect=30)
-    places = np.unique(np.linspace(1, count, 4).round().astype(int)).tolist()
-    bar.set_ticks(places, labels=[label(layer_name(layers[at - 1], 18)) for at in places])
+    numbers = np.unique(np.linspace(1, count, 4).round().astype(int)).tolist()
+    names = [label(layer_name(layers[number - 1], 18)) for number in numbers]
+    bar.set_ticks(numbers, labels=names)
     bar.ax.tick_params(labelsize=8)
     bar.ax.invert_yaxis()
     bar.ax.set_title("input", fontsize=8)
@@ -303,26 +359,31 @@ def _colour_bar(figure: "Figure", axes: "Axes", layers: Sequence[str]) -> None:
 def _activity(activity: Sequence[Activity]) -> "Figure":
     height = 1.3 + 0.34 * len(activity)
     figure, axes = style.panels(2, 2, height=height, sharey=True, width_ratios=(3, 2))
-    (left, right), places = axes[0], np.arange(len(activity))
-    for share, colour, offset, what in (
-        ([one.dead for one in activity], style.DEAD, -0.2, "dead units"),
-        ([one.saturated for one in activity], style.SATURATED, 0.2, "saturated values"),
-    ):
-        percent = 100 * np.nan_to_num(np.asarray(share, dtype=np.float64))
-        bars = left.barh(places + offset, percent, height=0.36, color=colour, label=what)
-        shown = [f"{one:.0f}%" if one else "" for one in percent]
-        left.bar_label(bars, shown, padding=2, fontsize=8)
+    bars, means = axes[0]
+    positions = np.arange(len(activity))
+    dead = [layer.dead for layer in activity]
+    _share_bars(bars, positions - 0.2, dead, color=style.DEAD, label="dead units")
+    saturated = [layer.saturated for layer in activity]
+    look: dict[str, Any] = {"color": style.SATURATED, "label": "saturated values"}
+    _share_bars(bars, positions + 0.2, saturated, **look)
     if not any(map(_share_words, activity)):
-        left.set_title("no dead units, no saturated values", fontsize=9)
-    left.set_xlim(0, 112)
-    left.set_xticks([0, 50, 100], ["0", "50%", "100%"])
-    names = [f"{label(layer_name(one.layer, 22))}\n{label(one.kind)}" for one in activity]
-    left.set_yticks(places, names)
-    left.tick_params(axis="y", labelsize=8)
-    left.invert_yaxis()
-    look: dict[str, Any] = {"fmt": "o", "ms": 4, "capsize": 3, "color": style.TRAIN}
-    spread = [one.deviation for one in activity]
-    right.errorbar([one.mean for one in activity], places, xerr=spread, **look)
-    right.set_xlabel("mean ± SD")
-    style.below(figure, left, columns=2)
+        bars.set_title("no dead units, no saturated values", fontsize=9)
+    bars.set_xlim(0, 112)
+    bars.set_xticks([0, 50, 100], ["0", "50%", "100%"])
+    names = [f"{label(layer_name(layer.layer, 22))}\n{label(layer.kind)}" for layer in activity]
+    bars.set_yticks(positions, names)
+    bars.tick_params(axis="y", labelsize=8)
+    bars.invert_yaxis()
+    look = {"fmt": "o", "ms": 4, "capsize": 3, "color": style.TRAIN}
+    spread = [layer.deviation for layer in activity]
+    means.errorbar([layer.mean for layer in activity], positions, xerr=spread, **look)
+    means.set_xlabel("mean ± SD")
+    style.below(figure, bars, columns=2)
     return figure
+
+
+def _share_bars(axes: "Axes", positions: Array, shares: Sequence[float], **look: Any) -> None:
+    percent = 100 * np.nan_to_num(np.asarray(shares, dtype=np.float64))
+    bars = axes.barh(positions, percent, height=0.36, **look)
+    texts = [f"{value:.0f}%" if value else "" for value in percent]
+    axes.bar_label(bars, texts, padding=2, fontsize=8)
