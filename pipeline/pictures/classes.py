@@ -19,7 +19,9 @@ Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
 
 #: Most classes for which cells show shares, cells show counts, and each class has a label.
-WITH_SHARES, WITH_COUNTS, LABELLED = 8, 20, 30
+WITH_SHARES = 8
+WITH_COUNTS = 20
+LABELLED = 30
 #: Width of a character of a name in inches.
 LETTER = 0.08
 #: Number of confusions, or of lowest areas, in an alternative text.

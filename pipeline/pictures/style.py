@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 # After Okabe and Ito, for colour-blind people; readable on a white and on a black background.
-TRAIN, VALIDATION = "#0072b2", "#d55e00"
-NETWORK, NAIVE, LINEAR = "#009e73", "#8a8a8a", "#b8568f"
-DEAD, SATURATED = "#d55e00", "#b8568f"
+TRAIN = "#0072b2"
+VALIDATION = "#d55e00"
+NETWORK = "#009e73"
+NAIVE = "#8a8a8a"
+LINEAR = "#b8568f"
+DEAD = "#d55e00"
+SATURATED = "#b8568f"
 #: Look of a line of training values and of one of validation values, in every picture.
 PARTS = {
     "train": {"color": TRAIN, "linestyle": "-", "label": "training"},
@@ -33,7 +37,8 @@ SHADE = 0.13
 #: Colour map of shares from 0 to 1.
 SHARES = "cividis"
 #: Text on a coloured cell.
-DARK, BRIGHT = "#0b0b0b", "#fafafa"
+DARK = "#0b0b0b"
+BRIGHT = "#fafafa"
 
 #: Width of a figure in inches, at which text of ten points is readable on a phone.
 WIDTH = 6.0
@@ -70,24 +75,24 @@ class Picture:
 
 
 def panels(
-    count: int = 1, columns: int = 1, *, height: float = HEIGHT, **more: Any
+    count: int = 1, columns: int = 1, *, height: float = HEIGHT, **options: Any
 ) -> "tuple[Figure, NDArray[Any]]":
     """Return a figure and its axes (rows, columns), each row `height` inches high.
 
-    Axes after the first `count` are removed. `more` goes to `pyplot.subplots`.
+    Axes after the first `count` are removed. `options` go to `pyplot.subplots`.
     """
     from matplotlib import pyplot
 
     rows = -(-count // columns)
     size = {"figsize": (WIDTH, height * rows), "squeeze": False, "layout": "constrained"}
-    figure, axes = pyplot.subplots(rows, columns, **{**size, **more})
-    for one in axes.flat[count:]:
-        one.remove()
-    for one in axes.flat:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(visible=True, alpha=0.3, linewidth=0.6)
-        one.set_axisbelow(True)
-        one.title.set_fontsize(10)
+    figure, axes = pyplot.subplots(rows, columns, **{**size, **options})
+    for panel in axes.flat[count:]:
+        panel.remove()
+    for panel in axes.flat:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(visible=True, alpha=0.3, linewidth=0.6)
+        panel.set_axisbelow(True)
+        panel.title.set_fontsize(10)
     return figure, axes
 
 
@@ -113,12 +118,13 @@ def line_of(index: int) -> dict[str, str]:
 
 def below(figure: "Figure", *panels: "Axes", columns: int) -> None:
     """Put one legend of all labelled lines below the figure, with each label once."""
-    shown: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
     for panel in panels:
-        shown |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    if shown:
+        handles, labels = panel.get_legend_handles_labels()
+        lines |= dict(zip(labels, handles, strict=True))
+    if lines:
         look: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
-        figure.legend(shown.values(), shown.keys(), ncols=min(columns, len(shown)), **look)
+        figure.legend(lines.values(), lines.keys(), ncols=min(columns, len(lines)), **look)
 
 
 def whole_numbers(axes: "Axes", *, most: int) -> None:
@@ -162,7 +168,7 @@ def panel_grid(
     titles: Iterable[str] = (),
     rows: Iterable[str] = (),
     gap: float = 0.04,
-    **more: Any,
+    **options: Any,
 ) -> "tuple[Figure, NDArray[Any]]":
     """Return a figure with a grid of axes, (rows, columns).
 
@@ -173,13 +179,13 @@ def panel_grid(
         titles: Titles of the axes, row by row; there may be fewer titles.
         rows: Names to the left of the rows; there may be fewer names.
         gap: Gap around each of the axes in inches.
-        more: Arguments of `pyplot.subplots`.
+        options: Arguments of `pyplot.subplots`.
     """
     from matplotlib import pyplot
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=gap)
-    figure, grid = pyplot.subplots(*shape, figsize=size, squeeze=False, layout=layout, **more)
+    figure, grid = pyplot.subplots(*shape, figsize=size, squeeze=False, layout=layout, **options)
     figure.suptitle(title, fontsize=10)
     for axes, name in zip(grid.flat, titles, strict=False):
         axes.set_title(name, fontsize=8)
@@ -199,11 +205,11 @@ def add_scale(
     least, most = image.get_clim()
     signed = least < 0 < most
     extend: Literal["both", "neither"] = "both" if signed else "neither"
-    where: dict[str, Any] = {"cax": axes, "orientation": "horizontal"}
+    position: dict[str, Any] = {"cax": axes, "orientation": "horizontal"}
     if not below:
         aspect = 30 if np.ndim(axes) == 2 and len(axes) > 1 else 14
-        where = {"ax": axes, "fraction": 0.06, "pad": 0.015, "aspect": aspect}
-    bar = figure.colorbar(image, extend=extend, **where)
+        position = {"ax": axes, "fraction": 0.06, "pad": 0.015, "aspect": aspect}
+    bar = figure.colorbar(image, extend=extend, **position)
     ticks = [least, 0.0 if signed else (least + most) / 2, most]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
     bar.ax.tick_params(labelsize=7, length=2)
@@ -217,15 +223,15 @@ def heat_maps(
     images: Iterable[NDArray[Any]],
     ends: tuple[float, float],
     colours: str,
-    **more: Any,
+    **options: Any,
 ) -> "AxesImage":
     """Draw an image (rows, columns) in each of the axes, all on one scale, and return the last one.
 
-    The axes are filled, unless `more`, which goes to `imshow`, has another aspect. Values beyond
+    The axes are filled, unless `options`, which go to `imshow`, have another aspect. Values beyond
     the ends of the scale have the colours of the ends.
     """
     low, high = ends
-    look = {"cmap": colours, "vmin": low, "vmax": high, "aspect": "auto", **more}
+    look = {"cmap": colours, "vmin": low, "vmax": high, "aspect": "auto", **options}
     for axes, values in zip(panels, images, strict=False):
         image = axes.imshow(values, **look)
     return image
@@ -236,27 +242,34 @@ def limits(values: NDArray[Any]) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
+    low = float(finite.min())
+    high = float(finite.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def around_zero(values: NDArray[Any]) -> tuple[float, float]:
     """Return the ends of a scale around zero; the largest 1 % of the values may lie beyond."""
     finite = np.abs(values[np.isfinite(values)])
-    high = float(np.quantile(finite, 0.99) or finite.max()) if finite.size else 1.0
-    return -(high or 1.0), high or 1.0
+    if not finite.any():
+        return -1.0, 1.0
+    high = float(np.quantile(finite, 0.99) or finite.max())
+    return -high, high
 
 
 def short(name: str, most: int = LONGEST) -> str:
     """Return a name on one line, cut in its middle if it is longer than `most` columns."""
-    seen = (sign for sign in " ".join(name.split()) if sign not in _SELECTORS)
-    kept = "".join(sign for sign in seen if not unicodedata.category(sign).startswith("C"))
-    if not kept:
+    text = ""
+    for character in " ".join(name.split()):
+        is_control = unicodedata.category(character).startswith("C")
+        if not is_control and character not in _SELECTORS:
+            text += character
+    if not text:
         return "''"
-    if cell_len(kept) <= most:
-        return kept
-    tail = chop_cells(kept[::-1], (most - 1) // 2)[0][::-1]
-    return f"{chop_cells(kept, most - 1 - cell_len(tail))[0]}…{tail}"
+    if cell_len(text) <= most:
+        return text
+    tail = chop_cells(text[::-1], (most - 1) // 2)[0][::-1]
+    head = chop_cells(text, most - 1 - cell_len(tail))[0]
+    return f"{head}…{tail}"
 
 
 def label(name: str, most: int = LONGEST) -> str:

@@ -24,7 +24,8 @@ PANEL = 2.1
 NAMED = 8
 COLOURS = "viridis"
 #: Range of that map that is visible on a white and on a black background.
-DARKEST, BRIGHTEST = 0.28, 0.75
+DARKEST = 0.28
+BRIGHTEST = 0.75
 #: Share of a layer's weights that a step usually moves.
 USUAL = (1e-4, 1e-2)
 
