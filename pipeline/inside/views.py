@@ -8,7 +8,7 @@ activation as a function, it is not visible, and the layer ends before it.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,6 +86,11 @@ class _HiddenLayer:
         return [module for module in self.weights if isinstance(module, _CONVOLUTIONS)]
 
 
+#: Kinds of the axes of a convolutional and of a dense layer, by the number of dimensions. The axis
+#: of the samples and that of the channels, over which a map is the sum, are not among them.
+_MAP_AXES: dict[int, tuple[str, ...]] = {3: ("position",), 4: ("pixel", "pixel")}
+_DENSE_AXES: dict[int, tuple[str, ...]] = {2: ("value",), 3: ("step", "unit")}
+
 #: A view in full size: its name, its values (samples, …) and the kind of each axis after the
 #: first, a key of `MOST_OF`.
 _FullView = tuple[str, Tensor, tuple[str, ...]]
@@ -117,27 +122,37 @@ def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str
         inputs: Inputs as the network gets them, (samples, *input_shape).
         channels: Whether to include all channels and the first kernels.
     """
-    calls: list[_Call] = []
-
-    def hook_of(name: str, module: nn.Module) -> Callable[..., None] | None:
-        def record(module: nn.Module, given: Any, named: dict[str, Any], outputs: Any) -> None:
-            if isinstance(outputs, Tensor):  # a copy, since later modules may work in place
-                outputs = outputs.detach().to("cpu", torch.float32, copy=True)
-            calls.append(_Call(name, module, (*given, *named.values()), outputs))
-
-        seen = isinstance(module, (*_WEIGHTED, *_NORMS, nn.RNNBase, Skip)) or _activates(module)
-        return record if seen else None
-
-    with watched(network, hook_of):
+    recorder = _CallRecorder()
+    with watched(network, recorder.hook_of):
         # `forward` itself is called, since a compiled network would bypass the hooks.
         network.forward(as_weights(network, inputs))
-        views = list(_views(network, calls, len(inputs), channels=channels))
+        views = list(_views(network, recorder.calls, len(inputs), channels=channels))
         return dict(_thinned(*view, most=MOST_VALUES // len(views)) for view in views)
 
 
+class _CallRecorder:
+    """Records the calls of all modules that make up a layer."""
+
+    def __init__(self) -> None:
+        self.calls: list[_Call] = []
+
+    def hook_of(self, name: str, module: nn.Module) -> Callable[..., None] | None:
+        """Return a forward hook that takes keyword arguments; `None` for other modules."""
+        is_of_layer = isinstance(module, (*_WEIGHTED, *_NORMS, nn.RNNBase, Skip))
+        return partial(self._record, name) if is_of_layer or _activates(module) else None
+
+    def _record(
+        self, name: str, module: nn.Module, inputs: Any, options: dict[str, Any], outputs: Any
+    ) -> None:
+        if isinstance(outputs, Tensor):  # a copy, since later modules may work in place
+            outputs = outputs.detach().to("cpu", torch.float32, copy=True)
+        self.calls.append(_Call(name, module, (*inputs, *options.values()), outputs))
+
+
 def _activates(module: nn.Module) -> bool:
-    known = type(module).__module__ == activation.__name__ or isinstance(module, nn.Identity)
-    return known and not isinstance(module, _NO_ACTIVATIONS)
+    if isinstance(module, _NO_ACTIVATIONS):
+        return False
+    return type(module).__module__ == activation.__name__ or isinstance(module, nn.Identity)
 
 
 # ── layers ──────────────────────────────────────────────────────────────────────────────────────
@@ -145,47 +160,58 @@ def _activates(module: nn.Module) -> bool:
 
 def _hidden_layers(network: nn.Module, calls: Sequence[_Call]) -> list[_HiddenLayer]:
     """Group calls into layers, in the order of the calls; the last linear map is the output."""
-    times = Counter(call.name for call in calls)
-    done: list[_HiddenLayer] = []
+    call_counts = Counter(call.name for call in calls)
+    layers: list[_HiddenLayer] = []
     unfinished: list[_HiddenLayer] = []  # those whose activation may still follow
     for call in calls:
         if isinstance(call.module, _WEIGHTED):
             layer = _HiddenLayer(name=call.name, weights=(call.module,), values=call.outputs)
             unfinished.append(layer)
-        elif isinstance(call.module, Skip) and done:
-            done[-1] = replace(done[-1], name=call.name, values=call.outputs)
+        elif isinstance(call.module, Skip) and layers:
+            layers[-1] = replace(layers[-1], name=call.name, values=call.outputs)
         elif isinstance(call.module, _NORMS) and unfinished:
             if call.outputs.shape == unfinished[-1].values.shape:
                 unfinished[-1] = replace(unfinished[-1], values=call.outputs)
         elif _activates(call.module) and unfinished:
             block = call.name.rpartition(".")[0]
             siblings = network.get_submodule(block).children()
-            alone = times[call.name] == 1 and sum(map(_activates, siblings)) == 1
-            done += _finished(unfinished, call, block, alone=alone)
+            is_alone = call_counts[call.name] == 1 and sum(map(_activates, siblings)) == 1
+            layers += _finished(unfinished, call, block, is_alone=is_alone)
             unfinished = []
     if unfinished and isinstance(unfinished[-1].weights[-1], nn.Linear):
         unfinished.pop()
-    return [*done, *unfinished]
+    return [*layers, *unfinished]
 
 
 def _finished(
-    unfinished: Sequence[_HiddenLayer], call: _Call, block: str, *, alone: bool
+    unfinished: Sequence[_HiddenLayer], call: _Call, block: str, *, is_alone: bool
 ) -> list[_HiddenLayer]:
     """Return the layers that have no activation, then the layer that this activation ends.
 
     Several maps in one child of the activation's block (kernels of several shapes, a mixing of
     channels before them) are one layer.
     """
-    prefix, last = f"{block}." if block else "", unfinished[-1].name
+    last = unfinished[-1].name
+    last_child = _child(block, last)
+    without_activation = []
+    weights: list[nn.Module] = []
+    for layer in unfinished:
+        if _child(block, layer.name) == last_child:
+            weights += layer.weights
+        else:
+            without_activation.append(layer)
+    is_block = is_alone and block and last.startswith(f"{block}.")
+    name = block if is_block else last
+    return [
+        *without_activation,
+        _HiddenLayer(name=name, weights=tuple(weights), values=call.outputs),
+    ]
 
-    def child(name: str) -> str:
-        return name.removeprefix(prefix).partition(".")[0] if name.startswith(prefix) else name
 
-    members = [one for one in unfinished if child(one.name) == child(last)]
-    name = block if block and last.startswith(prefix) and alone else last
-    weights = tuple(weight for one in members for weight in one.weights)
-    before = [one for one in unfinished if one not in members]
-    return [*before, _HiddenLayer(name=name, weights=weights, values=call.outputs)]
+def _child(block: str, name: str) -> str:
+    """Return the name of the block's child that contains a module, or the name outside of it."""
+    prefix = f"{block}." if block else ""
+    return name.removeprefix(prefix).partition(".")[0] if name.startswith(prefix) else name
 
 
 # ── views ───────────────────────────────────────────────────────────────────────────────────────
@@ -197,36 +223,41 @@ def _views(
     recurrent = {call.name: call for call in calls if isinstance(call.module, nn.RNNBase)}
     for call in recurrent.values():
         block = call.name.rpartition(".")[0]
-        ours = isinstance(network.get_submodule(block), RecurrentLayer)
+        is_built_in = isinstance(network.get_submodule(block), RecurrentLayer)
+        name = block if is_built_in else call.name
         assert isinstance(call.module, nn.RNNBase)
-        for (kind, place), values in _over_time(call.module, call.inputs, call.outputs).items():
-            yield f"{kind}/{block if ours else call.name}{place}", values, ("step", "unit")
+        for (kind, suffix), values in _over_time(call.module, call.inputs, call.outputs).items():
+            yield f"{kind}/{name}{suffix}", values, ("step", "unit")
     # If a layer is called several times, the last call counts.
     layers = {layer.name: layer for layer in _hidden_layers(network, calls)}
     for name, layer in layers.items():
-        kind, axes = "activation", {2: ("value",), 3: ("step", "unit")}
-        if layer.convolutions:
-            kind, axes = "feature map", {3: ("position",), 4: ("pixel", "pixel")}
-        along = axes.get(layer.values.ndim)
-        if len(layer.values) != samples or along is None:
+        axes_by_rank = _MAP_AXES if layer.convolutions else _DENSE_AXES
+        axes = axes_by_rank.get(layer.values.ndim)
+        if len(layer.values) != samples or axes is None:
             continue
-        yield f"{kind}/{name}", layer.values.sum(1) if layer.convolutions else layer.values, along
-        if layer.convolutions and channels:
-            yield f"channels/{name}", layer.values, ("channel", *along)
-    first = next((layer for layer in layers.values() if layer.convolutions), None)
-    if channels and first is not None:
-        yield from _kernels(first)
+        if not layer.convolutions:
+            yield f"activation/{name}", layer.values, axes
+            continue
+        yield f"feature map/{name}", layer.values.sum(1), axes
+        if channels:
+            yield f"channels/{name}", layer.values, ("channel", *axes)
+    convolutional = [layer for layer in layers.values() if layer.convolutions]
+    if channels and convolutional:
+        yield from _kernels(convolutional[0])
 
 
 def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
     """Yield the kernels of a layer, except those of size 1, which only mix channels."""
-    weights = [module.weight for module in layer.convolutions if isinstance(module.weight, Tensor)]
-    found = [weight.detach() for weight in weights if weight[0, 0].numel() > 1]
-    for number, weight in enumerate(found, start=1):
-        shape = "×".join(str(length) for length in weight.shape[2:])
-        which = f" {number}: {shape}" if len(found) > 1 else ""
-        axes = ("channel", *("pixel",) * (weight.ndim - 2))
-        yield f"kernels/{layer.name}{which}", weight, axes
+    kernels = []
+    for module in layer.convolutions:
+        weight = module.weight
+        if isinstance(weight, Tensor) and weight[0, 0].numel() > 1:
+            kernels.append(weight.detach())
+    for number, weight in enumerate(kernels, start=1):
+        name = f"kernels/{layer.name}"
+        if len(kernels) > 1:
+            name += f" {number}: {'×'.join(map(str, weight.shape[2:]))}"
+        yield name, weight, ("channel", *["pixel"] * (weight.ndim - 2))
 
 
 # ── sizes ───────────────────────────────────────────────────────────────────────────────────────
@@ -235,30 +266,42 @@ def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
 def _thinned(name: str, values: Tensor, axes: tuple[str, ...], *, most: int) -> tuple[str, Floats]:
     """Return at most `most` values, and the name with a note on what is left out."""
     lengths = values.shape[1:]
-    both = list(zip(lengths, axes, strict=True))
-    # Both sides of an image are thinned equally, so that it keeps its shape.
-    longest = {axis: max(length for length, of in both if of == axis) for axis in axes}
     for skipped in range(max(values.shape)):
-        cuts = [
-            slice(0, length, -(-longest[axis] // MOST_OF[axis]) + skipped)
-            if axis in _SUBSAMPLED
-            else slice(0, min(length, MOST_OF[axis]), 1)
-            for length, axis in both
-        ]
-        kept = [len(range(*cut.indices(length))) for length, cut in zip(lengths, cuts, strict=True)]
-        if len(values) * prod(kept) <= most:
+        cuts = _cuts(lengths, axes, skipped)
+        thin = values[(slice(None), *cuts)]
+        if thin.numel() <= most:
             break
     notes = []
     for length, axis, cut in zip(lengths, axes, cuts, strict=True):
         if cut.step > 1:
-            ending = {1: "st", 2: "nd", 3: "rd"}.get(cut.step % 10, "th")
-            ending = "th" if cut.step % 100 in (11, 12, 13) else ending
-            notes.append(f"every {cut.step}{ending} {axis}")
+            notes.append(f"every {cut.step}{_ordinal_suffix(cut.step)} {axis}")
         elif cut.stop < length:
             notes.append(f"{cut.stop} of {length} {axis}s")
-    note = f" ({', '.join(dict.fromkeys(notes))})" if notes else ""
-    thin = values[(slice(None), *cuts)].float().cpu().numpy()
-    return name + note, np.ascontiguousarray(thin, dtype=np.float32)
+    if notes:
+        name += f" ({', '.join(dict.fromkeys(notes))})"
+    return name, np.ascontiguousarray(thin.float().cpu().numpy(), dtype=np.float32)
+
+
+def _cuts(lengths: Sequence[int], axes: Sequence[str], skipped: int) -> list[slice]:
+    """Return the kept entries of each axis; `skipped` makes the steps between them longer."""
+    # Both sides of an image are thinned equally, so that it keeps its shape.
+    longest: dict[str, int] = {}
+    for length, axis in zip(lengths, axes, strict=True):
+        longest[axis] = max(length, longest.get(axis, 0))
+    cuts = []
+    for length, axis in zip(lengths, axes, strict=True):
+        if axis in _SUBSAMPLED:
+            step = -(-longest[axis] // MOST_OF[axis]) + skipped
+            cuts.append(slice(0, length, step))
+        else:
+            cuts.append(slice(0, min(length, MOST_OF[axis]), 1))
+    return cuts
+
+
+def _ordinal_suffix(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return "th"
+    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
 
 
 # ── recurrent layers ────────────────────────────────────────────────────────────────────────
@@ -266,16 +309,16 @@ def _thinned(name: str, values: Tensor, axes: tuple[str, ...], *, most: int) -> 
 # Fused kernels return only the states, so gates and cells are recomputed from the weights by the
 # formulas of `torch.nn.RNN`, `GRU` and `LSTM`, and of the ReLU cells in `networks.recurrent`.
 
-#: Values at each step by kind and place, (samples, steps, hidden).
-_Seen = dict[tuple[str, str], Tensor]
+#: Values at each step by kind and suffix, (samples, steps, hidden).
+_RecurrentValues = dict[tuple[str, str], Tensor]
 #: State and cell between two steps, each (samples, hidden).
-_Held = tuple[Tensor, Tensor]
+_StateAndCell = tuple[Tensor, Tensor]
 
 
-def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _Seen:
+def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _RecurrentValues:
     """Return the values of a recurrent layer at each step, each (samples, steps, hidden).
 
-    The keys are a kind of `inside_of` and a place: empty or a direction (` forward`, ` backward`),
+    The keys are a kind of `inside_of` and a suffix: empty or a direction (` forward`, ` backward`),
     then the number of the layer if there are several (` 1`, ` 2`). Values of the backward direction
     belong to the step that was read. A layer that computes anything else has only its state, and
     nothing if its output has no steps.
@@ -288,41 +331,44 @@ def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _See
     states = outputs[0] if isinstance(outputs, tuple) else outputs
     if not isinstance(states, Tensor) or states.ndim != 3 or not isinstance(inputs[0], Tensor):
         return {}
-    own = _by_samples(layer, states).detach()
+    states = _by_samples(layer, states).detach()
     directions = _directions(layer)
-    found = _recomputed(layer, inputs) if layer.proj_size == 0 else {}
-    last = [values for (kind, _), values in found.items() if kind == "state"][-len(directions) :]
-    if last:
-        off = max(TOLERANCE, ROUNDINGS * torch.finfo(own.dtype).eps)
-        again, given = torch.cat(last, dim=2).float(), own.to(last[0].device).float()
-        if torch.allclose(again, given, rtol=off, atol=off, equal_nan=True):
-            return found
-    parts = own.float().chunk(len(directions), dim=2)
-    return {("state", word): part for (_, word), part in zip(directions, parts, strict=True)}
+    if layer.proj_size == 0:
+        values = _recomputed(layer, inputs)
+        layer_states = [tensor for (kind, _), tensor in values.items() if kind == "state"]
+        recomputed = torch.cat(layer_states[-len(directions) :], dim=2).float()
+        tolerance = max(TOLERANCE, ROUNDINGS * torch.finfo(states.dtype).eps)
+        expected = states.to(recomputed.device).float()
+        if torch.allclose(recomputed, expected, rtol=tolerance, atol=tolerance, equal_nan=True):
+            return values
+    chunks = states.float().chunk(len(directions), dim=2)
+    return {("state", suffix): chunk for (_, suffix), chunk in zip(directions, chunks, strict=True)}
 
 
-def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> _Seen:
+def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> _RecurrentValues:
     # A fused kernel computes in more than half precision internally.
     precise = layer.weight_ih_l0.dtype if layer.weight_ih_l0.dtype == torch.float64 else None
     steps = _by_samples(layer, inputs[0]).to(precise or torch.float32)
-    given = inputs[1] if len(inputs) > 1 else None
+    # The initial state and cell of each layer and direction are zeros, unless the call gave them.
+    initial = inputs[1] if len(inputs) > 1 else None
+    state, cell = initial if isinstance(initial, tuple) else (initial, None)
     count = layer.num_layers * len(_directions(layer))
     zeros = steps.new_zeros(count, len(steps), layer.hidden_size)
-    state_and_cell = given if isinstance(given, tuple) else (given, None)
-    # The initial state and cell of each layer and direction: zeros, unless the call gave them.
-    initial = zip(*(zeros if one is None else one.to(steps) for one in state_and_cell), strict=True)
-    found: _Seen = {}
+    states = zeros if state is None else state.to(steps)
+    cells = zeros if cell is None else cell.to(steps)
+    pairs = zip(states, cells, strict=True)
+    values: _RecurrentValues = {}
     for number in range(layer.num_layers):
         depth = f" {number + 1}" if layer.num_layers > 1 else ""
-        states = []
-        for direction, word in _directions(layer):
+        outputs = []
+        for direction, name in _directions(layer):
             ordered = steps.flip(1) if direction else steps
-            views = _run(layer, f"l{number}{direction}", ordered, next(initial))
-            for kind, values in views.items():
-                found[kind, word + depth] = values.flip(1) if direction else values
-            states.append(found["state", word + depth])
-        steps = torch.cat(states, dim=2)
-    return found
+            views = _run(layer, f"l{number}{direction}", ordered, next(pairs))
+            for kind, view in views.items():
+                values[kind, name + depth] = view.flip(1) if direction else view
+            outputs.append(values["state", name + depth])
+        steps = torch.cat(outputs, dim=2)
+    return values
 
 
 def _directions(layer: nn.RNNBase) -> list[tuple[str, str]]:
@@ -331,52 +377,67 @@ def _directions(layer: nn.RNNBase) -> list[tuple[str, str]]:
 
 
 def _by_samples(layer: nn.RNNBase, values: Tensor) -> Tensor:
-    ours = isinstance(layer, (ReluGRU, ReluLSTM))  # always batch first
-    return values if layer.batch_first or ours else values.transpose(0, 1)
+    # The ReLU cells always have the batch first.
+    if layer.batch_first or isinstance(layer, (ReluGRU, ReluLSTM)):
+        return values
+    return values.transpose(0, 1)
 
 
-def _run(layer: nn.RNNBase, ending: str, steps: Tensor, held: _Held) -> dict[str, Tensor]:
+def _run(
+    layer: nn.RNNBase, ending: str, steps: Tensor, previous: _StateAndCell
+) -> dict[str, Tensor]:
     """Run over steps (samples, steps, features) in reading order and return the values at each.
 
     `ending` is the end of the weights' names, such as `l0` or `l1_reverse`.
     """
+    input_weight = _weight(layer, f"weight_ih_{ending}", steps)
+    state_weight = _weight(layer, f"weight_hh_{ending}", steps)
+    input_bias = state_bias = steps.new_zeros(len(input_weight))
+    if layer.bias:
+        input_bias = _weight(layer, f"bias_ih_{ending}", steps)
+        state_bias = _weight(layer, f"bias_hh_{ending}", steps)
+    is_relu = layer.mode == "RNN_RELU" or isinstance(layer, (ReluGRU, ReluLSTM))
+    activate = torch.relu if is_relu else torch.tanh
+    views_of_steps: list[dict[str, Tensor]] = []
+    for from_inputs in functional.linear(steps, input_weight, input_bias).unbind(1):
+        from_state = functional.linear(previous[0], state_weight, state_bias)
+        views = _step(layer.mode, from_inputs, from_state, previous, activate)
+        previous = (views["state"], views.get("cell", previous[1]))
+        views_of_steps.append(views)
+    kinds = views_of_steps[0]
+    return {kind: torch.stack([views[kind] for views in views_of_steps], dim=1) for kind in kinds}
 
-    def weight(kind: str, otherwise: Tensor | None = None) -> Tensor:
-        found = getattr(layer, f"{kind}_{ending}", otherwise)
-        assert isinstance(found, Tensor)
-        return found.detach().to(steps)
 
-    of_inputs, of_states = weight("weight_ih"), weight("weight_hh")
-    zeros = steps.new_zeros(len(of_inputs))
-    input_bias, state_bias = weight("bias_ih", zeros), weight("bias_hh", zeros)
-    relu = layer.mode == "RNN_RELU" or isinstance(layer, (ReluGRU, ReluLSTM))
-    activate = torch.relu if relu else torch.tanh
-    seen: list[dict[str, Tensor]] = []
-    for step in functional.linear(steps, of_inputs, input_bias).unbind(1):
-        kept = functional.linear(held[0], of_states, state_bias)
-        views = _step(layer.mode, step, kept, held, activate)
-        held = views["state"], views.get("cell", held[1])
-        seen.append(views)
-    return {kind: torch.stack([views[kind] for views in seen], dim=1) for kind in seen[0]}
+def _weight(layer: nn.RNNBase, name: str, steps: Tensor) -> Tensor:
+    weight = getattr(layer, name)
+    assert isinstance(weight, Tensor)
+    return weight.detach().to(steps)
 
 
 def _step(
-    mode: str, step: Tensor, kept: Tensor, held: _Held, activate: Callable[[Tensor], Tensor]
+    mode: str,
+    from_inputs: Tensor,
+    from_state: Tensor,
+    previous: _StateAndCell,
+    activate: Callable[[Tensor], Tensor],
 ) -> dict[str, Tensor]:
-    """Return what a cell computes from a step's inputs and from the previous state."""
+    """Return what a cell computes from the linear maps of a step's inputs and previous state."""
     if mode == "LSTM":
-        write, forget, candidate, show = (step + kept).chunk(4, dim=1)
-        seen = {"forget gate": forget.sigmoid(), "input gate": write.sigmoid()}
-        seen |= {"output gate": show.sigmoid(), "candidate": activate(candidate)}
-        seen["cell"] = seen["forget gate"] * held[1] + seen["input gate"] * seen["candidate"]
-        return {**seen, "state": seen["output gate"] * activate(seen["cell"])}
+        input_gate, forget, candidate, output = (from_inputs + from_state).chunk(4, dim=1)
+        views = {"forget gate": forget.sigmoid(), "input gate": input_gate.sigmoid()}
+        views |= {"output gate": output.sigmoid(), "candidate": activate(candidate)}
+        remembered = views["forget gate"] * previous[1]
+        views["cell"] = remembered + views["input gate"] * views["candidate"]
+        views["state"] = views["output gate"] * activate(views["cell"])
+        return views
     if mode != "GRU":
-        return {"state": activate(step + kept)}
-    reset_in, update_in, candidate_in = step.chunk(3, dim=1)
-    reset_kept, update_kept, candidate_kept = kept.chunk(3, dim=1)
-    reset, update = (reset_in + reset_kept).sigmoid(), (update_in + update_kept).sigmoid()
-    candidate = activate(candidate_in + reset * candidate_kept)
-    state = (1 - update) * candidate + update * held[0]
+        return {"state": activate(from_inputs + from_state)}
+    input_reset, input_update, input_candidate = from_inputs.chunk(3, dim=1)
+    state_reset, state_update, state_candidate = from_state.chunk(3, dim=1)
+    reset = (input_reset + state_reset).sigmoid()
+    update = (input_update + state_update).sigmoid()
+    candidate = activate(input_candidate + reset * state_candidate)
+    state = (1 - update) * candidate + update * previous[0]
     return {"reset gate": reset, "update gate": update, "candidate": candidate, "state": state}
 
 
@@ -416,45 +477,49 @@ def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
     """
     targets = prepared.test.targets
     if samples is not None:
-        places = _named(prepared, samples)
+        positions = _positions_of(prepared, samples)
     elif prepared.schema.task == "regression":
         spread = evenly_spaced(len(targets), OF_A_REGRESSION).tolist()
-        places = [(prepared.test, at) for at in spread]
+        positions = [(prepared.test, index) for index in spread]
     else:  # in the order of the classes
-        firsts = np.unique(targets.numpy(), return_index=True)[1][:MOST_CLASSES].tolist()
-        places = [(prepared.test, at) for at in firsts]
+        _, first_rows = np.unique(targets.numpy(), return_index=True)
+        positions = [(prepared.test, index) for index in first_rows[:MOST_CLASSES].tolist()]
+    rows = [part.rows[index] for part, index in positions]
     return Chosen(
-        rows=np.array([part.rows[at] for part, at in places], dtype=np.int64),
-        labels=tuple(_label(part, prepared.schema, at) for part, at in places),
-        inputs=torch.cat([part.take(torch.tensor([at])) for part, at in places]),
+        rows=np.array(rows, dtype=np.int64),
+        labels=tuple(_label(part, prepared.schema, index) for part, index in positions),
+        inputs=torch.cat([part.take(torch.tensor([index])) for part, index in positions]),
     )
 
 
-def _named(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]:
-    wanted = list(dict.fromkeys(samples))
-    if len(wanted) > MOST_SAMPLES:
-        raise ConfigError(f"{KEY} names {len(wanted)} rows; expected at most {MOST_SAMPLES}")
-    places = {
-        row: (part, int(at[0]))
-        for part in (prepared.test, prepared.validation, prepared.train)
-        for row in wanted
-        if part is not None and len(at := np.flatnonzero(part.rows == row))
-    }
-    unknown = [str(row) for row in wanted if row not in places]
+def _positions_of(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]:
+    """Return the part that has each of these rows, and the index of the row in it."""
+    rows = list(dict.fromkeys(samples))
+    if len(rows) > MOST_SAMPLES:
+        raise ConfigError(f"{KEY} names {len(rows)} rows; expected at most {MOST_SAMPLES}")
+    positions: dict[int, tuple[Part, int]] = {}
+    for part in (prepared.test, prepared.validation, prepared.train):
+        if part is None:
+            continue
+        for row in rows:
+            indices = np.flatnonzero(part.rows == row)
+            if len(indices):
+                positions[row] = (part, int(indices[0]))
+    unknown = [str(row) for row in rows if row not in positions]
     if unknown:
-        rows = [str(row) for row in prepared.test.rows[:4]]
+        examples = [str(row) for row in prepared.test.rows[:4]]
         word = "row" if len(unknown) == 1 else "rows"
         raise ConfigError(
-            f"{KEY}=[{','.join(map(str, wanted))}]: the data have no {word} "
+            f"{KEY}=[{','.join(map(str, rows))}]: the data have no {word} "
             f"{some(unknown, most=4)}; expected row numbers of the source, such as "
-            f"{some(rows, most=3)} of the test part"
+            f"{some(examples, most=3)} of the test part"
         )
-    return [places[row] for row in wanted]
+    return [positions[row] for row in rows]
 
 
-def _label(part: Part, schema: Schema, at: int) -> str:
+def _label(part: Part, schema: Schema, index: int) -> str:
     """Return the class of a row, or its value in units (of several values, the first)."""
     if schema.task != "regression":
-        return schema.classes[int(part.targets[at])]
-    offsets = None if part.offsets is None else part.offsets[[at]]
-    return f"{float(schema.to_units(part.targets[[at]], offsets)[0, 0]):.4g}"
+        return schema.classes[int(part.targets[index])]
+    offsets = None if part.offsets is None else part.offsets[[index]]
+    return f"{float(schema.to_units(part.targets[[index]], offsets)[0, 0]):.4g}"

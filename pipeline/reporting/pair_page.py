@@ -64,50 +64,40 @@ class RunPair:
 
         A missing key is shown differently from a key that is null.
         """
-        configs = [findings.config for findings in self.findings]
-        flat, found = [flatten(config) for config in configs], []
-        for one in differences(*configs):
-            if one.key.partition(".")[0] not in IGNORED:
-                texts = [
-                    MISSING if one.key not in config else x if isinstance(x, str) else shown(x)
-                    for config, x in zip(flat, (one.old, one.new), strict=True)
-                ]
-                found.append([one.key, *texts])
-        return found
+        first, second = self.findings
+        first_keys = flatten(first.config).keys()
+        second_keys = flatten(second.config).keys()
+        changes = []
+        for change in differences(first.config, second.config):
+            key = change.key
+            if key.partition(".")[0] not in IGNORED:
+                old = _text_of(change.old) if key in first_keys else MISSING
+                new = _text_of(change.new) if key in second_keys else MISSING
+                changes.append([key, old, new])
+        return changes
 
     @cached_property
     def obstacle(self) -> str:
         """Why the test rows of A and B can't be compared; empty if they can."""
-        one, other = self.findings
-        if one.test is None or other.test is None:
-            lacking = [x for x, run in zip("AB", self.findings, strict=True) if run.test is None]
-            return f"no test predictions recorded for {' and '.join(lacking)}"
-        if (one.task, one.classes) != (other.task, other.classes):
-            words = [f"{run.task} task of {len(run.classes)} classes" for run in self.findings]
-            told = (text if "regression" not in text else "regression" for text in words)
-            return "A is a {}, B is a {}".format(*told)
-        before, after = one.test, other.test
-        if len(before.rows) != len(after.rows):
-            return f"A was tested on {rows_words(len(before.rows))}, B on {len(after.rows):,}"
-        if not np.array_equal(before.rows, after.rows):
-            shared = len(np.intersect1d(before.rows, after.rows))
-            return f"{shared:,} of the {len(before.rows):,} test rows of A are test rows of B"
-        # Older runs kept targets that float32 had rounded, relative to their spread.
-        rounding = 1e-6 * np.fmax.reduce(np.abs(before.targets), axis=None, initial=0.0)
-        if before.targets.shape != after.targets.shape or not np.allclose(
-            before.targets, after.targets, rtol=1e-5, atol=rounding, equal_nan=True
-        ):
-            return "their test rows have the same numbers but different targets"
-        return "" if len(before.rows) else "there are no test rows"
+        first, second = self.findings
+        if first.test is None or second.test is None:
+            letters = [] if first.test is not None else ["A"]
+            if second.test is None:
+                letters.append("B")
+            return f"no test predictions recorded for {' and '.join(letters)}"
+        if (first.task, first.classes) != (second.task, second.classes):
+            return f"A is a {_task_words(first)}, B is a {_task_words(second)}"
+        return _rows_obstacle(first.test, second.test)
 
     @cached_property
     def tests(self) -> tuple[TestRows, TestRows] | None:
         """The test rows with the outputs of A, and of B; `None` if there is an obstacle."""
-        one, other = (findings.test for findings in self.findings)
-        if self.obstacle or one is None or other is None:
+        first, second = (findings.test for findings in self.findings)
+        if self.obstacle or first is None or second is None:
             return None
-        groups = one.groups if one.groups is not None else other.groups  # an older run has none
-        return replace(one, groups=groups), replace(other, groups=groups)
+        # An older run has no groups.
+        groups = first.groups if first.groups is not None else second.groups
+        return replace(first, groups=groups), replace(second, groups=groups)
 
     @cached_property
     def answers(self) -> tuple[Array, Array] | None:
@@ -117,36 +107,42 @@ class RunPair:
         """
         if self.tests is None:
             return None
-        (first, second), (one, other) = self.findings, self.tests
+        first, second = self.findings
+        first_test, second_test = self.tests
         if first.task == "regression":
-            return one.errors, other.errors
-        return one.called(first.threshold), other.called(second.threshold)
+            return first_test.errors, second_test.errors
+        return first_test.called(first.threshold), second_test.called(second.threshold)
 
     @cached_property
     def flips(self) -> Flips | None:
         """How many rows A, B, both or neither get right; `None` for a regression or an obstacle."""
         if self.tests is None or self.answers is None or self.findings[0].task == "regression":
             return None
-        one, other = (answer == self.tests[0].targets for answer in self.answers)
-        return flips(one, other, groups=self.tests[0].groups)
+        test = self.tests[0]
+        first, second = self.answers
+        return flips(first == test.targets, second == test.targets, groups=test.groups)
 
     @cached_property
     def rows(self) -> tuple[str, TextTable | None]:
         """A sentence on how the test rows split, and a table of rows in which A and B differ."""
         if self.tests is None or self.answers is None:
             return "", None
-        before, after = self.answers
-        total, one = rows_words(len(before), "test row"), self.flips
-        if one is not None:
-            return (
-                f"{total}: {one.second:,} correct only in B, {one.first:,} only in A, "
-                f"{one.both:,} in both, {one.neither:,} in neither; "
-                f"McNemar's exact p {'< 0.001' if one.p < 0.001 else f'= {number(one.p)}'}"
-            ), _flipped_rows(self.findings[0], self.tests, self.answers)
-        return (
-            f"{total}: the error of B is smaller in {(after < before).sum():,}, "
-            f"that of A in {(before < after).sum():,}"
-        ), _changed_rows(self.findings[0], self.tests, self.answers)
+        first, second = self.answers
+        total = rows_words(len(first), "test row")
+        flips = self.flips
+        if flips is None:
+            sentence = (
+                f"{total}: the error of B is smaller in {(second < first).sum():,}, "
+                f"that of A in {(first < second).sum():,}"
+            )
+            return sentence, _changed_rows(self.findings[0], self.tests, self.answers)
+        p_value = "< 0.001" if flips.p < 0.001 else f"= {number(flips.p)}"
+        sentence = (
+            f"{total}: {flips.second:,} correct only in B, {flips.first:,} only in A, "
+            f"{flips.both:,} in both, {flips.neither:,} in neither; "
+            f"McNemar's exact p {p_value}"
+        )
+        return sentence, _flipped_rows(self.findings[0], self.tests, self.answers)
 
     @cached_property
     def figures(self) -> Mapping[str, PairedDifference]:
@@ -154,25 +150,27 @@ class RunPair:
 
         The interval is missing if the rows can't be paired, and for a user's own metrics.
         """
-        one, other = self.findings
-        theirs = tested_names(other.task, other.metrics)
-        shared = [name for name in tested_names(one.task, one.metrics) if name in theirs]
-        paired: dict[str, PairedDifference] = {}
-        if self.tests is not None:
-            units = units_of_test(replace(one, test=self.tests[0]))
-            thresholds = (one.threshold, other.threshold)
-            more = [metric for name, metric in of_task(one.task).items() if name in shared]
-            paired |= paired_differences(
-                *self.tests,
-                thresholds=thresholds,
-                units=units,
-                more=[metric for metric in more if not metric.is_main],
-            )
+        first, second = self.findings
+        second_names = tested_names(second.task, second.metrics)
+        shared = [name for name in tested_names(first.task, first.metrics) if name in second_names]
         figures = {}
         for name in shared:
-            first, second = (run.metrics[f"test/{name}"] for run in self.findings)
-            unpaired = PairedDifference(first=first, second=second, interval=None)
-            figures[name] = paired.get(name, unpaired)
+            key = f"test/{name}"
+            figures[name] = PairedDifference(
+                first=first.metrics[key], second=second.metrics[key], interval=None
+            )
+        if self.tests is not None:
+            extra_metrics = []
+            for name, metric in of_task(first.task).items():
+                if name in shared and not metric.is_main:
+                    extra_metrics.append(metric)
+            paired = paired_differences(
+                *self.tests,
+                thresholds=(first.threshold, second.threshold),
+                units=units_of_test(replace(first, test=self.tests[0])),
+                more=extra_metrics,
+            )
+            figures |= {name: paired[name] for name in shared if name in paired}
         return figures
 
     def better(self, name: str) -> str:
@@ -181,6 +179,32 @@ class RunPair:
         if ends is None or ends[0] <= 0 <= ends[1]:
             return ""
         return "B" if (ends[0] > 0) == (direction(name) == "max") else "A"
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def _task_words(findings: Findings) -> str:
+    if findings.task == "regression":
+        return "regression"
+    return f"{findings.task} task of {len(findings.classes)} classes"
+
+
+def _rows_obstacle(first: TestRows, second: TestRows) -> str:
+    """Return why the rows of two tests can't be compared; empty if they can."""
+    if len(first.rows) != len(second.rows):
+        return f"A was tested on {rows_words(len(first.rows))}, B on {len(second.rows):,}"
+    if not np.array_equal(first.rows, second.rows):
+        shared = len(np.intersect1d(first.rows, second.rows))
+        return f"{shared:,} of the {len(first.rows):,} test rows of A are test rows of B"
+    # Older runs kept targets that float32 had rounded, relative to their spread.
+    rounding = 1e-6 * np.fmax.reduce(np.abs(first.targets), axis=None, initial=0.0)
+    if first.targets.shape != second.targets.shape or not np.allclose(
+        first.targets, second.targets, rtol=1e-5, atol=rounding, equal_nan=True
+    ):
+        return "their test rows have the same numbers but different targets"
+    return "" if len(first.rows) else "there are no test rows"
 
 
 def report_pair(references: Sequence[str], options: ReportOptions) -> list[str]:
@@ -192,22 +216,25 @@ def report_pair(references: Sequence[str], options: ReportOptions) -> list[str]:
                 f"run {reference!r} is a learning rate range test; expected trained runs"
             )
     pair = RunPair(first=first, second=second)
-    run_id = first.findings.run_id[:SHORT_ID]
-    word = run_id if first.folder is None else first.folder.name[-LONGEST_WORD:]
+    if first.folder is None:
+        name = first.findings.run_id[:SHORT_ID]
+    else:
+        name = first.folder.name[-LONGEST_WORD:]
     text = rendered("comparison.html", pair_page(pair))
-    return [*lines(pair), second.publish(text, options, f"report-against-{word}.html")]
+    return [*lines(pair), second.publish(text, options, f"report-against-{name}.html")]
 
 
 def pair_page(pair: RunPair) -> dict[str, Any]:
     """Return the values for the template of a comparison."""
     names = [findings.name for findings in pair.findings]
-    runs = {"A": pair.first, "B": pair.second}
-    costs = [_costs(run) for run in runs.values()]
+    runs = (("A", pair.first), ("B", pair.second))
+    first_costs = _costs(pair.first)
+    second_costs = _costs(pair.second)
     flips, rows = pair.rows
     return {
         "title": f"{names[1]} against {names[0]}",
         "summary": f"{verdict(pair)}.",
-        "subjects": [(x, run.findings.name, summary(run), run.lacks) for x, run in runs.items()],
+        "subjects": [(letter, run.findings.name, summary(run), run.lacks) for letter, run in runs],
         "obstacle": pair.obstacle,
         "figures": _figures_table(pair) if pair.figures else None,
         "changes": TextTable(
@@ -222,7 +249,7 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
         "costs": TextTable(
             title="time and size",
             headings=["", "A", "B"],
-            lines=[[key, text, costs[1][key]] for key, text in costs[0].items()],
+            lines=[[key, text, second_costs[key]] for key, text in first_costs.items()],
             words=frozenset({0, 1, 2}),
         ),
         "is_other_data": pair.findings[0].data_hash != pair.findings[1].data_hash,
@@ -231,18 +258,21 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
 
 def lines(pair: RunPair) -> list[str]:
     """Return the lines for the terminal, at most five."""
-    one, other = pair.findings
+    first, second = pair.findings
+    lines = [f"B {second.name} against A {first.name}", f"result  {verdict(pair)}"]
     rows = f"not compared: {pair.obstacle}" if pair.obstacle else pair.rows[0]
-    sizes = [f"{run.parameters:,}" if run.parameters else MISSING for run in pair.findings]
-    took = (duration(run.seconds) for run in (other, one))
-    times = f"; {' against '.join(took)}" if one.seconds and other.seconds else ""
-    return [
-        f"B {other.name} against A {one.name}",
-        f"result  {verdict(pair)}",
-        *([f"rows    {rows}"] if rows else []),
-        f"config  {_changes_words(pair)}",
-        f"cost    {sizes[1]} parameters against {sizes[0]}{times}",
-    ]
+    if rows:
+        lines.append(f"rows    {rows}")
+    lines.append(f"config  {_changes_words(pair)}")
+    cost = f"{_parameters_text(second)} parameters against {_parameters_text(first)}"
+    if first.seconds and second.seconds:
+        cost += f"; {duration(second.seconds)} against {duration(first.seconds)}"
+    lines.append(f"cost    {cost}")
+    return lines
+
+
+def _parameters_text(findings: Findings) -> str:
+    return f"{findings.parameters:,}" if findings.parameters else MISSING
 
 
 def verdict(pair: RunPair) -> str:
@@ -255,67 +285,86 @@ def verdict(pair: RunPair) -> str:
         name = next(iter(pair.figures), None)
     if name is None:
         return _not_compared(pair)
-    found, better = pair.figures[name], pair.better(name)
-    own = tuple(findings.name for findings in pair.findings)
-    names = own if own[0] != own[1] else ("A", "B")
-    order = (1, 0) if better != "A" else (0, 1)
-    values = (found.first, found.second)
-    ends = found.interval
-    first, second = (rounded(values[at], ends) for at in order)
+    metric = metric_label(name)
+    figure = pair.figures[name]
+    ends = figure.interval
+    first_value = rounded(figure.first, ends)
+    second_value = rounded(figure.second, ends)
+    first_name, second_name = (findings.name for findings in pair.findings)
+    if first_name == second_name:
+        first_name = "A"
+        second_name = "B"
     if ends is None:
-        told = f"{names[1]} {first}, {names[0]} {second}"
-        return f"{metric_label(name)}: {told}; the difference has no confidence interval"
-    sizes = sorted(abs(end) for end in ends) if better else ends
-    size = abs(found.value) if better else found.value
-    reach = f"difference {rounded(size, ends)}"
-    if (interval := interval_text(sizes)) != MISSING:
-        reach += f", 95 % CI {interval}"
-    if better:
-        figures = f"{metric_label(name)} {first} against {second}"
-        return f"{names[order[0]]} is better: {figures} ({reach})"
-    figures = f"{names[1]} {first} against {names[0]} {second}"
-    return f"no significant difference in {metric_label(name)}: {figures} ({reach})"
+        values = f"{second_name} {second_value}, {first_name} {first_value}"
+        return f"{metric}: {values}; the difference has no confidence interval"
+    better = pair.better(name)
+    if not better:
+        difference = _difference_words(figure.value, ends, ends)
+        values = f"{second_name} {second_value} against {first_name} {first_value}"
+        return f"no significant difference in {metric}: {values} ({difference})"
+    difference = _difference_words(abs(figure.value), sorted(abs(end) for end in ends), ends)
+    if better == "A":
+        winner = first_name
+        values = f"{first_value} against {second_value}"
+    else:
+        winner = second_name
+        values = f"{second_value} against {first_value}"
+    return f"{winner} is better: {metric} {values} ({difference})"
+
+
+def _difference_words(size: float, interval: Sequence[float], ends: tuple[float, float]) -> str:
+    """Return a difference, rounded as its interval `ends`, and an interval unless it is missing."""
+    words = f"difference {rounded(size, ends)}"
+    text = interval_text(interval)
+    return words if text == MISSING else f"{words}, 95 % CI {text}"
 
 
 def _not_compared(pair: RunPair) -> str:
-    told = []
+    states = []
     for letter, findings in zip("AB", pair.findings, strict=True):
         name = main_metric(findings)
         state = "diverged" if findings.has_diverged else "not tested"
         if name is not None:
             state = f"test {metric_label(name)} {rounded(findings.metrics[f'test/{name}'])}"
-        told.append(f"{letter}: {state}")
-    return f"no common test metric ({', '.join(told)})"
+        states.append(f"{letter}: {state}")
+    return f"no common test metric ({', '.join(states)})"
 
 
 def _figures_table(pair: RunPair) -> TextTable:
-    lines, notes, unsure = [], [DIFFERENCE] if pair.tests else [], list[str]()
-    for name, found in pair.figures.items():
-        ends, better = interval_text(found.interval), pair.better(name) or MISSING
-        if ends == MISSING and pair.tests:
-            unsure.append(name)
-        values = (found.first, found.second, found.value)
-        figures = (rounded(value, found.interval) for value in values)
-        lines.append([name, *figures, ends, better])
+    lines = []
+    without_interval = []
+    for name, figure in pair.figures.items():
+        interval = interval_text(figure.interval)
+        if interval == MISSING:
+            without_interval.append(name)
+        values = (figure.first, figure.second, figure.value)
+        texts = [rounded(value, figure.interval) for value in values]
+        lines.append([name, *texts, interval, pair.better(name) or MISSING])
+    notes = []
+    if pair.tests:
+        task = pair.findings[0].task
+        notes = [DIFFERENCE, *no_interval_notes(task, without_interval, own_reason=OWN_REASON)]
     return TextTable(
         title="test metrics",
         headings=["metric", "A", "B", "B − A", "95 % CI", "better"],
         lines=lines,
         words=frozenset({0, 5}),
-        notes=[*notes, *no_interval_notes(pair.findings[0].task, unsure, own_reason=OWN_REASON)],
+        notes=notes,
     )
 
 
 def _costs(run: Subject) -> dict[str, str]:
-    found, took = run.findings, run.findings.seconds
+    findings = run.findings
+    seconds = findings.seconds
+    epochs = len(findings.history)
     return {
-        "network": found.model,
-        "parameters": f"{found.parameters:,}" if found.parameters else MISSING,
+        "network": findings.model,
+        "parameters": _parameters_text(findings),
         "model file": MISSING if run.size is None else size_words(run.size),
-        "training time": duration(took) if took else MISSING,
-        "epochs": found.epochs_words if found.epochs else MISSING,
-        "seconds per epoch": rounded(took / len(found.history)) if found.history else MISSING,
-        "device": found.device or MISSING,
+        "training time": duration(seconds) if seconds else MISSING,
+        "epochs": findings.epochs_words if findings.epochs else MISSING,
+        "seconds per epoch": rounded(seconds / epochs) if epochs else MISSING,
+        "device": findings.device or MISSING,
     }
 
 
@@ -323,33 +372,42 @@ def _changes_words(pair: RunPair) -> str:
     """Return a line with the first differences of the configs, of keys that both have."""
     if not pair.changes:
         return "equal except for names and paths"
-    told = []
-    for key, *values in [one for one in pair.changes if MISSING not in one[1:]][:MOST_CHANGES]:
-        name = key.removesuffix(f".{TARGET}")
-        # The name of a class is enough, since its group says what it is.
-        texts = values if name == key else (value.rpartition(".")[2] for value in values)
-        told.append(f"{name} {' → '.join(texts)}")
-    more = len(pair.changes) - len(told)
-    return ", ".join(told) + (f" and {more} more" if more else "")
+    changes: list[str] = []
+    for key, old, new in pair.changes:
+        if MISSING in (old, new) or len(changes) == MOST_CHANGES:
+            continue
+        if key.endswith(f".{TARGET}"):
+            # The name of a class is enough, since its group says what it is.
+            group = key.removesuffix(f".{TARGET}")
+            changes.append(f"{group} {old.rpartition('.')[2]} → {new.rpartition('.')[2]}")
+        else:
+            changes.append(f"{key} {old} → {new}")
+    words = ", ".join(changes)
+    unnamed = len(pair.changes) - len(changes)
+    return f"{words} and {unnamed} more" if unnamed else words
 
 
 def _flipped_rows(
     findings: Findings, tests: Sequence[TestRows], answers: Sequence[Array]
 ) -> TextTable:
-    rows, targets, classes = tests[0].rows, tests[0].targets, findings.classes
-    right = [answer == targets for answer in answers]
-    flipped = np.flatnonzero(right[0] != right[1])
-    chances = [
-        one.probabilities.astype(one.outputs.dtype)[np.arange(len(rows)), said]
-        for said, one in zip(answers, tests, strict=True)
-    ]
+    rows = tests[0].rows
+    targets = tests[0].targets
+    classes = findings.classes
+    first_correct, second_correct = (answer == targets for answer in answers)
+    flipped = np.flatnonzero(first_correct != second_correct)
+    probabilities = []  # of the predicted class, for each run
+    for predicted, test in zip(answers, tests, strict=True):
+        by_class = test.probabilities.astype(test.outputs.dtype)
+        probabilities.append(by_class[np.arange(len(rows)), predicted])
     # The most certain predictions come first: one of the two is certain and wrong.
-    order = flipped[np.argsort(-np.maximum(*chances)[flipped], kind="stable")]
+    order = flipped[np.argsort(-np.maximum(*probabilities)[flipped], kind="stable")]
     lines = []
-    for at in order[:MOST_ROWS]:
-        both = zip(answers, chances, strict=True)
-        told = [f"{classes[said[at]]} ({100 * chance[at]:.0f} %)" for said, chance in both]
-        lines.append([str(rows[at]), classes[targets[at]], *told, "B" if right[1][at] else "A"])
+    for row in order[:MOST_ROWS]:
+        line = [str(rows[row]), classes[targets[row]]]
+        for predicted, probability in zip(answers, probabilities, strict=True):
+            line.append(f"{classes[predicted[row]]} ({100 * probability[row]:.0f} %)")
+        line.append("B" if second_correct[row] else "A")
+        lines.append(line)
     return TextTable(
         title=_first(len(order), "test rows that one run classifies correctly, by probability"),
         headings=["row", "true", "A", "B", "correct"],
@@ -362,15 +420,21 @@ def _flipped_rows(
 def _changed_rows(
     findings: Findings, tests: Sequence[TestRows], errors: Sequence[Array]
 ) -> TextTable:
-    before, after = tests
+    first, second = tests
     gains = errors[0] - errors[1]
     order = np.argsort(-np.abs(gains), kind="stable")
     lines = []
-    for at in order[:MOST_ROWS]:
-        values = (_values(one[at]) for one in (before.targets, before.outputs, after.outputs))
-        off = (number(float(one[at])) for one in errors)
-        nearer = "B" if gains[at] > 0 else "A" if gains[at] < 0 else "equal"
-        lines.append([str(before.rows[at]), *values, *off, nearer])
+    for row in order[:MOST_ROWS]:
+        line = [str(first.rows[row])]
+        line += [_values(values[row]) for values in (first.targets, first.outputs, second.outputs)]
+        line += [number(float(error[row])) for error in errors]
+        if gains[row] > 0:
+            line.append("B")
+        elif gains[row] < 0:
+            line.append("A")
+        else:
+            line.append("equal")
+        lines.append(line)
     return TextTable(
         title=_first(len(order), "test rows with the largest difference of errors"),
         headings=["row", "true", "A", "B", "error of A", "error of B", "smaller error"],
@@ -381,25 +445,25 @@ def _changed_rows(
 
 
 def _values(values: Any) -> str:
-    few = [number(float(value)) for value in np.atleast_1d(values)[:4]]
-    return ", ".join(few) + (", …" if np.size(values) > len(few) else "")
+    text = ", ".join(number(float(value)) for value in np.atleast_1d(values)[:4])
+    return f"{text}, …" if np.size(values) > 4 else text
 
 
-def _first(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count <= MOST_ROWS else f"{MOST_ROWS} of {count:,} {what}"
+def _first(count: int, rows: str) -> str:
+    return f"{count:,} {rows}" if count <= MOST_ROWS else f"{MOST_ROWS} of {count:,} {rows}"
 
 
 def _pictures(pair: RunPair) -> Iterator[Picture]:
     """Yield the losses of both, then the metrics that chose the kept epochs."""
-    judged = [findings.monitor.rpartition("/")[2] for findings in pair.findings]
-    for name in dict.fromkeys(["loss", *judged]):
+    monitored = [findings.monitor.rpartition("/")[2] for findings in pair.findings]
+    for name in dict.fromkeys(["loss", *monitored]):
         courses = []
         for part, look in style.PARTS.items():
             for letter, findings in zip("AB", pair.findings, strict=True):
                 values = known_values(findings, f"{part}/{name}")
                 if len(values):
-                    first, last = rounded(values[0]), rounded(values[-1])
-                    courses.append(f"{look['label']} of {letter} from {first} to {last}")
+                    ends = f"from {rounded(values[0])} to {rounded(values[-1])}"
+                    courses.append(f"{look['label']} of {letter} {ends}")
         if courses:
             title = f"{metric_label(name)} by epoch"
             draw = partial(_draw, pair, name)
