@@ -57,16 +57,17 @@ def rendered(template: Template, values: Mapping[str, Any]) -> str:
 
     All texts are escaped, except the elements of pictures.
     """
-    script, style = ((TEMPLATES / name).read_text("utf-8") for name in ("sort.js", "style.css"))
+    script = (TEMPLATES / "sort.js").read_text("utf-8")
+    style = (TEMPLATES / "style.css").read_text("utf-8")
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     moment = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    own = {
+    common_values = {
         "script": Markup(script),
         "script_hash": f"sha256-{base64.b64encode(digest).decode('ascii')}",
         "style": Markup(style),
         "made": f"Report written on {moment}",
     }
-    text = template_of(template).render(**values, **own)
+    text = template_of(template).render(**values, **common_values)
     # A lone surrogate can't be encoded.
     return ILLEGAL.sub("", text.encode("utf-8", "replace").decode("utf-8"))
 
@@ -143,7 +144,12 @@ def drawn(pictures: Iterable[Picture], *, texts: Iterable[str] = ()) -> list[Pag
     Characters of `texts` that the usual font lacks are drawn with another font.
     """
     with drawing(texts):
-        return [_element(one.name, one.title, one.alt, *use_drawn(one, png_of)) for one in pictures]
+        return [_drawn_element(picture) for picture in pictures]
+
+
+def _drawn_element(picture: Picture) -> PagePicture:
+    png, reason = use_drawn(picture, png_of)
+    return _element(picture.name, picture.title, picture.alt, png, reason)
 
 
 def embedded(folder: Path) -> list[PagePicture]:
@@ -157,7 +163,8 @@ def embedded(folder: Path) -> list[PagePicture]:
 
 
 def _embedded(written: Written, folder: Path) -> PagePicture:
-    png, reason = None, written.reason
+    png = None
+    reason = written.reason
     if written.file:
         reason = f"{written.file} is not a PNG file"
         with suppress(OSError, ValueError):
@@ -175,14 +182,14 @@ def _element(name: str, title: str, alt: str, png: bytes | None, reason: str) ->
     if png is None:
         return PagePicture(group, title, alt, None, is_wide=False, reason=reason)
     width = int.from_bytes(png[16:20])
-    around = _around_images(png)
+    outline = _around_images(png)
     element = Markup(
         '<span class="{}" style="--width: {:.0f}px{}"><img alt="{}" src="data:image/png;base64,{}">'
         "</span>"
     ).format(
-        "chart" if around is None else "images",
+        "chart" if outline is None else "images",
         width / DOTS_PER_INCH * PIXELS_PER_INCH,
-        "" if around is None else f"; --around: {around}",
+        "" if outline is None else f"; --around: {outline}",
         alt,
         base64.b64encode(png).decode("ascii"),
     )
@@ -200,16 +207,20 @@ def _around_images(png: bytes) -> str | None:
     if chunk < 0:
         return None
     length = int.from_bytes(png[chunk - 4 : chunk])
-    width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+    width = int.from_bytes(png[16:20])
+    height = int.from_bytes(png[20:24])
     points = list(EDGE)
     try:
         outlines = json.loads(png[chunk + len(keyword) : chunk + len("tEXt") + length])
-        rings = [tuple((float(x) / width, float(y) / height) for x, y in ring) for ring in outlines]
-        for ring in dict.fromkeys(rings):  # images may lie on each other
-            points += [*ring, ring[0], EDGE[0]]
+        rings = []
+        for outline in outlines:
+            ring = [(float(x) / width, float(y) / height) for x, y in outline]
+            if ring not in rings:  # images may lie on each other
+                rings.append(ring)
+                points += [*ring, ring[0], EDGE[0]]
     except Exception:  # the file of another person's run may be damaged in any way
         return None
-    if len(points) == len(EDGE) or not all(0 <= part <= 1 for point in points for part in point):
+    if not rings or not all(0 <= x <= 1 and 0 <= y <= 1 for x, y in points):
         return None
     shape = ", ".join(f"{x:.4%} {y:.4%}" for x, y in points)
     return f"polygon(evenodd, {shape})"

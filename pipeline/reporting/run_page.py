@@ -47,8 +47,10 @@ def write_report(folder: Path) -> None:
 
 def run_page(subject: Subject) -> dict[str, Any]:
     """Return the values for the template of a run's report."""
-    folder, findings = subject.folder, subject.findings
-    pictures = [] if folder is None else embedded(folder / "artifacts" / FOLDER)
+    findings = subject.findings
+    pictures = []
+    if subject.folder is not None:
+        pictures = embedded(subject.folder / "artifacts" / FOLDER)
     groups: dict[str, list[PagePicture]] = {}
     for picture in pictures or drawn(gallery(findings), texts=texts(findings)):
         groups.setdefault(picture.group.replace("_", " ") or "more", []).append(picture)
@@ -120,7 +122,7 @@ def range_page(subject: Subject) -> dict[str, Any]:
     from pipeline.running.command_line import Command as CommandLine
     from pipeline.running.lr_curve import stored_curve, training_command
 
-    folder, findings = subject.folder, subject.findings
+    folder = subject.folder
     groups: dict[str, list[PagePicture]] = {}
     curve = None if folder is None else stored_curve(folder / "artifacts")
     verdict = _range_verdict(subject, curve)
@@ -130,29 +132,31 @@ def range_page(subject: Subject) -> dict[str, Any]:
         draw = partial(lr_range, curve)
         groups["curve"] = drawn([Picture("lr_range", "Loss by learning rate", alt, draw)])
         with suppress(ConfigError):  # a run that was started from Python has no command
-            if command := training_command(CommandLine.load(folder), curve.suggestion):
+            command = training_command(CommandLine.load(folder), curve.suggestion)
+            if command:
                 first.append(Section("Train with it", [Command(command)]))
     line = f"learning rate range test; {verdict}"
     last = [
-        run_document.data_section(findings, subject.data),
-        run_document.making_section(findings, subject.tags, _facts(subject)),
+        run_document.data_section(subject.findings, subject.data),
+        run_document.making_section(subject.findings, subject.tags, _facts(subject)),
     ]
     return _page(subject, line, first=first, groups=groups, last=last)
 
 
 def _range_verdict(subject: Subject, curve: LrCurve | None) -> str:
     if curve is None:
-        why = f" ({subject.reason})" if subject.reason else ""
-        return f"no curve: the range test is {subject.status.lower()}{why}"
+        return f"no curve: the range test is {_status(subject)}"
     from pipeline.running.lr_curve import verdict
 
     try:
-        tried = LrRangeOptions.model_validate(subject.findings.config.get("lr_range"), strict=False)
+        options = LrRangeOptions.model_validate(
+            subject.findings.config.get("lr_range"), strict=False
+        )
     except ValidationError as error:
         raise ConfigError(
             f"the configuration in {str(subject.folder)!r} has no learning rate range"
         ) from error
-    return verdict(curve, tried)
+    return verdict(curve, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The report of a study."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
             f"study={name!r} is unknown: the database {str(file)!r} does not exist; expected the "
             "database of the sweep: storage=sqlite:///FILE"
         )
-    folder, tracking = Path(options.folder, name), options.tracking
+    folder = Path(options.folder, name)
     if folder.is_dir():
         require_plain_folder(folder, is_written=True)
     studies = Studies(options.storage)
@@ -51,28 +51,34 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
     require_study(folder, recorded)
     with studies.reading(name):
         summary = _summary(recorded, folder)
-        again = f"{name[:LONGEST_STEM]}-confirm-{summary.winner}"
-        confirmation = studies.open(again) if again in studies.names() else None
+        confirm_name = f"{name[:LONGEST_STEM]}-confirm-{summary.winner}"
+        confirmation = None
+        if confirm_name in studies.names():
+            confirmation = studies.open(confirm_name)
         page = study_page(recorded, summary, confirmation)
-    own = folder / "artifacts" / NAME if folder.is_dir() else Path(f"report-{name}.html")
-    told = publish(
+    default_path = Path(f"report-{name}.html")
+    if folder.is_dir():
+        default_path = folder / "artifacts" / NAME
+    line = publish(
         rendered("study.html", page),
-        Path(options.output or own),
-        tracking,
-        partial(attach_to_own, folder, options=tracking, name=NAME),
+        Path(options.output or default_path),
+        options.tracking,
+        partial(attach_to_own, folder, options=options.tracking, name=NAME),
     )
-    return [f"{name}: {page['summary']}", told]
+    return [f"{name}: {page['summary']}", line]
 
 
 def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     """Return the summary of a study, or of its trials so far."""
-    rows, facts = recorded.trials(), recorded.facts
+    rows = recorded.trials()
+    facts = recorded.facts
     directions = [objective.direction for objective in recorded.objectives]
-    found = winner(rows, directions)
-    called = recorded.name.removesuffix(".yaml")
     # Only the sweep knows its whole command; this one is equivalent.
-    has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
-    command = outcome.experiment_command(folder.absolute(), called) if found and has_yaml else ""
+    command = ""
+    experiment = recorded.name.removesuffix(".yaml")
+    has_yaml = (folder / "conf" / "experiment" / f"{experiment}.yaml").is_file()
+    if has_yaml and winner(rows, directions):
+        command = outcome.experiment_command(folder.absolute(), experiment)
     return StudySummary(
         rows=rows,
         objectives=recorded.names,
@@ -88,11 +94,23 @@ def study_page(
     recorded: Ledger, summary: StudySummary, confirmation: Ledger | None
 ) -> dict[str, Any]:
     """Return the values for the template; `confirmation` is the study of the winner over seeds."""
-    confirmed = () if confirmation is None else confirmation.trials()
-    summary = replace(summary, confirm_seeds=len(confirmed))
+    confirm_rows: Sequence[Row] = ()
+    confirm_comparison = None
+    if confirmation is not None:
+        confirm_rows = confirmation.trials()
+        confirm_comparison = _comparison(confirmation, confirm_rows)
+    summary = replace(summary, confirm_seeds=len(confirm_rows))
     comparison = _comparison(recorded, summary.rows)
-    again = None if confirmation is None else _comparison(confirmation, confirmed)
     searches = comparison is None
+    repeats = []
+    if comparison is not None:
+        table = comparisons.comparison_table(comparison)
+        repeats.append(_repeat("comparison", "Comparison over repeats", comparison, table))
+    if confirm_comparison is not None:
+        objective = recorded.objectives[0]
+        table = comparisons.confirmation_table(confirm_rows, objective, summary.base_row)
+        title = "Best trial with several seeds"
+        repeats.append(_repeat("confirmation", title, confirm_comparison, table))
     if comparison is None:
         blocks = [outcome.verdict(summary), *outcome.search_blocks(summary)]
         words = _summary_words(summary)
@@ -110,7 +128,7 @@ def study_page(
         "title": f"study {recorded.name}",
         "summary": words,
         "outcome": Section("Outcome", [*blocks, facts]),
-        "repeats": [*_repeats(recorded, summary, comparison, again, confirmed)],
+        "repeats": repeats,
         "trials": trials_table(summary, marked=summary.winner if searches else None),
         "pictures": _pictures(recorded, summary) if searches else [],
         "searches": searches,
@@ -125,11 +143,11 @@ def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
 
 
 def _summary_words(summary: StudySummary) -> str:
-    rows, row = summary.rows, summary.best_row
-    told = outcome.counts_line(rows)
+    counts = outcome.counts_line(summary.rows)
+    row = summary.best_row
     if row is None:
-        return f"{told}; no trial is complete."
-    return f"{told}; best: trial {row.number} with {summary.values_of(row)}."
+        return f"{counts}; no trial is complete."
+    return f"{counts}; best: trial {row.number} with {summary.values_of(row)}."
 
 
 def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
@@ -145,13 +163,14 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
     left_out = len(summary.rows) - len(rows)
     lines = []
     for row in rows:
-        took = MISSING
+        seconds = MISSING
         if row.started is not None and row.ended is not None:
-            took = duration(max(0.0, row.ended - row.started))
+            seconds = duration(max(0.0, row.ended - row.started))
         values = [*map(outcome.value_text, summary.objectives, row.values)]
-        values = values or [MISSING] * len(summary.objectives)
-        point = [outcome.shown_text(row.overrides.get(key)) for key in keys]
-        lines.append([str(row.number), state_word(row.state), *values, *point, took])
+        if not values:
+            values = [MISSING] * len(summary.objectives)
+        parameters = [outcome.shown_text(row.overrides.get(key)) for key in keys]
+        lines.append([str(row.number), state_word(row.state), *values, *parameters, seconds])
     notes = [f"{left_out:,} more trials are in trials.csv"] if left_out else []
     if any(MISSING in line for line in lines):
         notes.append(f"{MISSING}: the trial did not complete, or does not have this parameter")
@@ -160,29 +179,14 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
         headings=["trial", "end", *summary.objectives, *outcome.short_names(keys).values(), "time"],
         lines=lines,
         words=frozenset({1}),
-        marked=frozenset(n for n, row in enumerate(rows) if row.number == marked),
+        marked=frozenset(index for index, row in enumerate(rows) if row.number == marked),
         notes=notes,
     )
 
 
-def _repeats(
-    recorded: Ledger,
-    summary: StudySummary,
-    comparison: Comparison | None,
-    again: Comparison | None,
-    confirmed: Sequence[Row],
-) -> Iterator[dict[str, Any]]:
-    if comparison is not None:
-        table = comparisons.comparison_table(comparison)
-        yield _repeat("comparison", "Comparison over repeats", comparison, table)
-    if again is not None:
-        table = comparisons.confirmation_table(confirmed, recorded.objectives[0], summary.base_row)
-        yield _repeat("confirmation", "Best trial with several seeds", again, table)
-
-
 def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> dict[str, Any]:
-    shown = f"{title}: mean, 95 % CI and single repeats"
-    picture = comparison_picture.comparison_picture(comparison, key, title=shown)
+    picture_title = f"{title}: mean, 95 % CI and single repeats"
+    picture = comparison_picture.comparison_picture(comparison, key, title=picture_title)
     elements = drawn([picture], texts=comparison_picture.comparison_names(comparison))
     return {"title": title, "sheet": table, "pictures": elements}
 
@@ -191,5 +195,7 @@ def _pictures(recorded: Ledger, summary: StudySummary) -> list[PagePicture]:
     """Draw the pictures of a study; none before the first trial has completed."""
     base = flatten(recorded.facts.get("base") or {})
     algorithm = str(base.get("trainer.gradient_clip_algorithm") or "norm")
-    found = list(pictures.study_pictures(summary, algorithm))
-    return drawn(found, texts=pictures.study_names(summary)) if found else []
+    study_pictures = list(pictures.study_pictures(summary, algorithm))
+    if not study_pictures:
+        return []
+    return drawn(study_pictures, texts=pictures.study_names(summary))

@@ -86,15 +86,16 @@ class Subject:
         Without the option `output`, the page goes among the artifacts of the run, or into the
         current folder if the run is not on this machine.
         """
-        run_id, tracking = self.findings.run_id, options.tracking
+        run_id = self.findings.run_id
+        tracking = options.tracking
         if self.folder is not None:
-            own = self.folder / "artifacts" / name
-            added = partial(attach_to_own, self.folder, options=tracking, name=name)
+            default_path = self.folder / "artifacts" / name
+            attach_page = partial(attach_to_own, self.folder, options=tracking, name=name)
         else:
-            own = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
+            default_path = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
             state = folders.State(run_id=run_id, uri=self.uri)
-            added = partial(attach, state, options=tracking, name=name)
-        return publish(text, Path(options.output or own), tracking, added)
+            attach_page = partial(attach, state, options=tracking, name=name)
+        return publish(text, Path(options.output or default_path), tracking, attach_page)
 
 
 def found_subject(reference: str, options: ReportOptions) -> Subject:
@@ -138,14 +139,16 @@ def local_subject(folder: Path) -> Subject:
         raise ConfigError(f"{str(folder)!r} is not a run: its journal does not start with one")
     if record.command == SWEEP:
         raise ConfigError(f"{str(folder)!r} is a study; expected a run. Set study={folder.name}.")
-    state, artifacts = folders.read_state(folder), folder / "artifacts"
+    state = folders.read_state(folder)
+    artifacts = folder / "artifacts"
     status, reason = folders.standing(record, state)
     report = _recorded(artifacts / REPORT, DataReport.from_dict)
     lacks = LEFT_NONE if status == End.COMPLETE.status or reason == End.DIVERGED else UNFINISHED
     findings = None
     if (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
         try:
-            findings, lacks = load_findings(artifacts), ""
+            findings = load_findings(artifacts)
+            lacks = ""
         except ConfigError as error:
             lacks = f"{error}; this page shows the journal"
     model = folder / "model" / "model.ckpt"
@@ -169,29 +172,20 @@ def _of_journal(
     """Return findings from the journal of a run that still trains, was stopped, or is a trial."""
     config = _config(artifacts, begin)
     epochs = record.epochs
-    model, trainer = (config.get(key) or {} for key in ("model", "trainer"))
-    metrics = {
-        key: value
-        for values in epochs.values()
-        for key, value in values.items()
-        if key.startswith(FINAL)
-    }
-    if begin.command == EVALUATE:
-        epochs, trainer = {}, {}  # those of the training are not its own
+    model = config.get("model") or {}
+    trainer = config.get("trainer") or {}
+    metrics: dict[str, float] = {}
+    history: dict[int, dict[str, float]] = {}
+    for epoch, values in epochs.items():
+        history[epoch] = {}
+        for key, value in values.items():
+            scores = metrics if key.startswith(FINAL) else history[epoch]
+            scores[key] = value
+    if begin.command == EVALUATE:  # epochs and their number are those of the training
+        epochs = {}
+        history = {}
+        trainer = {}
     monitor = str(begin.params.get("monitor") or "val/loss")
-    intervals = _recorded(
-        artifacts / "intervals.json",
-        lambda plain: {
-            key: (float(low), float(high)) for key, (low, high) in plain["ends"].items()
-        },
-    )
-    of_data: dict[str, Any] = {"task": "multiclass", "rows": {}}
-    error_metric = default_name("regression")
-    if report is not None:
-        of_data = {key: getattr(report, key) for key in ("task", "units", "rows")}
-        of_data["classes"] = tuple(one.name for one in report.classes)
-    elif any(key.endswith(f"/{error_metric}") for values in epochs.values() for key in values):
-        of_data["task"] = "regression"
     return Findings(
         name=begin.name,
         run_id=run_id,
@@ -206,17 +200,31 @@ def _of_journal(
         planned=int(trainer.get("max_epochs") or 0),
         clipping=Clipping(threshold=None, algorithm="norm", chosen=False),
         metrics=metrics,
-        intervals=intervals or {},
+        intervals=_recorded(artifacts / "intervals.json", _intervals) or {},
         parameters=int(metrics.get("model/parameters", 0)),
         seconds=metrics.get("time/fit", 0.0),
         device=str(begin.tags.get("device", "")),
         data_hash=str(begin.tags.get("data.hash", "")),
-        history={
-            epoch: {key: value for key, value in found.items() if not key.startswith(FINAL)}
-            for epoch, found in epochs.items()
-        },
-        **of_data,
+        history=history,
+        **_data_fields(report, epochs),
     )
+
+
+def _intervals(content: Any) -> dict[str, tuple[float, float]]:
+    return {key: (float(low), float(high)) for key, (low, high) in content["ends"].items()}
+
+
+def _data_fields(
+    report: DataReport | None, epochs: Mapping[int, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return the fields of findings about the data; without a report, the metrics show the task."""
+    if report is not None:
+        classes = tuple(labelled.name for labelled in report.classes)
+        return {"task": report.task, "units": report.units, "rows": report.rows, "classes": classes}
+    suffix = f"/{default_name('regression')}"
+    keys = {key for values in epochs.values() for key in values}
+    is_regression = any(key.endswith(suffix) for key in keys)
+    return {"task": "regression" if is_regression else "multiclass", "rows": {}}
 
 
 def _config(artifacts: Path, begin: BeginEvent) -> Mapping[str, Any]:
@@ -253,18 +261,19 @@ def _layers(artifacts: Path) -> str:
 
 
 def _fetched(run_id: str, uri: str) -> Subject:
-    with TemporaryDirectory() as place:
-        folder = Path(place)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         run = fetched_run(run_id, uri, (FINDINGS_FOLDER, REPORT, LAYERS_FILE), folder)
-        tags, called = dict(run.data.tags), f"run {run_id!r} ({run.info.run_name})"
+        tags = dict(run.data.tags)
+        name = f"run {run_id!r} ({run.info.run_name})"
         if tags.get(COMMAND_TAG) == FIND_LR:
             raise ConfigError(
-                f"{called} is a learning rate range test; expected one on this machine; its "
+                f"{name} is a learning rate range test; expected one on this machine; its "
                 "picture is in MLflow"
             )
         if not (folder / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
             raise ConfigError(
-                f"{called} has no findings in MLflow; expected a finished run of this version"
+                f"{name} has no findings in MLflow; expected a finished run of this version"
             )
         return Subject(
             uri=uri,
