@@ -33,7 +33,8 @@ Answers = Callable[[Tensor], Tensor]
 
 FILES: dict[Format, str] = {"program": "program.pt2", "onnx": "model.onnx"}
 #: Names of the input and output tensors.
-ROWS, OUTPUTS = "rows", "outputs"
+ROWS = "rows"
+OUTPUTS = "outputs"
 TOLERANCE = 1e-4
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
@@ -71,7 +72,7 @@ def example_rows(model: Model) -> Array:
     """Return example rows (rows, *raw_shape): those saved with the model, else synthetic ones."""
     file = model.file.with_name(EXAMPLE)
     if not file.is_file():
-        return _made_up(model.schema)
+        return _synthetic_rows(model.schema)
     try:
         example = read_json(file)
         if example and isinstance(example[0], dict):
@@ -86,7 +87,7 @@ def example_rows(model: Model) -> Array:
         ) from error
 
 
-def _made_up(schema: Schema) -> Array:
+def _synthetic_rows(schema: Schema) -> Array:
     if schema.encoder is not None:
         cells = []
         for code in schema.encoder.codes:
@@ -94,10 +95,11 @@ def _made_up(schema: Schema) -> Array:
             frequent = code.kept or (UNKNOWN,)
             cells.append(np.resize(frequent if code.is_category else numbers, EXAMPLE_ROWS))
         return np.stack(cells, axis=1).astype(np.float64)
-    scaler, shape = schema.input_scaler, (EXAMPLE_ROWS, *schema.input_shape)
+    scaler = schema.input_scaler
+    shape = (EXAMPLE_ROWS, *schema.input_shape)
     axis = axis_of(len(shape))
-    drawn = np.moveaxis(np.random.default_rng(0).normal(size=shape), axis, -1)
-    return np.moveaxis(drawn * scaler.spread + scaler.shift, -1, axis)
+    standard = np.moveaxis(np.random.default_rng(0).normal(size=shape), axis, -1)
+    return np.moveaxis(standard * scaler.spread + scaler.shift, -1, axis)
 
 
 class WholeModel(nn.Module):
@@ -114,7 +116,8 @@ class WholeModel(nn.Module):
         self._is_regression = model.schema.task == "regression"
         self._permutation = model.schema.permutation
         self._codes = () if model.schema.encoder is None else model.schema.encoder.codes
-        scaler, targets = model.schema.input_scaler, model.schema.target_scaler
+        scaler = model.schema.input_scaler
+        targets = model.schema.target_scaler
         self._scales = not scaler.is_identity
         shape = [1] * (len(model.schema.input_shape) + 1)
         shape[axis_of(len(shape))] = -1  # along the features, or the channels of an image
@@ -128,8 +131,9 @@ class WholeModel(nn.Module):
         """Map float32 rows (rows, *raw_shape) to the outputs that `Model.outputs` returns."""
         # In float64, as in training: beside a mean of 1e6, float32 has too few digits.
         inputs = _encoded(rows.double(), self._codes) if self._codes else rows
-        scaled = ((inputs.double() - self.shift) / self.spread if self._scales else inputs).float()
-        outputs: Tensor = self.network(permuted(scaled, self._permutation)).float()
+        if self._scales:
+            inputs = (inputs.double() - self.shift) / self.spread
+        outputs: Tensor = self.network(permuted(inputs.float(), self._permutation)).float()
         if self._is_regression:
             return (outputs.double() * self.target_spread + self.target_shift).float()
         return probabilities(outputs)
@@ -159,22 +163,26 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
         with _quiet():
             program, is_free = _traced(WholeModel(model).eval(), _single(raw))
         for module in program.graph_module.modules():
-            for node in getattr(getattr(module, "graph", None), "nodes", ()):
+            graph = getattr(module, "graph", None)
+            for node in getattr(graph, "nodes", ()):
                 node.meta.pop("stack_trace", None)  # it has paths of local folders
     except Exception as error:  # tracing a user's network can raise any error
-        reason = f"can't be exported: {_line(error)}"
-        yield from (ConfigError(f"format={one}: the network {reason}") for one in formats)
+        for file_format in formats:
+            yield ConfigError(
+                f"format={file_format}: the network can't be exported: {_line(error)}"
+            )
         return
     batches = [raw, raw[:1], np.concatenate([raw, raw])] if is_free else [raw]
     pairs = [(_single(batch), model.outputs(batch)) for batch in batches]
-    yield from (_exported(one, program, pairs, model.schema) for one in formats)
+    for file_format in formats:
+        yield _exported(file_format, program, pairs, model.schema)
 
 
 def _traced(whole: WholeModel, rows: Tensor) -> tuple[ExportedProgram, bool]:
     """Return the traced program, and whether it takes any number of rows."""
     try:
-        free = ({0: Dim(ROWS, min=1)},)
-        return torch.export.export(whole, (rows,), dynamic_shapes=free), True
+        any_rows = ({0: Dim(ROWS, min=1)},)
+        return torch.export.export(whole, (rows,), dynamic_shapes=any_rows), True
     except RuntimeError:  # the tracer's own errors; the network may take a fixed number of rows
         return torch.export.export(whole, (rows,)), False
 
@@ -186,7 +194,7 @@ def _single(raw: Array) -> Tensor:
 def _as_onnx(program: ExportedProgram, *, is_free: bool) -> tuple[bytes, Answers]:
     import onnxruntime
 
-    made = torch.onnx.export(
+    onnx_program = torch.onnx.export(
         program,
         dynamo=True,
         verbose=False,
@@ -194,8 +202,8 @@ def _as_onnx(program: ExportedProgram, *, is_free: bool) -> tuple[bytes, Answers
         output_names=[OUTPUTS],
         dynamic_shapes=({0: Dim(ROWS, min=1)},) if is_free else None,
     )
-    assert made is not None
-    content = made.model_proto.SerializeToString()
+    assert onnx_program is not None
+    content = onnx_program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def answers(rows: Tensor) -> Tensor:
@@ -205,7 +213,10 @@ def _as_onnx(program: ExportedProgram, *, is_free: bool) -> tuple[bytes, Answers
 
 
 def _exported(
-    one: Format, program: ExportedProgram, pairs: Sequence[tuple[Tensor, Tensor]], schema: Schema
+    file_format: Format,
+    program: ExportedProgram,
+    pairs: Sequence[tuple[Tensor, Tensor]],
+    schema: Schema,
 ) -> Exported | ConfigError:
     """Return the file, or a ConfigError if its export fails or its answers differ.
 
@@ -214,7 +225,7 @@ def _exported(
     is_free = len(pairs) > 1
     try:
         with _quiet():
-            if one == "onnx":
+            if file_format == "onnx":
                 content, answers = _as_onnx(program, is_free=is_free)
             else:
                 file = io.BytesIO()
@@ -222,25 +233,33 @@ def _exported(
                 content = file.getvalue()
                 answers = torch.export.load(io.BytesIO(content)).module()
             with torch.inference_mode():
-                found = max(_difference(answers(rows), own, schema) for rows, own in pairs)
+                difference = max(
+                    _difference(answers(rows), expected, schema) for rows, expected in pairs
+                )
     except Exception as error:  # the exporters' errors have no common base class
-        return ConfigError(f"format={one}: the export failed: {_line(error)}")
-    if not found <= TOLERANCE:  # NaN is refused as well
+        return ConfigError(f"format={file_format}: the export failed: {_line(error)}")
+    if not difference <= TOLERANCE:  # NaN is refused as well
         return ConfigError(
-            f"format={one}: its outputs differ from the model's by "
-            f"{significant(found)} (limit {significant(TOLERANCE)}); the file was removed"
+            f"format={file_format}: its outputs differ from the model's by "
+            f"{significant(difference)} (limit {significant(TOLERANCE)}); the file was removed"
         )
-    rows, compared = None if is_free else len(pairs[0][0]), tuple(len(batch) for batch, _ in pairs)
-    return Exported(format=one, content=content, rows=rows, difference=found, compared=compared)
+    batch_sizes = tuple(len(rows) for rows, _ in pairs)
+    return Exported(
+        format=file_format,
+        content=content,
+        rows=None if is_free else batch_sizes[0],
+        difference=difference,
+        compared=batch_sizes,
+    )
 
 
-def _difference(answer: Tensor, own: Tensor, schema: Schema) -> float:
-    if answer.shape != own.shape:
+def _difference(answer: Tensor, expected: Tensor, schema: Schema) -> float:
+    if answer.shape != expected.shape:
         return float("inf")
     size = torch.ones(())
     if schema.task == "regression":
-        size = torch.maximum(own.abs(), torch.tensor(schema.target_scaler.spread))
-    return float(((answer - own).abs() / size).max())
+        size = torch.maximum(expected.abs(), torch.tensor(schema.target_scaler.spread))
+    return float(((answer - expected).abs() / size).max())
 
 
 def _line(error: Exception) -> str:
@@ -265,60 +284,61 @@ def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, An
 
     Returns plain values; `None` in a shape stands for any number of rows.
     """
-    schema, decision = model.schema, model.decision
+    schema = model.schema
+    decision = model.decision
     is_binary = schema.task == "binary"
+    files = {}
+    for file in exported:
+        files[file.format] = {
+            "file": FILES[file.format],
+            "rows": file.rows,
+            "largest_difference": file.difference,
+        }
+    categories = {}
+    for code in schema.encoder.codes if schema.encoder else ():
+        if code.is_category:
+            categories[code.name] = list(code.levels)
+    output_shape = () if is_binary else (schema.outputs,)
     return {
-        "files": {
-            one.format: {
-                "file": FILES[one.format],
-                "rows": one.rows,
-                "largest_difference": one.difference,
-            }
-            for one in exported
-        },
+        "files": files,
         "input": _tensor(
             ROWS,
             schema.raw_shape,
             features=list(schema.columns),
             meaning=_input_meaning(schema),
         ),
-        "categories": {
-            code.name: list(code.levels)
-            for code in (schema.encoder.codes if schema.encoder else ())
-            if code.is_category
-        },
-        "output": _tensor(
-            OUTPUTS, () if is_binary else (schema.outputs,), meaning=_output_meaning(schema)
-        ),
+        "categories": categories,
+        "output": _tensor(OUTPUTS, output_shape, meaning=_output_meaning(schema)),
         "task": schema.task,
         "classes": list(schema.classes),
         "threshold": decision.threshold if is_binary else None,
         "rule": decision.rule if is_binary else None,
-        "intervals": [list(pair) for pair in decision.intervals],
+        "intervals": [list(interval) for interval in decision.intervals],
         "units": schema.units,
         "window": schema.window,
         "horizon": schema.horizon if schema.window is not None else None,
         "difference": schema.difference,
-        **{key: model.facts.get(key) for key in ("name", "data")},
+        "name": model.facts.get("name"),
+        "data": model.facts.get("data"),
     }
 
 
-def _tensor(name: str, row_shape: tuple[int, ...], **more: Any) -> dict[str, Any]:
-    return {"name": name, "dtype": "float32", "shape": [None, *row_shape], **more}
+def _tensor(name: str, row_shape: tuple[int, ...], **details: Any) -> dict[str, Any]:
+    return {"name": name, "dtype": "float32", "shape": [None, *row_shape], **details}
 
 
 def _input_meaning(schema: Schema) -> str:
-    what = "values as in the data"
+    meaning = "values as in the data"
     if schema.encoder is not None:
-        what = (
+        meaning = (
             "numbers unchanged; a category as its index in `categories` (from 0; -1 if unknown); "
             "NaN for an empty cell"
         )
     elif schema.difference is not None:
-        what = f"the last changes x(t) - x(t - {schema.difference}), oldest first"
+        meaning = f"the last changes x(t) - x(t - {schema.difference}), oldest first"
     elif schema.window is not None:
-        what = "the last values, oldest first"
-    return f"{what}; not scaled"
+        meaning = "the last values, oldest first"
+    return f"{meaning}; not scaled"
 
 
 def _output_meaning(schema: Schema) -> str | list[str]:
@@ -326,10 +346,12 @@ def _output_meaning(schema: Schema) -> str | list[str]:
         return f"probability of {schema.positive}"
     if schema.task == "multiclass":
         return [f"probability of {name}" for name in schema.classes]
-    what = "change" if schema.difference is not None else "value"
+    quantity = "change" if schema.difference is not None else "value"
     if schema.window is not None:
-        steps = range(1, schema.horizon + 1)
-        return [f"{what} of {name}, step {step}" for step in steps for name in schema.targets]
+        meanings = []
+        for step in range(1, schema.horizon + 1):
+            meanings += [f"{quantity} of {name}, step {step}" for name in schema.targets]
+        return meanings
     if schema.outputs == 1:
-        return f"{what} of {schema.label or 'the target'}"
-    return [f"{what} {number + 1}" for number in range(schema.outputs)]
+        return f"{quantity} of {schema.label or 'the target'}"
+    return [f"{quantity} {number}" for number in range(1, schema.outputs + 1)]

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 #: Folder of a run that holds its model and the files that describe it.
 FOLDER = "model"
 #: Files in that folder.
-FILE, INTERFACE, EXAMPLE, CARD = "model.ckpt", "interface.json", "example.json", "card.md"
+FILE = "model.ckpt"
+INTERFACE = "interface.json"
+EXAMPLE = "example.json"
+CARD = "card.md"
 #: Folder of a run with the user's own code that its model needs.
 CODE = "code"
 #: Paths at which a folder may hold its weights, the most complete file first.
@@ -39,7 +42,8 @@ PLACES = (
 Column = list[str] | list[float]
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-CSV, PARQUET = ".csv", ".parquet"
+CSV = ".csv"
+PARQUET = ".parquet"
 #: Rows from which a row group of a Parquet file is written.
 GROUP_ROWS = 65_536
 
@@ -48,9 +52,9 @@ def model_file(folder: Path) -> Path:
     """Return the file that holds the weights. Raises ConfigError if the folder has none."""
     if not folder.is_dir():
         return folder
-    for place in PLACES:
-        if (folder / place).is_file():
-            return folder / place
+    for path in PLACES:
+        if (folder / path).is_file():
+            return folder / path
     raise ConfigError(
         f"{str(folder)!r} has no model; expected the folder of a run with a finished epoch, or its "
         f"MLflow model ({FILE} does not exist)"
@@ -80,9 +84,10 @@ def csv_text(lines: Iterable[Iterable[Any]]) -> str:
     Before Python 3.13 the writer quotes only the characters of its line ending, but readers also
     take a bare carriage return for one. With CR LF as the line ending it quotes both.
     """
-    written, end = _Lines(), "\r\n"
-    csv.writer(written, lineterminator=end).writerows(lines)
-    return "".join(f"{line.removesuffix(end)}\n" for line in written)
+    end = "\r\n"
+    texts = _Lines()
+    csv.writer(texts, lineterminator=end).writerows(lines)
+    return "".join(f"{text.removesuffix(end)}\n" for text in texts)
 
 
 def write_csv(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
@@ -131,9 +136,10 @@ def write_csv_to(file: BinaryIO, sheet: Sheet) -> None:
     for columns in sheet.pieces:
         file.write(heading)  # only once the first rows have been computed
         heading = b""
-        named = zip(sheet.header, columns, strict=True)
-        shown = [map(cell, map(str, c)) if name in sheet.texts else c for name, c in named]
-        file.write(csv_text(zip(*shown, strict=True)).encode("utf-8"))
+        cells: list[Iterable[Any]] = []
+        for name, column in zip(sheet.header, columns, strict=True):
+            cells.append(map(cell, map(str, column)) if name in sheet.texts else column)
+        file.write(csv_text(zip(*cells, strict=True)).encode("utf-8"))
     file.write(heading)
 
 
@@ -142,8 +148,10 @@ def write_parquet_to(file: BinaryIO, sheet: Sheet) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = [(name, pa.string() if name in sheet.texts else pa.float64()) for name in sheet.header]
-    schema = pa.schema(kinds)
+    fields = []
+    for name in sheet.header:
+        fields.append((name, pa.string() if name in sheet.texts else pa.float64()))
+    schema = pa.schema(fields)
     waiting: list[pa.RecordBatch] = []
     with pq.ParquetWriter(file, schema) as writer:
         for columns in sheet.pieces:
@@ -167,46 +175,52 @@ def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
         DataError: The input is a URL or does not exist.
         EnvironmentFaultError: The user may not read the input or write the output.
     """
-    for key, place in (("input", source), ("output", output)):
-        if place is not None and (problem := place_problem(key, place)):
-            raise ConfigError(problem)
-    path = Path(source)
-    if problem := url_problem("input", source):
+    problem = place_problem("input", source)
+    if not problem and output is not None:
+        problem = place_problem("output", output)
+    if problem:
+        raise ConfigError(problem)
+    problem = url_problem("input", source)
+    if problem:
         raise DataError(problem)
+    path = Path(source)
     if not path.exists():
-        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        names = []
+        if path.parent.is_dir():
+            names = [file.name for file in path.parent.iterdir()]
         raise DataError(
             f"input={source!r} does not exist; expected a file of new rows."
-            f"{did_you_mean(path.name, there)}"
+            f"{did_you_mean(path.name, names)}"
         )
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise EnvironmentFaultError(f"input={source!r} can't be read: permission is denied")
     if output is None:
         return
-    if problems := list(_output_problems(path, Path(output), overwrite=overwrite)):
+    problems = list(_output_problems(path, Path(output), overwrite=overwrite))
+    if problems:
         raise ConfigError(*problems)
     folder = Path(os.path.realpath(output)).parent
     if not os.access(folder, os.W_OK | os.X_OK):
         read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
-        why = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
         raise EnvironmentFaultError(
-            f"output={output!r} can't be written ({why}); choose another place"
+            f"output={output!r} can't be written ({reason}); choose another place"
         )
 
 
 def _output_problems(source: Path, output: Path, *, overwrite: bool) -> Iterator[str]:
-    told = f"output={str(output)!r}"
+    option = f"output={str(output)!r}"
     folder = (Path(os.path.realpath(output)) if output.is_symlink() else output).parent
     if output.suffix.lower() not in WRITERS:
-        yield f"{told} must end in .csv or .parquet"
+        yield f"{option} must end in .csv or .parquet"
     if output.is_dir():
-        yield f"{told} is a folder; expected a file, such as {output / 'predictions.csv'}"
+        yield f"{option} is a folder; expected a file, such as {output / 'predictions.csv'}"
     elif output.exists() and output.samefile(source):
-        yield f"{told} is the input file; choose another"
+        yield f"{option} is the input file; choose another"
     elif output.exists() and not overwrite:
-        yield f"{told} already exists; choose another, or replace it with overwrite=true"
+        yield f"{option} already exists; choose another, or replace it with overwrite=true"
     elif not folder.exists():
-        make = f"mkdir -p {shlex.quote(str(folder))}"
-        yield f"{told} is in a folder that does not exist; create it with: {make}"
+        command = f"mkdir -p {shlex.quote(str(folder))}"
+        yield f"{option} is in a folder that does not exist; create it with: {command}"
     elif not folder.is_dir():
-        yield f"{told} is below {str(folder)!r}, which is a file; choose another"
+        yield f"{option} is below {str(folder)!r}, which is a file; choose another"

@@ -39,16 +39,18 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
     """
     import pandas as pd
 
-    described = interface(model.schema, model.decision)["outputs"]
+    outputs = interface(model.schema, model.decision)["outputs"]
     try:
         block = reader_of(model.schema).apply(rows, what=WHAT)
         columns = answered(model, block, what=WHAT)
     except (ConfigError, DataError) as error:
         raise RowsError(*error.problems) from error
     if block.names is not None:
-        columns = {described[0]["name"]: block.names, **columns}
+        columns = {outputs[0]["name"]: block.names, **columns}
     is_series = model.schema.window is not None
     index = rows.index if isinstance(rows, pd.DataFrame) and not is_series else None
     # Without rows, the types of the columns can't be inferred.
-    kinds = {one["name"]: "str" if one["type"] == "string" else "float64" for one in described}
-    return pd.DataFrame(columns, index=index).astype(kinds)
+    types = {}
+    for output in outputs:
+        types[output["name"]] = "str" if output["type"] == "string" else "float64"
+    return pd.DataFrame(columns, index=index).astype(types)

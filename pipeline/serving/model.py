@@ -68,8 +68,8 @@ def conformal(residuals: NDArray[np.float64], independent: float) -> Interval | 
     rows = len(residuals)
     if independent < FEWEST or not np.isfinite(residuals).all():
         return None
-    held = (1 - TAIL) * (independent + 1) / independent  # share of the residuals below an end
-    cut = math.floor(rows * (1 - held) + 1e-9)
+    share_below = (1 - TAIL) * (independent + 1) / independent  # of an end of the interval
+    cut = math.floor(rows * (1 - share_below) + 1e-9)
     ordered = np.sort(residuals)
     return float(ordered[cut]), float(ordered[rows - 1 - cut])
 
@@ -105,10 +105,11 @@ class Decision:
         """
         for field in ("threshold", "rule", "intervals"):
             plain[field]
-        made: Decision = TypeAdapter(cls).validate_python({"found": "", **plain}, strict=False)
-        if not 0 <= made.threshold <= 1:
+        content = {"found": "", **plain}
+        decision: Decision = TypeAdapter(cls).validate_python(content, strict=False)
+        if not 0 <= decision.threshold <= 1:
             raise ValueError("the threshold is not a probability")
-        return made
+        return decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,9 +147,9 @@ class Model:
         config = without_references(facts["config"])
         schema = _schema(file, facts["schema"])
         decision = _decision(file, facts, schema)
-        own = own_weights(content["state_dict"])
-        network = _network(file, config, schema, shapes_of(own), trust)
-        network.load_state_dict(own)
+        weights = own_weights(content["state_dict"])
+        network = _network(file, config, schema, shapes_of(weights), trust)
+        network.load_state_dict(weights)
         return cls(
             file=file,
             schema=schema,
@@ -175,28 +176,29 @@ class Model:
         blocks = [torch.zeros(0, self.schema.outputs)]
         for start in range(0, len(raw), self.block_rows):
             inputs = self.schema.to_inputs(raw[start : start + self.block_rows])
-            if (lost := self.schema.beyond_single(inputs)) is not None:
-                row, column = lost
+            infinite_cell = self.schema.beyond_single(inputs)
+            if infinite_cell is not None:
+                row, column = infinite_cell
                 place = where(what, first_row + start + row, CsvOptions.of(self.schema.reading))
                 raise DataError(
                     f"{place}, column {column!r}: the value is infinite in float32 after scaling; "
                     "expected one of the size of the training rows"
                 )
-            blocks.append(self._raised(inputs))
-        raised = torch.cat(blocks)
+            blocks.append(self._forward(inputs))
+        outputs = torch.cat(blocks)
         if self.schema.task == "regression":
-            return self.schema.to_units(raised, None)
-        return probabilities(raised)
+            return self.schema.to_units(outputs, None)
+        return probabilities(outputs)
 
-    def _raised(self, inputs: Tensor) -> Tensor:
+    def _forward(self, inputs: Tensor) -> Tensor:
         try:
-            raised: Tensor = self.network(inputs).float()
+            outputs: Tensor = self.network(inputs).float()
         except (RuntimeError, MemoryError) as error:
             raise ConfigError(
                 f"{self.file} has a network that can't be applied to {len(inputs)} rows "
                 f"({' '.join(str(error).split())[:200]}); train the model again"
             ) from error
-        return raised
+        return outputs
 
     @property
     def block_rows(self) -> int:
@@ -220,24 +222,26 @@ def _network(
     make_importable(trust)
     if not isinstance(config.get("model"), Mapping):
         raise ConfigError(f"{file} has no usable config: it has no model; train the model again")
-    given = {str(key): value for key, value in config["model"].items()}
-    filled = ("input_shape", "outputs")
-    problems = [
-        f"{key} is a secret or an environment reference, which a model may not contain; "
-        "train it again with the value"
-        for key, value in flatten({"model": given}).items()
-        if value == MASK
-    ] or [*target_problems("model", given, bases=[MODULE], filled=filled, trust=trust)]
+    target = {str(key): value for key, value in config["model"].items()}
+    problems = []
+    for key, value in flatten({"model": target}).items():
+        if value == MASK:
+            problems.append(
+                f"{key} is a secret or an environment reference, which a model may not contain; "
+                "train it again with the value"
+            )
+    if not problems:
+        filled = ("input_shape", "outputs")
+        problems = [*target_problems("model", target, bases=[MODULE], filled=filled, trust=trust)]
     if problems:
         raise ConfigError(*(f"{file}: {problem}" for problem in problems))
     shapes = {"input_shape": schema.input_shape, "outputs": schema.outputs}
     try:
-        outline = outline_of(given, **shapes)
+        outline = outline_of(target, **shapes)
         if outline is not None:
-            if problem := shape_problem(file, saved, outline, config):
-                raise ConfigError(problem)
+            _require_shapes(file, saved, outline, config)
             _require_answer(outline, schema)
-        network = _built(given, **shapes)
+        network = _built(target, **shapes)
     except ConfigError as error:
         raise ConfigError(*(_of_file(file, problem) for problem in error.problems)) from error
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
@@ -245,9 +249,17 @@ def _network(
             f"{file} has a network that can't be built ({' '.join(str(error).split())[:200]}); "
             "train the model again"
         ) from error
-    if outline is None and (problem := shape_problem(file, saved, network, config)):
-        raise ConfigError(problem)
+    if outline is None:
+        _require_shapes(file, saved, network, config)
     return network
+
+
+def _require_shapes(
+    file: Path, saved: Mapping[str, Shape], network: nn.Module, config: Mapping[str, Any]
+) -> None:
+    problem = shape_problem(file, saved, network, config)
+    if problem:
+        raise ConfigError(problem)
 
 
 def _of_file(file: Path, problem: str) -> str:
@@ -296,7 +308,7 @@ class _BoundedSizes(TorchDispatchMode):  # type: ignore[no-untyped-call] # of to
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         results = result if isinstance(result, tuple | list) else [result]
-        if any(isinstance(each, Tensor) and each.numel() > MOST_NUMBERS for each in results):
+        if any(isinstance(value, Tensor) and value.numel() > MOST_NUMBERS for value in results):
             raise ValueError(f"a result within it has more than {MOST_NUMBERS} numbers")
         return result
 
@@ -357,8 +369,10 @@ def save_model(
     """
     folder.mkdir(mode=0o750, exist_ok=True)
     weights = {f"{PREFIX}{name}": value.cpu() for name, value in network.state_dict().items()}
-    known = {"format": FORMAT, "version": __version__, **facts}
-    content = {"state_dict": weights, "pipeline": known}
+    content = {
+        "state_dict": weights,
+        "pipeline": {"format": FORMAT, "version": __version__, **facts},
+    }
     replace_file(folder / FILE, lambda file: torch.save(content, file))
     for name, value in ((INTERFACE, interface), (EXAMPLE, example)):
         replace_json(folder / name, value)
@@ -366,7 +380,11 @@ def save_model(
 
 def own_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the network's weights from those of a file, under the network's own names."""
-    return {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
+    network_weights = {}
+    for name, weight in weights.items():
+        if name.startswith(PREFIX):
+            network_weights[name.removeprefix(PREFIX)] = weight
+    return network_weights
 
 
 def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
@@ -378,18 +396,21 @@ def shape_problem(
     path: Path, saved: Mapping[str, Shape], network: nn.Module, config: Mapping[str, Any]
 ) -> str | None:
     """Return a message about the first weight that does not fit the network, or `None`."""
-    now, options = shapes_of(network.state_dict()), flatten({"model": config["model"]})
-    told = [f"{key}={value}" for key, value in options.items() if not key.endswith("_target_")]
-
-    def words(shape: Shape | None) -> str:
-        if shape is None:
-            return "nothing"
-        return f"a weight of shape {'×'.join(map(str, shape)) or '1'}"
-
-    for name in (*now, *saved):
-        if now.get(name) != saved.get(name):
+    expected = shapes_of(network.state_dict())
+    for name in (*expected, *saved):
+        if expected.get(name) != saved.get(name):
+            options = []
+            for key, value in flatten({"model": config["model"]}).items():
+                if not key.endswith("_target_"):
+                    options.append(f"{key}={value}")
             return (
-                f"{path} has {words(saved.get(name))} at {name!r} where the network has "
-                f"{words(now.get(name))}; its config has {', '.join(told)}."
+                f"{path} has {_weight_words(saved.get(name))} at {name!r} where the network has "
+                f"{_weight_words(expected.get(name))}; its config has {', '.join(options)}."
             )
     return None
+
+
+def _weight_words(shape: Shape | None) -> str:
+    if shape is None:
+        return "nothing"
+    return f"a weight of shape {'×'.join(map(str, shape)) or '1'}"

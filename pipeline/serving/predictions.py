@@ -35,26 +35,31 @@ def interface(schema: Schema, decision: Decision) -> dict[str, Any]:
     dtype}` of an array's rows; `outputs`: a list of `{name, type}`, with the times of a series
     before its values.
     """
-    column = schema.reading.get("time")
-    texts = {column} if schema.task == "regression" else {column, PREDICTION}
+    time_column = schema.reading.get("time")
     names = output_names(schema, decision)
+    if time_column:
+        names = [time_column, *names]
+    texts = {time_column} if schema.task == "regression" else {time_column, PREDICTION}
     return {
         "kind": schema.reading["kind"],
         "inputs": reader_of(schema).inputs(),
         "outputs": [
-            {"name": name, "type": "string" if name in texts else "double"}
-            for name in ([column, *names] if column else names)
+            {"name": name, "type": "string" if name in texts else "double"} for name in names
         ],
     }
 
 
 def output_names(schema: Schema, decision: Decision) -> list[str]:
     """Return the names of an answer's columns, in order."""
-    if schema.task == "regression":
-        ends = ("", " low", " high") if decision.intervals else ("",)
-        return [f"{name}{end}" for name in value_names(schema) for end in ends]
-    classes = schema.classes[schema.task == "binary" :]
-    return [PREDICTION, *(f"probability of {name}" for name in classes)]
+    if schema.task != "regression":
+        classes = schema.classes[1:] if schema.task == "binary" else schema.classes
+        return [PREDICTION, *(f"probability of {name}" for name in classes)]
+    if not decision.intervals:
+        return value_names(schema)
+    names = []
+    for name in value_names(schema):
+        names += [name, f"{name} low", f"{name} high"]
+    return names
 
 
 def value_names(schema: Schema) -> list[str]:
@@ -63,7 +68,7 @@ def value_names(schema: Schema) -> list[str]:
         return list(schema.targets)
     if schema.outputs == 1:
         return [PREDICTION]
-    return [f"{PREDICTION} {number + 1}" for number in range(schema.outputs)]
+    return [f"{PREDICTION} {number}" for number in range(1, schema.outputs + 1)]
 
 
 def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
@@ -77,9 +82,9 @@ def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dic
     outputs = model.outputs(rows.raw, what=what, first_row=first_row)
     if rows.offsets is not None:
         outputs = outputs + torch.from_numpy(rows.offsets).to(outputs)
-    lost = (~torch.isfinite(outputs)).nonzero()
-    if model.schema.window is None and len(lost):
-        row = first_row + int(lost[0, 0])
+    infinite = (~torch.isfinite(outputs)).nonzero()
+    if model.schema.window is None and len(infinite):
+        row = first_row + int(infinite[0, 0])
         raise DataError(
             f"{where(what, row, CsvOptions.of(model.schema.reading))}: the prediction is NaN or "
             "infinite; expected inputs of the size of the training data. Look for a far too large "
@@ -94,7 +99,9 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
     `outputs` are those of `Model.outputs`: probabilities (rows,) or (rows, classes), or values
     (rows, outputs) in units.
     """
-    schema, decision, columns = model.schema, model.decision, list[Column]()
+    schema = model.schema
+    decision = model.decision
+    columns: list[Column] = []
     if schema.task == "regression":
         steps = schema.horizon if schema.window is not None else 1
         names = schema.outputs // steps
@@ -102,13 +109,18 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
         ends = torch.tensor(decision.intervals, dtype=torch.float64).reshape(-1, names, 2)
         for index, column in enumerate(values.T):
             columns.append(column.tolist())
-            for side in (0, 1) if decision.intervals else ():
-                columns.append((column + ends[:, index, side]).tolist())
+            if decision.intervals:
+                columns.append((column + ends[:, index, 0]).tolist())
+                columns.append((column + ends[:, index, 1]).tolist())
     else:
-        is_binary = schema.task == "binary"
-        chosen = outputs > decision.threshold if is_binary else outputs.argmax(1)
-        shares = [outputs.tolist()] if is_binary else outputs.T.tolist()
-        columns = [[schema.classes[index] for index in chosen.tolist()], *shares]
+        if schema.task == "binary":
+            predicted = outputs > decision.threshold
+            probabilities = [outputs.tolist()]
+        else:
+            predicted = outputs.argmax(1)
+            probabilities = outputs.T.tolist()
+        columns.append([schema.classes[index] for index in predicted.tolist()])
+        columns += probabilities
     return dict(zip(output_names(schema, decision), columns, strict=True))
 
 
@@ -121,24 +133,32 @@ class RowsDone:
     def __init__(
         self, *, verbose: int, total: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.total, self._verbose, self._clock = total, verbose, clock
-        self._began = clock()
-        self._next, self._said = self._began + PATIENCE, False
+        self.total = total
+        self._verbose = verbose
+        self._clock = clock
+        self._started_at = clock()
+        self._next_at = self._started_at + PATIENCE
+        self._has_printed = False
 
     def __call__(self, rows: int) -> None:
         """Take the number of rows done, and print it if enough time has passed."""
         now = self._clock()
-        if self._verbose == 0 or now < self._next:
+        if self._verbose == 0 or now < self._next_at:
             return
-        self._next, self._said = now + (0.5 if self._verbose == 1 else 10.0), True
-        of = "" if self.total is None else f" of {self.total:,}"
-        spent = now - self._began
-        line = f"{rows:,}{of} rows, {rows / spent:,.0f} rows/s, {duration(spent)}"
-        draw_over(sys.stderr, f"\r{line}\x1b[K" if self._verbose == 1 else f"{line}\n")
+        self._has_printed = True
+        count = f"{rows:,}" if self.total is None else f"{rows:,} of {self.total:,}"
+        seconds = now - self._started_at
+        line = f"{count} rows, {rows / seconds:,.0f} rows/s, {duration(seconds)}"
+        if self._verbose == 1:
+            self._next_at = now + 0.5
+            draw_over(sys.stderr, f"\r{line}\x1b[K")
+        else:
+            self._next_at = now + 10.0
+            draw_over(sys.stderr, f"{line}\n")
 
     def end(self) -> None:
         """Clear the line that is overwritten."""
-        if self._said and self._verbose == 1:
+        if self._has_printed and self._verbose == 1:
             draw_over(sys.stderr, "\r\x1b[K")
 
 
@@ -170,7 +190,7 @@ class Predictions:
         for name in self.values:
             numbers = [*map(float, columns[name])]
             lowest, highest = self.ranges.get(name, (inf, -inf))
-            self.ranges[name] = min([lowest, *numbers]), max([highest, *numbers])
+            self.ranges[name] = (min([lowest, *numbers]), max([highest, *numbers]))
 
 
 def predictions(
@@ -182,7 +202,7 @@ def predictions(
         ConfigError: A rule does not suit this kind of data, or a column is named like an answer.
         DataError: The file or, while `sheet` is written, one of its rows can't be used.
     """
-    names, is_class = output_names(model.schema, model.decision), model.schema.task != "regression"
+    names = output_names(model.schema, model.decision)
     new = reader_of(model.schema).open(path, rules, size=model.block_rows)
     heading = () if new.heading is None else (new.heading,)
     if new.heading in names:
@@ -193,56 +213,61 @@ def predictions(
 
     def pieces() -> Iterator[Sequence[Column]]:
         for block in new.blocks:
-            columns = answered(model, block, what=str(path), first_row=done.rows + 1)
-            done.add(columns)
+            columns = answered(model, block, what=str(path), first_row=result.rows + 1)
+            result.add(columns)
             cells = [*columns.values()]
             yield cells if block.names is None else [block.names, *cells]
-            told(done.rows)
+            told(result.rows)
 
-    sheet = Sheet(
-        header=(*heading, *names),
-        texts=frozenset((*heading, *(names[:1] if is_class else ()))),
-        pieces=pieces(),
-    )
-    done = Predictions(sheet=sheet, new=new, values=() if is_class else value_names(model.schema))
-    return done
+    texts = {*heading}
+    values: Sequence[str] = ()
+    if model.schema.task == "regression":
+        values = value_names(model.schema)
+    else:
+        texts.add(PREDICTION)
+    sheet = Sheet(header=(*heading, *names), texts=frozenset(texts), pieces=pieces())
+    result = Predictions(sheet=sheet, new=new, values=values)
+    return result
 
 
 def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
     """Return one line that sums up the predictions, and one of notes if there are any."""
-    schema, decision = model.schema, model.decision
-    outcome = f": {_counted(done.classes)}"
-    if not done.rows:
-        outcome = ""
-    elif schema.task == "regression":
-        outcome = f": {_ranges(done, schema.units)}"
-    elif schema.task == "binary":
-        chosen = "" if decision.rule == str(decision.threshold) else f", from {decision.rule}"
-        above = f"if its probability is above {decision.threshold:.4g}{chosen}"
-        outcome += f" ({schema.positive} {above})"
-    told = "" if place is None else f" written to {place}"
-    lines = [f"{done.rows:,} {'row' if done.rows == 1 else 'rows'}{told}{outcome}"]
-    if notes := "; ".join(_notes(model, done.new)):
+    schema = model.schema
+    line = "1 row" if done.rows == 1 else f"{done.rows:,} rows"
+    if place is not None:
+        line += f" written to {place}"
+    if done.rows and schema.task == "regression":
+        line += f": {_ranges(done, schema.units)}"
+    elif done.rows:
+        line += f": {_counts_text(done.classes)}"
+    if done.rows and schema.task == "binary":
+        decision = model.decision
+        rule = "" if decision.rule == str(decision.threshold) else f", from {decision.rule}"
+        condition = f"if its probability is above {decision.threshold:.4g}{rule}"
+        line += f" ({schema.positive} {condition})"
+    lines = [line]
+    notes = "; ".join(_notes(model, done.new))
+    if notes:
         lines.append(f"note: {notes}")
     return lines
 
 
 def _ranges(done: Predictions, units: str) -> str:
     """Return the range of the predictions, after its name where several values are predicted."""
-    ranges = {
-        name: " ".join(filter(None, [f"{number(lowest)} to {number(highest)}", units]))
-        for name, (lowest, highest) in done.ranges.items()
-    }
-    if len(ranges) == 1:
-        return next(iter(ranges.values()))
-    return some([f"{name}: {text}" for name, text in ranges.items()], most=SHOWN)
+    texts = []
+    for name, (lowest, highest) in done.ranges.items():
+        text = f"{number(lowest)} to {number(highest)}"
+        if units:
+            text += f" {units}"
+        texts.append(text if len(done.ranges) == 1 else f"{name}: {text}")
+    return texts[0] if len(texts) == 1 else some(texts, most=SHOWN)
 
 
 def _notes(model: Model, new: NewRows) -> Iterator[str]:
     if new.unknown:
-        yield f"categories not seen in training, treated as other ({_counted(new.unknown)})"
+        yield f"categories not seen in training, treated as other ({_counts_text(new.unknown)})"
     if new.missing:
-        yield f"missing cells, filled as in training ({_counted(new.missing)})"
+        yield f"missing cells, filled as in training ({_counts_text(new.missing)})"
     if new.ignored:
         yield f"ignored columns (not used in training): {some(new.ignored, most=SHOWN)}"
     yield from new.gaps
@@ -251,5 +276,5 @@ def _notes(model: Model, new: NewRows) -> Iterator[str]:
         yield f"the model was written by pipeline {version}; this is {__version__}"
 
 
-def _counted(numbers: Counter[str]) -> str:
-    return some([f"{name}: {count:,}" for name, count in numbers.most_common()], most=SHOWN)
+def _counts_text(counts: Counter[str]) -> str:
+    return some([f"{name}: {count:,}" for name, count in counts.most_common()], most=SHOWN)
