@@ -150,36 +150,54 @@ class VitalSigns(OnceAnEpoch):
         Raises:
             ValueError: They have another form.
         """
-        layers, epochs = len(state_dict["layers"]), len(state_dict["epochs"])
-        first = None if state_dict["first"] is None else torch.zeros(layers)
-        values = torch.zeros(epochs, 2, layers) if epochs else None
-        usual = {"layers": [""] * layers, "sizes": [0] * layers, "epochs": [0] * epochs}
-        usual_form = {**usual, "first": first, "values": values}
-        if (problem := form_problem(usual_form, state_dict, "VitalSigns")) is not None:
+        layers = len(state_dict["layers"])
+        epochs = len(state_dict["epochs"])
+        usual = {
+            "layers": [""] * layers,
+            "sizes": [0] * layers,
+            "first": None if state_dict["first"] is None else torch.zeros(layers),
+            "epochs": [0] * epochs,
+            "values": torch.zeros(epochs, 2, layers) if epochs else None,
+        }
+        problem = form_problem(usual, state_dict, "VitalSigns")
+        if problem is not None:
             raise ValueError(problem)
-        self._layers, self._sizes = tuple(state_dict["layers"]), tuple(state_dict["sizes"])
-        self._first, values = state_dict["first"], state_dict["values"]
-        known = () if values is None else values.unbind()
-        self._epochs = dict(zip(state_dict["epochs"], known, strict=True))
+        self._layers = tuple(state_dict["layers"])
+        self._sizes = tuple(state_dict["sizes"])
+        self._first = state_dict["first"]
+        values = state_dict["values"]
+        values_of_epochs = () if values is None else values.unbind()
+        self._epochs = dict(zip(state_dict["epochs"], values_of_epochs, strict=True))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the epoch's values."""
-        if not isinstance(pl_module, Task) or (watched := pl_module.watch.take()) is None:
+        if not isinstance(pl_module, Task):
+            return
+        statistics = pl_module.watch.take()
+        if statistics is None:
             return
         names = layer_names(pl_module.network)
-        places = [place for place, one in enumerate(watched.weights) if id(one) in names]
-        layers = tuple(names[id(watched.weights[place])] for place in places)
-        if layers != self._layers:  # other weights have gradients than before
-            self._layers, self._first, self._epochs = layers, None, {}
-            self._sizes = tuple(watched.weights[place].numel() for place in places)
+        layers = []
+        sizes = []
+        indices = []
+        for index, weight in enumerate(statistics.weights):
+            if id(weight) in names:
+                layers.append(names[id(weight)])
+                sizes.append(weight.numel())
+                indices.append(index)
+        if tuple(layers) != self._layers:  # other weights have gradients than before
+            self._layers = tuple(layers)
+            self._sizes = tuple(sizes)
+            self._first = None
+            self._epochs = {}
         # One copy to the host for all of them.
-        told = torch.stack([watched.gradients, watched.updates, watched.first])
-        told = told[:, places].detach().double().cpu()
-        self._epochs[trainer.current_epoch + 1] = told[:2].clone()
+        values = torch.stack([statistics.gradients, statistics.updates, statistics.first])
+        values = values[:, indices].detach().double().cpu()
+        self._epochs[trainer.current_epoch + 1] = values[:2].clone()
         if self._first is None:
             # A run resumed from one without these values has not seen the very first step.
-            seen = trainer.current_epoch == 0
-            self._first = told[2].clone() if seen else torch.full_like(told[2], torch.nan)
+            has_first = trainer.current_epoch == 0
+            self._first = values[2].clone() if has_first else torch.full_like(values[2], torch.nan)
 
 
 def layer_names(network: nn.Module) -> Mapping[int, str]:
@@ -188,24 +206,29 @@ def layer_names(network: nn.Module) -> Mapping[int, str]:
     A weight has the name of its module. Weights of recurrent layers also state what they apply to:
     `layers.layer1.recurrent (state)`. Weights of a learned pooling are left out.
     """
-    return {
-        id(weight): _label(f"{name}." if name else "", own)
-        for name, module in network.named_modules()
-        for own, weight in module.named_parameters(recurse=False)
-        if weight.ndim > 1 and not isinstance(module, LearnedPool)
-    }
+    labels = {}
+    for module_name, module in network.named_modules():
+        if isinstance(module, LearnedPool):
+            continue
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.ndim > 1:
+                labels[id(weight)] = _label(module_name, name)
+    return labels
 
 
-def _label(module: str, own: str) -> str:
-    if own == "weight" and module:
-        return module.removesuffix(".")
-    recurrent = _RECURRENT.fullmatch(own)
+def _label(module: str, name: str) -> str:
+    if name == "weight" and module:
+        return module
+    recurrent = _RECURRENT.fullmatch(name)
     if recurrent is None:
-        return module + own
+        return f"{module}.{name}" if module else name
     kind, layer, backwards = recurrent.groups()
-    words = [_OF[kind], *([str(int(layer) + 1)] if layer != "0" else [])]
-    said = " ".join(words) + (", backwards" if backwards else "")
-    return f"{module.removesuffix('.')} ({said})".strip()
+    words = _OF[kind]
+    if layer != "0":
+        words += f" {int(layer) + 1}"
+    if backwards:
+        words += ", backwards"
+    return f"{module} ({words})".strip()
 
 
 # ── progress ──────────────────────────────────────────────────────────────────────────────────────
@@ -221,8 +244,11 @@ class EpochLines(OnceAnEpoch, Checkpoint):
 
     def __init__(self, monitor: str, keeper: Keeper) -> None:
         super().__init__()
-        self._monitor, self._keeper, self._console = monitor, keeper, console()
-        self._started_at, self._first_epoch = 0.0, 0
+        self._monitor = monitor
+        self._keeper = keeper
+        self._console = console()
+        self._started_at = 0.0
+        self._first_epoch = 0
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the clock."""
@@ -235,15 +261,17 @@ class EpochLines(OnceAnEpoch, Checkpoint):
 
     def _line(self, trainer: pl.Trainer) -> str:
         """Return the values of the finished epoch in one line of the terminal."""
-        known = trainer.callback_metrics
-        shown = dict.fromkeys(["train/loss", "val/loss", self._monitor])
-        values = [f"{key} {rounded(float(known[key])):6}" for key in shown if key in known]
-        took = [duration(float(known["time/epoch"]))] if "time/epoch" in known else []
+        metrics = trainer.callback_metrics
+        words = [self.epoch(trainer)]
+        for key in dict.fromkeys(["train/loss", "val/loss", self._monitor]):
+            if key in metrics:
+                words.append(f"{key} {rounded(float(metrics[key])):6}")
+        seconds = [duration(float(metrics["time/epoch"]))] if "time/epoch" in metrics else []
         remaining = [self.remaining(trainer, 1.0)] if self._tells_remaining else []
+        best = self.best()
         # A narrow terminal leaves out words, the least important first.
-        words = [self.epoch(trainer), *values]
-        for last in ([*took, *self.best(), *remaining], [*took, *self.best()], self.best(), []):
-            line = "  ".join(filter(None, [*words, *last])).rstrip()
+        for ending in ([*seconds, *best, *remaining], [*seconds, *best], best, []):
+            line = "  ".join(filter(None, [*words, *ending])).rstrip()
             if not self._console.is_terminal or len(line) <= self._console.width:
                 break
         return line
@@ -261,11 +289,12 @@ class EpochLines(OnceAnEpoch, Checkpoint):
 
     def remaining(self, trainer: pl.Trainer, share_of_epoch: float) -> str:
         """Return how long the remaining epochs take at the speed so far; empty if unknown."""
-        done = trainer.current_epoch - self._first_epoch + share_of_epoch
-        left = (trainer.max_epochs or 0) - self._first_epoch - done
-        if not done or left <= 0:
+        epochs_trained = trainer.current_epoch - self._first_epoch + share_of_epoch
+        epochs_left = (trainer.max_epochs or 0) - self._first_epoch - epochs_trained
+        if not epochs_trained or epochs_left <= 0:
             return ""
-        return f"eta {duration((perf_counter() - self._started_at) / done * left)}"
+        seconds = perf_counter() - self._started_at
+        return f"eta {duration(seconds / epochs_trained * epochs_left)}"
 
 
 class EpochBars(EpochLines):
@@ -301,13 +330,14 @@ class EpochBars(EpochLines):
         if self._progress is None or now - self._drawn_at < REFRESH_SECONDS:
             return
         self._drawn_at = now
-        steps, done = int(trainer.num_training_batches), batch_idx + 1
+        steps = int(trainer.num_training_batches)
+        steps_trained = batch_idx + 1
         loss = f"loss {rounded(pl_module.latest_loss)}"
-        words = [loss, *self.best(), self.remaining(trainer, done / steps)]
+        words = [loss, *self.best(), self.remaining(trainer, steps_trained / steps)]
         self._progress.update(
             self._progress.task_ids[0],
             description=self.epoch(trainer),
-            completed=done,
+            completed=steps_trained,
             total=steps,
             words="  ".join(filter(None, words)),
         )

@@ -35,7 +35,8 @@ class EpochMean:
     def __init__(self) -> None:
         self._values: list[Tensor] = []
         self._weights: list[int] = []
-        self._total, self._weight = torch.tensor(torch.nan), 0
+        self._total = torch.tensor(torch.nan)
+        self._weight = 0
 
     def add(self, value: Tensor, weight: int) -> None:
         """Add the scalar `value` of a step with `weight` rows."""
@@ -54,8 +55,10 @@ class EpochMean:
         self._fold()
         if not self._weight:
             return self._total
-        mean = (self._total if ranks == 1 else sum_over_ranks(self._total)) / self._weight
-        self._total, self._weight = torch.tensor(torch.nan), 0
+        total = self._total if ranks == 1 else sum_over_ranks(self._total)
+        mean = total / self._weight
+        self._total = torch.tensor(torch.nan)
+        self._weight = 0
         return mean
 
     def _fold(self) -> None:
@@ -66,7 +69,8 @@ class EpochMean:
         total = values @ weights
         self._total = self._total + total if self._weight else total
         self._weight += sum(self._weights)
-        self._values, self._weights = [], []
+        self._values = []
+        self._weights = []
 
 
 class EpochOutputs:
@@ -83,19 +87,22 @@ class EpochOutputs:
 
     def take(self, *, ranks: int = 1) -> tuple[Tensor, Tensor]:
         """Return the outputs of all ranks, in order, with all targets, and start again."""
-        outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
+        outputs = torch.cat(self._outputs)
+        targets = torch.cat(self._targets)
         batches = [len(batch) for batch in self._targets]
-        self._outputs, self._targets = [], []
+        self._outputs = []
+        self._targets = []
         if ranks == 1:
             return outputs, targets
         rows = rows_of_ranks(batches, ranks)
         # All ranks must send tensors of one size: the padding is cut off again.
         padded = outputs.new_zeros((max(map(len, rows)), *outputs.shape[1:]))
         padded[: len(outputs)] = outputs
-        parts = [torch.empty_like(padded) for _ in rows]
-        distributed.all_gather(parts, padded)
-        there = torch.cat([part[: len(each)] for part, each in zip(parts, rows, strict=True)])
-        return there[torch.cat(rows).argsort().to(there.device)], targets
+        gathered = [torch.empty_like(padded) for _ in rows]
+        distributed.all_gather(gathered, padded)
+        parts = [part[: len(rank_rows)] for part, rank_rows in zip(gathered, rows, strict=True)]
+        all_outputs = torch.cat(parts)
+        return all_outputs[torch.cat(rows).argsort().to(all_outputs.device)], targets
 
 
 class Clipper:
@@ -125,15 +132,17 @@ class Clipper:
             threshold: Largest global L2 norm or largest absolute entry, > 0; `None` = only record.
             algorithm: `norm` or `value`.
         """
-        gradients = [grad for p in gradients_of if (grad := p.grad) is not None]
-        has_all = len(gradients) == len(gradients_of)
-        weights = gradients_of if has_all else [p for p in gradients_of if p.grad is not None]
+        weights = gradients_of
+        gradients = [gradient for weight in weights if (gradient := weight.grad) is not None]
+        if len(gradients) < len(weights):
+            weights = [weight for weight in weights if weight.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))
         self.watch.see(norms, weights)
         if threshold is None:
             self._unclipped.append(norms)
         else:
-            before = after = torch.linalg.vector_norm(norms)
+            before = torch.linalg.vector_norm(norms)
+            after = before
             if algorithm == "value":
                 clip_grad_value_(gradients_of, threshold)
                 after = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -154,17 +163,28 @@ class Clipper:
         if self._sums is None or self._largest is None:
             return {}
         before, after, clipped = (self._sums / self._steps).unbind()
-        norms = {"grad/norm": before, "grad/norm_clipped": after, "grad/norm_max": self._largest}
-        self._sums, self._largest, self._steps = None, None, 0
-        return {**norms, "grad/clipped": clipped}
+        largest = self._largest
+        self._sums = None
+        self._largest = None
+        self._steps = 0
+        return {
+            "grad/norm": before,
+            "grad/norm_clipped": after,
+            "grad/norm_max": largest,
+            "grad/clipped": clipped,
+        }
 
     def _fold(self) -> None:
         unclipped = _norms_of_steps(self._unclipped)
-        before, after = ([*norms, *unclipped] for norms in (self._before, self._after))
-        self._unclipped, self._before, self._after = [], [], []
+        before = [*self._before, *unclipped]
+        after = [*self._after, *unclipped]
+        self._unclipped = []
+        self._before = []
+        self._after = []
         if not before:
             return
-        norms, clipped_norms = as_float64(torch.stack(before)), as_float64(torch.stack(after))
+        norms = as_float64(torch.stack(before))
+        clipped_norms = as_float64(torch.stack(after))
         is_clipped = (clipped_norms < norms).sum().to(norms.dtype)
         sums = torch.stack([norms.sum(), clipped_norms.sum(), is_clipped])
         self._sums = sums if self._sums is None else self._sums + sums
@@ -185,7 +205,10 @@ def _norms_of_steps(norms: list[Tensor]) -> Sequence[Tensor]:
     """Return the norm of all gradients together in some steps, from those of each, (weights,)."""
     if len({len(step) for step in norms}) > 1:  # the weights that have gradients have changed
         return [torch.linalg.vector_norm(step) for step in norms]
-    return torch.linalg.vector_norm(torch.stack(norms), dim=1).unbind() if norms else ()
+    if not norms:
+        return ()
+    totals: Sequence[Tensor] = torch.linalg.vector_norm(torch.stack(norms), dim=1).unbind()
+    return totals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -212,10 +235,13 @@ class WeightWatch:
     """Keeps the gradient norms of all steps and the size of the update of some steps."""
 
     def __init__(self) -> None:
-        self._every, self._until = SPARSE, 0
+        self._interval = SPARSE
+        self._steps_to_next = 0
         self._all: list[Tensor] = []
-        self._places = torch.empty(0, dtype=torch.int64)
+        #: Indices among all weights of those with two or more dimensions, which are watched.
+        self._indices = torch.empty(0, dtype=torch.int64)
         self._watched: list[Tensor] = []
+        #: Copies of the watched weights before a step whose update is measured.
         self._before: list[Tensor] = []
         self._forget()
 
@@ -225,26 +251,27 @@ class WeightWatch:
         The very first step is measured, but the next ones are not: long steps after an exploding
         gradient would be taken for an effect of the learning rate.
         """
-        self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
+        self._interval = int(max(SPARSE, min(steps, 1e9) // LOOKS))
         self._forget()  # only the first rank has a callback that takes the values
-        self._until = -step % self._every
+        self._steps_to_next = -step % self._interval
 
     def see(self, norms: Tensor, weights: Sequence[Tensor]) -> None:
         """Record the L2 norms of a step's gradients, (weights,), before the weights change."""
         if len(weights) != len(self._all) or not all(map(is_, weights, self._all)):
-            self._all, self._before = list(weights), []
-            places = [place for place, one in enumerate(weights) if one.ndim > 1]
-            self._places = torch.tensor(places, device=weights[0].device if weights else None)
-            self._watched = [weights[place] for place in places]
+            self._all = list(weights)
+            self._before = []
+            indices = [index for index, weight in enumerate(weights) if weight.ndim > 1]
+            self._indices = torch.tensor(indices, device=weights[0].device if weights else None)
+            self._watched = [weights[index] for index in indices]
             self._forget()
         self._norms.append(norms)
         if self._before:
             self._measure()
-        if self._until == 0:
-            self._until = self._every
+        if self._steps_to_next == 0:
+            self._steps_to_next = self._interval
             self._before = [weight.detach().clone() for weight in self._watched]
-            self._as_they_were = norms
-        self._until -= 1
+            self._norms_before = norms
+        self._steps_to_next -= 1
         if len(self._norms) == FOLD:
             self._fold()
 
@@ -255,10 +282,11 @@ class WeightWatch:
         self._fold()
         if self._sums is None or not self._watched:
             return None
-        missing = updates = torch.full_like(self._sums, torch.nan)
+        missing = torch.full_like(self._sums, torch.nan)
+        updates = missing
         if self._updates:
-            moves = torch.stack(self._updates)
-            updates = torch.where(torch.isfinite(moves), moves, torch.nan).nanmean(0)
+            ratios = torch.stack(self._updates)
+            updates = torch.where(torch.isfinite(ratios), ratios, torch.nan).nanmean(0)
         watched = Watched(
             weights=tuple(self._watched),
             gradients=self._sums / self._steps,
@@ -278,12 +306,14 @@ class WeightWatch:
     @torch.no_grad()
     def _measure(self) -> None:
         """Compute how far the weights have moved since they were copied."""
-        before, self._before = self._before, []
-        moves = [now - then for now, then in zip(self._watched, before, strict=True)]
-        moved, size = (torch.stack(torch._foreach_norm(one)) for one in (moves, before))
-        finite = torch.isfinite(self._as_they_were).all()
-        ratio = as_float64(moved) / as_float64(size)
-        self._updates.append(torch.where(finite.to(ratio.device), ratio, torch.nan))
+        before = self._before
+        self._before = []
+        steps = [now - then for now, then in zip(self._watched, before, strict=True)]
+        step_norms = torch.stack(torch._foreach_norm(steps))
+        weight_norms = torch.stack(torch._foreach_norm(before))
+        is_finite = torch.isfinite(self._norms_before).all()
+        ratios = as_float64(step_norms) / as_float64(weight_norms)
+        self._updates.append(torch.where(is_finite.to(ratios.device), ratios, torch.nan))
 
     def _fold(self) -> None:
         """Sum the collected norms, so that memory stays bounded."""
@@ -291,14 +321,15 @@ class WeightWatch:
             self._norms = []
             return
         norms = as_float64(torch.stack(self._norms))
-        finite = torch.isfinite(norms).all(1)
-        seen = norms.index_select(1, self._places.to(norms.device))
-        sums = torch.where(finite[:, None], seen, 0.0).sum(0)
+        is_finite = torch.isfinite(norms).all(1)
+        watched_norms = norms.index_select(1, self._indices.to(norms.device))
+        sums = torch.where(is_finite[:, None], watched_norms, 0.0).sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
-        self._steps = self._steps + finite.sum()
+        self._steps = self._steps + is_finite.sum()
         if self._first is None:
-            place = finite.to(torch.uint8).argmax().reshape(1)  # an index that stays on the device
-            self._first = seen.index_select(0, place)[0]
+            # The index of the first finite step stays on the device.
+            index = is_finite.to(torch.uint8).argmax().reshape(1)
+            self._first = watched_norms.index_select(0, index)[0]
         self._norms = []
 
 
@@ -343,44 +374,47 @@ class _Sharing(_BatchNorm):  # DDP refuses a SyncBatchNorm on CPUs
         """Normalize (rows, channels, …) with the statistics of the rows of all ranks."""
         if not self.training:
             return super().forward(values)
-        rest = [axis for axis in range(values.dim()) if axis != 1]
-        given = values.dtype
+        axes = [axis for axis in range(values.dim()) if axis != 1]
+        dtype = values.dtype
         if values.element_size() < 4:  # a sum over rows would lose all but three digits in bfloat16
             values = values.float()
-        own = values.new_tensor([values.numel() / values.shape[1]])
+        rows = values.new_tensor([values.numel() / values.shape[1]])
         # The mean comes first: the sum of squares alone would lose digits if the mean is large.
-        total = _over_all(torch.cat([values.sum(rest), own]))
+        total = _differentiable_sum(torch.cat([values.sum(axes), rows]))
         count = total[-1].detach()
         mean = total[:-1] / count
-        distances = values - _as(values, mean)
-        variance = _over_all((distances * distances).sum(rest)) / count
+        distances = values - _per_channel(values, mean)
+        variance = _differentiable_sum((distances * distances).sum(axes)) / count
         # One value has no variance; reading the count on the host would wait for the device.
-        enough = count > 1
-        self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1), enough)
-        mean = torch.where(enough, mean, self.running_mean.to(mean))
-        variance = torch.where(enough, variance, self.running_var.to(mean))
-        scaled = (values - _as(values, mean)) * torch.rsqrt(_as(values, variance) + self.eps)
+        has_variance = count > 1
+        unbiased = variance.detach() * count / (count - 1).clamp(min=1)
+        self._update_running(mean.detach(), unbiased, has_variance)
+        mean = torch.where(has_variance, mean, self.running_mean.to(mean))
+        variance = torch.where(has_variance, variance, self.running_var.to(mean))
+        scaled = (values - _per_channel(values, mean)) * torch.rsqrt(
+            _per_channel(values, variance) + self.eps
+        )
         if self.weight is not None:
-            scaled = scaled * _as(values, self.weight) + _as(values, self.bias)
-        return scaled.to(given)
+            scaled = scaled * _per_channel(values, self.weight) + _per_channel(values, self.bias)
+        return scaled.to(dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's own name
         """Accept any shape: the original layer's class has the check."""
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor, enough: Tensor) -> None:
-        self.num_batches_tracked.add_(enough)
+    def _update_running(self, mean: Tensor, variance: Tensor, has_variance: Tensor) -> None:
+        self.num_batches_tracked.add_(has_variance)
         share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
         for running, value in ((self.running_mean, mean), (self.running_var, variance)):
-            running.copy_(running.to(value).lerp(value, (enough * share).to(value)))
+            running.copy_(running.to(value).lerp(value, (has_variance * share).to(value)))
 
 
-def _as(values: Tensor, channels: Tensor) -> Tensor:
+def _per_channel(values: Tensor, channels: Tensor) -> Tensor:
     """Reshape one value per channel so that it broadcasts over (rows, channels, …)."""
     return channels.reshape(1, -1, *[1] * (values.dim() - 2))
 
 
-def _over_all(values: Tensor) -> Tensor:
+def _differentiable_sum(values: Tensor) -> Tensor:
     """Return the sum over all ranks; gradients flow back to each rank."""
     total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return total

@@ -69,10 +69,10 @@ class ShortSteps(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Choose manual or automatic optimization, after Lightning's checks."""
-        self._listeners = {
-            hook: [one for one in _callbacks(self.trainer) if is_overridden(hook, one)]
-            for hook in AROUND_GRADIENTS
-        }
+        callbacks = _callbacks(self.trainer)
+        for hook in AROUND_GRADIENTS:
+            listeners = [callback for callback in callbacks if is_overridden(hook, callback)]
+            self._listeners[hook] = listeners
         self.automatic_optimization = not _is_plain(self.trainer)
 
     def on_fit_end(self) -> None:
@@ -82,15 +82,16 @@ class ShortSteps(pl.LightningModule):
     def descend(self, loss: Tensor) -> Tensor:
         """Take an optimizer step, then step the schedules; return the loss without its graph."""
         trainer = self.trainer
-        optimizer, loop = trainer.optimizers[0], trainer.fit_loop.epoch_loop
-        self._tell("on_before_zero_grad", optimizer)
+        optimizer = trainer.optimizers[0]
+        loop = trainer.fit_loop.epoch_loop
+        self._call_hook("on_before_zero_grad", optimizer)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
-        self._tell("on_before_backward", loss)
+        self._call_hook("on_before_backward", loss)
         torch.autograd.backward(loss)
-        self._tell("on_after_backward")
-        self._tell("on_before_optimizer_step", optimizer)
+        self._call_hook("on_after_backward")
+        self._call_hook("on_before_optimizer_step", optimizer)
         self.configure_gradient_clipping(
             optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
         )
@@ -106,13 +107,14 @@ class ShortSteps(pl.LightningModule):
         """Set the step counts of both kinds of optimization, which Lightning counts separately."""
         if "loops" not in checkpoint:
             return  # only weights
-        steps, loops = checkpoint["global_step"], checkpoint["loops"]["fit_loop"]
+        steps = checkpoint["global_step"]
+        loops = checkpoint["loops"]["fit_loop"]
         automatic = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
         manual = loops["epoch_loop.manual_optimization.optim_step_progress"]
         for counts in (automatic["total"], manual["total"]):
             counts.update(ready=steps, completed=steps)
 
-    def _tell(self, hook: str, *arguments: Any) -> None:
+    def _call_hook(self, hook: str, *arguments: Any) -> None:
         for callback in self._listeners[hook]:
             getattr(callback, hook)(self.trainer, self, *arguments)
         getattr(self, hook)(*arguments)
@@ -131,11 +133,13 @@ class NoProfiler(PassThroughProfiler):
 
 def _is_plain(trainer: pl.Trainer) -> bool:
     """Return whether steps only run forward, backward, clipping and the optimizer on one device."""
+    for callback in _callbacks(trainer):
+        if isinstance(callback, GradientAccumulationScheduler):
+            return False
     return (
         type(trainer.precision_plugin) is Precision
         and type(trainer.strategy) is SingleDeviceStrategy
         and trainer.accumulate_grad_batches == 1
-        and not any(isinstance(one, GradientAccumulationScheduler) for one in _callbacks(trainer))
         # A profiler's table has the names of Lightning's automatic optimization.
         and isinstance(vars(trainer)["profiler"], PassThroughProfiler)
         and all(_evaluates_once(optimizer) for optimizer in trainer.optimizers)

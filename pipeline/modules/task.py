@@ -83,12 +83,15 @@ class Task(ShortSteps):
     def exact_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss over all rows of a part, computed in float64 in blocks of rows."""
         rows = max(1, LOSS_NUMBERS // outputs[:1].numel())
-        losses, weights = [], []
-        for some, own in zip(torch.split(outputs, rows), torch.split(targets, rows), strict=True):
-            given = as_float64(some)
-            true = as_float64(own) if own.is_floating_point() else own.to(given.device)
-            losses.append(self.loss(given, true))
-            weights.append(as_float64(torch.as_tensor(self.weight(true))).to(given.device))
+        losses = []
+        weights = []
+        for start in range(0, len(outputs), rows):
+            block = as_float64(outputs[start : start + rows])
+            true = targets[start : start + rows]
+            true = as_float64(true) if true.is_floating_point() else true.to(block.device)
+            losses.append(self.loss(block, true))
+            weight = torch.as_tensor(self.weight(true))
+            weights.append(as_float64(weight).to(block.device))
         shares = torch.stack(weights)
         return torch.stack(losses) @ (shares / shares.sum())
 
@@ -240,18 +243,20 @@ class Task(ShortSteps):
     def _evaluate(self, stage: str) -> dict[str, Tensor]:
         outputs, targets = self._outputs.take(ranks=self._ranks)
         offsets = self.offsets.get(stage)
-        found, final = self.measured(
-            outputs, targets, None if offsets is None else offsets[: len(targets)]
-        )
+        if offsets is not None:
+            offsets = offsets[: len(targets)]
+        scores, (final_outputs, final_targets) = self.measured(outputs, targets, offsets)
         if stage == "test":
-            self.test_outputs = final[0].cpu(), final[1].cpu()
-        values = {f"{stage}/{key}": value for key, value in found.items()}
+            self.test_outputs = (final_outputs.cpu(), final_targets.cpu())
+        values = {f"{stage}/{key}": value for key, value in scores.items()}
         if self._ranks == 1:
             return values
         # All ranks use the values of the first rank, so that they take the same decisions.
-        told = torch.stack([value.double() for value in values.values()])
-        distributed.broadcast(told, 0)
-        return {key: told[at].to(value.dtype) for at, (key, value) in enumerate(values.items())}
+        shared = torch.stack([value.double() for value in values.values()])
+        distributed.broadcast(shared, 0)
+        for key, value in zip([*values], shared, strict=True):
+            values[key] = value.to(values[key].dtype)
+        return values
 
     def _require_finite(self, key: str, value: Tensor) -> None:
         if not torch.isfinite(value):
@@ -301,7 +306,7 @@ class Classifier(Task):
         network: Maps inputs to a single logit (two classes) or to one logit per class.
         class_weights: Weight of each class in the loss, (classes,); `None` = equal weights.
         label_smoothing: Share of the target that is spread over all classes, 0 to 1.
-        known: Further arguments of `Task`.
+        options: Further arguments of `Task`.
     """
 
     class_weights: Tensor | None
@@ -312,15 +317,16 @@ class Classifier(Task):
         *,
         class_weights: Tensor | None = None,
         label_smoothing: float = 0.0,
-        **known: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(network, **known)
+        super().__init__(network, **options)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._label_smoothing = label_smoothing
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of logits (rows, outputs) for classes (rows,)."""
-        weights, smoothing = self.class_weights, self._label_smoothing
+        weights = self.class_weights
+        smoothing = self._label_smoothing
         if outputs.shape[1] == 1:
             logits = outputs.squeeze(1)
             if weights is None:
@@ -351,7 +357,7 @@ class Regressor(Task):
         to_units: Maps scaled values (rows, outputs), and offsets of the same shape or `None`, to
             values in the target's units.
         offsets: Values to add to the rows of the parts `val` and `test` after unscaling, in order.
-        known: Further arguments of `Task`.
+        options: Further arguments of `Task`.
     """
 
     def __init__(
@@ -360,10 +366,11 @@ class Regressor(Task):
         *,
         to_units: Callable[[Tensor, Tensor | None], Tensor],
         offsets: Mapping[str, Tensor | None],
-        **known: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(network, **known)
-        self._to_units, self.offsets = to_units, offsets
+        super().__init__(network, **options)
+        self._to_units = to_units
+        self.offsets = offsets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean squared error of scaled values (rows, outputs).

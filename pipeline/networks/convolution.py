@@ -216,8 +216,12 @@ class LayerSizes:
         if self.padding is not None:
             return [(zeros, zeros) for zeros in self.padding]
         directions = zip(lengths, self._spans(shape), self.stride, strict=True)
-        zeros = [max((-(-n // step) - 1) * step + span - n, 0) for n, span, step in directions]
-        return [(both // 2, both - both // 2) for both in zeros]
+        margins = []
+        for length, span, step in directions:
+            outputs = -(-length // step)
+            zeros = max((outputs - 1) * step + span - length, 0)
+            margins.append((zeros // 2, zeros - zeros // 2))
+        return margins
 
     def output_lengths(self, lengths: Lengths, *, number: int, channels: int) -> Lengths:
         """Return the output lengths of layer `number` after pooling, from its input lengths.
@@ -227,10 +231,10 @@ class LayerSizes:
                 outputs of different lengths, or the output is too large.
         """
         outputs: dict[Lengths, None] = {}
-        nothing = (0,) * len(lengths)
+        padding = self.padding or (0,) * len(lengths)
         for shape in self.shapes:
             spans = self._spans(shape)
-            for length, span, zeros in zip(lengths, spans, self.padding or nothing, strict=True):
+            for length, span, zeros in zip(lengths, spans, padding, strict=True):
                 if span > length + 2 * zeros:
                     dilated = f" (model.dilation={_short(self.dilation)})" if spans != shape else ""
                     raise ConfigError(
@@ -239,8 +243,10 @@ class LayerSizes:
                         "expected a smaller kernel, stride or pooling, or fewer layers"
                     )
             directions = zip(lengths, self.margins(shape, lengths), spans, self.stride, strict=True)
-            found = ((n + sum(margin) - span) // step + 1 for n, margin, span, step in directions)
-            outputs[tuple(found)] = None
+            output = []
+            for length, margin, span, step in directions:
+                output.append((length + sum(margin) - span) // step + 1)
+            outputs[tuple(output)] = None
         if len(outputs) > 1:
             raise ConfigError(
                 f"model.padding={_short(self.padding)} gives outputs of different lengths in layer "
@@ -248,7 +254,8 @@ class LayerSizes:
                 "model.padding=same"
             )
         (convolved,) = outputs
-        if (values := channels * math.prod(convolved)) > MOST_VALUES:
+        values = channels * math.prod(convolved)
+        if values > MOST_VALUES:
             raise ConfigError(
                 f"layer {number} has {values} values per sample ({channels} channels of shape "
                 f"{_as_typed(list(convolved))}); expected at most {MOST_VALUES}: fewer "
@@ -276,22 +283,25 @@ class LayerSizes:
         weighted mixing), `padding` (only if uneven) and `kernel`. As usual in deep learning, the
         kernel is not flipped: w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y].
         """
-        is_flat, weighted = len(lengths) == 1, mixing == "weighted"
+        is_flat = len(lengths) == 1
+        is_weighted = mixing == "weighted"
         convolve: Callable[..., nn.Module] = nn.Conv1d if is_flat else nn.Conv2d
         branches = []
         for number, shape in enumerate(self.shapes):
-            share, rest = divmod(channels, len(self.shapes))
-            share += number < rest
+            share, remainder = divmod(channels, len(self.shapes))
+            if number < remainder:
+                share += 1
             margins = self.margins(shape, lengths)
             # Number of zeros at the end beyond those at the beginning.
             height, width = ([0] + [after - before for before, after in margins])[-2:]
             zeros = nn.ZeroPad1d((0, width)) if is_flat else nn.ZeroPad2d((0, width, 0, height))
             sizes = (shape, self.stride, tuple(before for before, _ in margins), self.dilation)
-            given, groups = (share, share) if weighted else (inputs, 1)
+            branch_inputs = share if is_weighted else inputs
+            groups = share if is_weighted else 1
             branch = common.compose_layer(
-                mixing=convolve(inputs, share, 1, bias=False) if weighted else None,
+                mixing=convolve(inputs, share, 1, bias=False) if is_weighted else None,
                 padding=zeros if height or width else None,
-                kernel=convolve(given, share, *sizes, groups=groups, bias=style.has_bias),
+                kernel=convolve(branch_inputs, share, *sizes, groups=groups, bias=style.has_bias),
             )
             branches.append(branch)
         convolution = branches[0] if len(branches) == 1 else Concatenation(branches)
@@ -307,17 +317,17 @@ class LayerSizes:
         return tuple((size - 1) * gap + 1 for size, gap in zip(shape, self.dilation, strict=True))
 
 
-def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerSizes]:
+def read_layers(*, layers: int, dimensions: int, **parameters: object) -> list[LayerSizes]:
     """Return the sizes of each of a network's `layers` layers with `dimensions` directions.
 
-    `given` are `kernel_size`, `stride`, `padding`, `dilation` and `pool_size`, in this order; the
-    last is `None` if there is no pooling.
+    `parameters` are `kernel_size`, `stride`, `padding`, `dilation` and `pool_size`, in this order;
+    the last is `None` if there is no pooling.
 
     Raises:
         ConfigError: A list has neither one entry per layer nor the form of a shape, or there are
             too many kernel shapes.
     """
-    readers = [_Reader(key, value, dimensions) for key, value in given.items()]
+    readers = [_Reader(key, value, dimensions) for key, value in parameters.items()]
     kernels, strides, paddings, dilations, pools = readers
     entries = [reader.entries(layers) for reader in readers]
     sizes = [
@@ -330,7 +340,8 @@ def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerS
         )
         for kernel, step, zeros, gap, window in zip(*entries, strict=True)
     ]
-    if (convolutions := sum(len(layer.shapes) for layer in sizes)) > MOST_LAYERS:
+    convolutions = sum(len(layer.shapes) for layer in sizes)
+    if convolutions > MOST_LAYERS:
         raise ConfigError(
             f"model.kernel_size gives {convolutions} convolutions in {layers} layers; expected at "
             f"most {MOST_LAYERS}"
@@ -353,7 +364,7 @@ class _Reader:
             return [value] * layers
         if len(value) != layers:
             raise ConfigError(
-                f"{self._named} has {len(value)} entries for {layers} layers; expected one "
+                f"{self._option} has {len(value)} entries for {layers} layers; expected one "
                 f"per layer, or a single {self._form} for all layers"
             )
         return list(value)
@@ -362,7 +373,7 @@ class _Reader:
         """Return an entry as a size in each direction."""
         sizes = [entry] * self.dimensions if _is_whole(entry) else entry
         if not self._is_shape(sizes):
-            raise ConfigError(f"{self._named} holds {_as_typed(entry)}; expected a {self._form}")
+            raise ConfigError(f"{self._option} holds {_as_typed(entry)}; expected a {self._form}")
         return tuple(sizes)
 
     def shapes(self, entry: object) -> list[Lengths]:
@@ -372,21 +383,22 @@ class _Reader:
         shapes = entry.get("shapes")
         if len(entry) != 1 or not _is_list(shapes) or not shapes:
             raise ConfigError(
-                f"{self._named} is ambiguous; write several shapes in one layer as {{shapes:[3,5]}}"
+                f"{self._option} is ambiguous; write several shapes in one layer as "
+                "{shapes:[3,5]}"
             )
-        found = [self.shape(shape) for shape in shapes]
+        sizes = [self.shape(shape) for shape in shapes]
         # The check of the configuration does not look into mappings.
-        if min(map(min, found)) < 1:
-            raise ConfigError(f"{self._named} is too small; expected numbers of at least 1")
-        if max(map(max, found)) > LONGEST:
-            raise ConfigError(f"{self._named} is too large; expected numbers of at most {LONGEST}")
-        return found
+        if min(map(min, sizes)) < 1:
+            raise ConfigError(f"{self._option} is too small; expected numbers of at least 1")
+        if max(map(max, sizes)) > LONGEST:
+            raise ConfigError(f"{self._option} is too large; expected numbers of at most {LONGEST}")
+        return sizes
 
     def _is_shape(self, value: object) -> TypeGuard[Sequence[int]]:
         return _is_list(value) and len(value) == self.dimensions and all(map(_is_whole, value))
 
     @property
-    def _named(self) -> str:
+    def _option(self) -> str:
         return f"model.{self.key}={_as_typed(self.value)}"
 
     @property

@@ -31,18 +31,19 @@ def watched(
     Modes, buffers (their values and the tensors themselves) and torch's generators are restored.
     """
     modes = [(module, module.training) for module in network.modules()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in network.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
+    buffers = []
+    for module in network.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            buffers.append((module, name, buffer, buffer.clone()))
     gpus = {weight.device.index for weight in network.parameters() if weight.is_cuda}
     hooks = [(module, hook_of(name, module)) for name, module in network.named_modules()]
     network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=gpus), ExitStack() as added:
-            for module, hook in ((module, hook) for module, hook in hooks if hook is not None):
-                added.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        with torch.no_grad(), torch.random.fork_rng(devices=gpus), ExitStack() as registrations:
+            for module, hook in hooks:
+                if hook is not None:
+                    registration = module.register_forward_hook(hook, with_kwargs=True)
+                    registrations.enter_context(registration)
             yield
     finally:
         for module, training in modes:
@@ -93,21 +94,17 @@ class LayerRow:
 
 def layers_text(layers: Sequence[LayerRow]) -> str:
     """Return a table of the layers as text: names, kinds, output shapes, kernels, parameters."""
-    lines = [
-        (
-            layer.name,
-            layer.kind,
-            "×".join(map(str, layer.output_shape)),
-            ""
-            if layer.kernel is None
-            else f"{layer.channels_in}→{layer.channels_out}, {'×'.join(map(str, layer.kernel))}",
-            f"{layer.parameters:,}",
-        )
-        for layer in layers
-    ]
+    lines = []
+    for layer in layers:
+        output = "×".join(map(str, layer.output_shape))
+        kernel = ""
+        if layer.kernel is not None:
+            shape = "×".join(map(str, layer.kernel))
+            kernel = f"{layer.channels_in}→{layer.channels_out}, {shape}"
+        lines.append((layer.name, layer.kind, output, kernel, f"{layer.parameters:,}"))
     headings = ("layer", "kind", "output", "Ci→Co, kernel", "parameters")
-    words = frozenset({0, 1})
-    return "\n".join(aligned(TextTable(title="", headings=headings, lines=lines, words=words))[1:])
+    table = TextTable(title="", headings=headings, lines=lines, words=frozenset({0, 1}))
+    return "\n".join(aligned(table)[1:])
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerRow]:
@@ -118,10 +115,11 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerR
     rows: list[LayerRow] = []
 
     def hook_of(name: str, layer: nn.Module) -> Callable[..., None] | None:
-        has_own = any(True for _ in layer.parameters(recurse=False))
-        if has_own or not (isinstance(layer, nn.Sequential) or any(True for _ in layer.children())):
-            return lambda layer, _, __, output: rows.append(_row(name, layer, output))
-        return None  # the module is empty or only contains others
+        has_weights = bool(list(layer.parameters(recurse=False)))
+        is_container = isinstance(layer, nn.Sequential) or bool(list(layer.children()))
+        if is_container and not has_weights:
+            return None
+        return lambda layer, _, __, output: rows.append(_row(name, layer, output))
 
     with watched(network, hook_of):
         network(as_weights(network, torch.zeros(1, *input_shape)))
@@ -134,9 +132,13 @@ def operations_at_once(layers: Iterable[LayerRow]) -> int:
     Threads share the work of a call, and wait for one another after it. Each call is weighted by
     its operations, so that small layers beside large ones count little.
     """
-    work = [(layer.operations, layer.operations * layer.calls) for layer in layers]
-    total = sum(all_calls for _, all_calls in work)
-    return sum(one * all_calls for one, all_calls in work) // max(1, total)
+    total = 0
+    weighted = 0
+    for layer in layers:
+        operations = layer.operations * layer.calls
+        total += operations
+        weighted += layer.operations * operations
+    return weighted // max(1, total)
 
 
 def _row(name: str, layer: nn.Module, output: Tensor | tuple[Tensor, ...]) -> LayerRow:
@@ -177,13 +179,17 @@ class _ActivitySums:
     """
 
     def __init__(self, layer: str, *, kind: str, function: str, axis: int) -> None:
-        self.layer, self.kind = layer, kind
-        self._function, self._axis = function, axis
-        self._values, self._saturated = 0, 0
-        self._sum, self._squares = 0.0, 0.0
+        self.layer = layer
+        self.kind = kind
+        self._function = function
+        self._axis = axis
+        self._values = 0
+        self._saturated = 0
+        self._sum = 0.0
+        self._squares = 0.0
         self._silent: Tensor | None = None
 
-    def add(self, _module: nn.Module, _inputs: object, _named: object, outputs: object) -> None:
+    def add(self, _module: nn.Module, _inputs: object, _options: object, outputs: object) -> None:
         """Add the outputs for some rows, (rows, …); this is a forward hook."""
         outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         if not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.numel() == 0:
@@ -232,8 +238,8 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
         kind = type(module).__name__
         if isinstance(module, nn.RNNBase):
             # The gated cells of torch compute their values by tanh; a subclass has ReLU.
-            relu = module.mode == "RNN_RELU" or type(module) not in (nn.RNN, nn.GRU, nn.LSTM)
-            function = "relu" if relu else "tanh"
+            is_relu = module.mode == "RNN_RELU" or type(module) not in (nn.RNN, nn.GRU, nn.LSTM)
+            function = "relu" if is_relu else "tanh"
             kind = f"{module.mode.partition('_')[0]} ({function})"
             sums.append(_ActivitySums(name, kind=kind, function=function, axis=-1))
         elif isinstance(module, _POINTWISE):
@@ -246,8 +252,12 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
         if not sums:
             return ()
         at_once = max(1, min(ROWS_AT_ONCE, MOST_VALUES // max(1, inputs[0].numel())))
-        for some in torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once):
+        for batch in torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once):
             # `network(…)` would compile a compiled network again because of the hooks.
-            network.forward(some)
-    activities = (one.activity() for one in sums)
-    return tuple(one for one in activities if one is not None)
+            network.forward(batch)
+    activities = []
+    for layer_sums in sums:
+        activity = layer_sums.activity()
+        if activity is not None:
+            activities.append(activity)
+    return tuple(activities)

@@ -86,11 +86,13 @@ class ReluGRU(_LoopLayer):
         state = projected.new_zeros(inputs.shape[1], self.hidden_size)
         states = []
         for step in projected.unbind(0):
-            reset_in, update_in, candidate = step.chunk(3, dim=1)
-            reset_held, update_held, held = torch.addmm(bias_hh, state, recurrent).chunk(3, dim=1)
-            reset = (reset_in + reset_held).sigmoid()
-            update = (update_in + update_held).sigmoid()
-            state = torch.addcmul(candidate, reset, held).relu().lerp(state, update)
+            input_reset, input_update, input_candidate = step.chunk(3, dim=1)
+            from_state = torch.addmm(bias_hh, state, recurrent)
+            state_reset, state_update, state_candidate = from_state.chunk(3, dim=1)
+            reset = (input_reset + state_reset).sigmoid()
+            update = (input_update + state_update).sigmoid()
+            candidate = torch.addcmul(input_candidate, reset, state_candidate).relu()
+            state = candidate.lerp(state, update)
             states.append(state)
         return torch.stack(states)
 
@@ -198,7 +200,9 @@ class _Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         steps, inputs = input_shape
-        self.hidden, self.bidirectional, self.readout = hidden, bidirectional, readout
+        self.hidden = hidden
+        self.bidirectional = bidirectional
+        self.readout = readout
         width = hidden * (2 if bidirectional else 1)
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(1, layers + 1):
@@ -206,12 +210,14 @@ class _Recurrent(nn.Module):
             if self.loop is not None and activation == "relu":
                 recurrent = self.loop(inputs, hidden, bidirectional=bidirectional)
             else:
-                own: dict[str, Any] = {} if self.loop is not None else {"nonlinearity": activation}
-                own |= {"batch_first": True, "bidirectional": bidirectional}
-                recurrent = self.fused(input_size=inputs, hidden_size=hidden, **own)
+                options: dict[str, Any] = {"batch_first": True, "bidirectional": bidirectional}
+                if self.loop is None:
+                    options["nonlinearity"] = activation
+                recurrent = self.fused(input_size=inputs, hidden_size=hidden, **options)
             initialise_recurrent(recurrent, init=init, gain=gain)
             layer = RecurrentLayer(recurrent, width=width, norm=norm, dropout=dropout)
-            parts[f"layer{number}"], inputs = layer, width
+            parts[f"layer{number}"] = layer
+            inputs = width
         self.layers = nn.Sequential(parts)
         read = width * steps if readout == "flatten" else width
         self.head = output_layer(read, outputs, init=init, gain=gain)
@@ -242,7 +248,8 @@ class RNN(_Recurrent):
 class GRU(_Recurrent):
     """Gated recurrent units with a reset and an update gate (Cho et al. 2014)."""
 
-    fused, loop = nn.GRU, ReluGRU
+    fused = nn.GRU
+    loop = ReluGRU
 
 
 class LSTM(_Recurrent):
@@ -251,4 +258,5 @@ class LSTM(_Recurrent):
     Source: Hochreiter and Schmidhuber 1997; Gers et al. 2000 (the forget gate).
     """
 
-    fused, loop = nn.LSTM, ReluLSTM
+    fused = nn.LSTM
+    loop = ReluLSTM
