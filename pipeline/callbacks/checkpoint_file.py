@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             format, would need more memory than its size, or has weights that are not finite.
         EnvironmentFaultError: There is no permission to read the file.
     """
-    _require_whole(path)
+    _require_complete(path)
     try:
         # Only tensors and plain values are read: nothing in the file is ever run.
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -47,11 +47,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of this project: it holds objects other than tensors "
             "and plain values"
         ) from error
-    _require_ours(path, content)
+    _require_facts(path, content)
     return dict(content)
 
 
-def _require_whole(path: Path) -> None:
+def _require_complete(path: Path) -> None:
     if str(path).startswith(("http:", "https:")):
         raise ConfigError(f"{path} is a URL; expected a file on this machine")
     if not path.exists():
@@ -90,55 +90,57 @@ def _require_stored(path: Path, archive: zipfile.ZipFile) -> None:
                 f"({member.compress_size} bytes, {member.file_size} unpacked); expected a file "
                 "that a run has saved"
             )
-    size, held = path.stat().st_size, sum(member.file_size for member in members)
-    if held > size:
+    size = path.stat().st_size
+    members_size = sum(member.file_size for member in members)
+    if members_size > size:
         raise ConfigError(
             f"{path} is not a checkpoint of this project: it has {size} bytes, but its members "
-            f"would have {held}; expected a file that a run has saved"
+            f"would have {members_size}; expected a file that a run has saved"
         )
 
 
-def _require_ours(path: Path, content: object) -> None:
-    ours = content.get("pipeline") if isinstance(content, Mapping) else None
-    if not isinstance(content, Mapping) or not isinstance(ours, Mapping):
+def _require_facts(path: Path, content: object) -> None:
+    facts = content.get("pipeline") if isinstance(content, Mapping) else None
+    if not isinstance(content, Mapping) or not isinstance(facts, Mapping):
         raise ConfigError(
             f"{path} is not a checkpoint of this project; expected one saved by a run "
             "(checkpoints/best.ckpt or last.ckpt)"
         )
-    problem = _facts_problem(ours, most_values=MOST_VALUES)
-    if problem is None and "config" in ours:
-        problem = _facts_problem(ours["config"], most_values=MOST_OPTIONS)
+    problem = _facts_problem(facts, most_values=MOST_VALUES)
+    if problem is None and "config" in facts:
+        problem = _facts_problem(facts["config"], most_values=MOST_OPTIONS)
     if problem is not None:
         raise ConfigError(f"{path} is not a usable checkpoint: {problem}; expected plain values")
-    if ours.get("format") != FORMAT:
+    if facts.get("format") != FORMAT:
         raise ConfigError(
-            f"{path} has format {shown(ours.get('format'))}, written by pipeline "
-            f"{ours.get('version', 'of an unknown version')}; this version reads format {FORMAT}"
+            f"{path} has format {shown(facts.get('format'))}, written by pipeline "
+            f"{facts.get('version', 'of an unknown version')}; this version reads format {FORMAT}"
         )
-    missing = [key for key in _FACTS if key not in ours]
+    missing = [key for key in _FACTS if key not in facts]
     weights = content.get("state_dict")
     if missing or not isinstance(weights, Mapping):
         lacking = f"no {missing[0]}" if missing else "no weights"
         raise ConfigError(f"{path} is not a complete checkpoint: it holds {lacking}")
     for key, kind in _FACTS.items():
-        if not isinstance(ours[key], kind) or isinstance(ours[key], bool):
+        fact = facts[key]
+        if not isinstance(fact, kind) or isinstance(fact, bool):
             raise ConfigError(
-                f"{path} is not a complete checkpoint: its {key} is {shown(ours[key])}; train the "
-                "model again"
+                f"{path} is not a complete checkpoint: its {key} is {shown(fact)}; train the model "
+                "again"
             )
-    _require_numbers(path, weights)
+    _require_finite_weights(path, weights)
 
 
-def _require_numbers(path: Path, weights: Mapping[Any, Any]) -> None:
-    left = MOST_REPEATS * path.stat().st_size
+def _require_finite_weights(path: Path, weights: Mapping[Any, Any]) -> None:
+    bytes_left = MOST_REPEATS * path.stat().st_size
     for name, tensor in weights.items():
         if not isinstance(name, str) or not _is_dense(tensor):
             raise ConfigError(
                 f"{path} is not a usable checkpoint: {shown(name)} among its weights is not a "
                 "tensor of numbers"
             )
-        left -= tensor.numel() * tensor.element_size()
-        if left < 0:
+        bytes_left -= tensor.numel() * tensor.element_size()
+        if bytes_left < 0:
             raise ConfigError(f"{path} is not a usable checkpoint: its weights exceed its size")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ConfigError(f"{path} holds weights that are not numbers in {name}")
@@ -146,7 +148,8 @@ def _require_numbers(path: Path, weights: Mapping[Any, Any]) -> None:
 
 def _facts_problem(facts: object, *, most_values: int) -> str | None:
     """Return what is wrong with facts that must be plain values of a bounded size, or `None`."""
-    values, characters = 0, 0
+    values = 0
+    characters = 0
     levels = [iter([facts])]
     while levels:
         value: Any = next(levels[-1], _END)
@@ -155,9 +158,10 @@ def _facts_problem(facts: object, *, most_values: int) -> str | None:
             continue
         values += 1
         if isinstance(value, dict):
-            if odd := [key for key in value if not isinstance(key, str)]:
-                return f"it has the key {shown(odd[0])}"
-            characters += sum(map(len, value))
+            for key in value:
+                if not isinstance(key, str):
+                    return f"it has the key {shown(key)}"
+                characters += len(key)
             levels.append(iter(value.values()))
         elif isinstance(value, list | tuple):
             levels.append(iter(value))
@@ -191,18 +195,22 @@ def form_problem(usual: object, saved: object, key: str) -> str | None:
     Counts are not negative, numbers are finite, tensors have equal shapes. Keys that only one of
     two mappings has are left to the reader. `None` may have become any number.
     """
+    names: Iterable[Any]
     if isinstance(usual, Mapping):
         if not isinstance(saved, Mapping):
             return key
-        pairs = [(f"{key}.{name}", usual[name], saved[name]) for name in usual if name in saved]
+        names = [name for name in usual if name in saved]
     elif isinstance(usual, list | tuple):
         if not isinstance(saved, list | tuple) or len(saved) != len(usual):
             return key
-        pairs = [(f"{key}.{i}", *both) for i, both in enumerate(zip(usual, saved, strict=True))]
+        names = range(len(usual))
     else:
         return None if _is_like(usual, saved) else key
-    problems = (form_problem(inner, other, name) for name, inner, other in pairs)
-    return next((problem for problem in problems if problem is not None), None)
+    for name in names:
+        problem = form_problem(usual[name], saved[name], f"{key}.{name}")
+        if problem is not None:
+            return problem
+    return None
 
 
 def _is_like(usual: object, saved: object) -> bool:
@@ -220,11 +228,13 @@ def _is_like(usual: object, saved: object) -> bool:
 
 def write_problem(path: Path, error: Exception) -> str:
     """Return in one line why a file could not be written, and how much space is left."""
-    code, reason = None, str(error).splitlines()[0]
+    code = None
+    reason = str(error).splitlines()[0]
     inner: BaseException | None = error  # torch wraps the system's error in its own
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
-            code, reason = inner.errno, inner.strerror
+            code = inner.errno
+            reason = inner.strerror
             break
         inner = inner.__cause__ or inner.__context__
     state, remedy = lack_in_output(path.parent, code)

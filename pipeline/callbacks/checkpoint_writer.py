@@ -126,7 +126,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             EnvironmentFaultError: It could not be written.
         """
-        synced, self._synced = self._synced, None
+        synced = self._synced
+        self._synced = None
         if synced is not None:
             synced.result()
 
@@ -149,8 +150,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return content
         # The states of optimizer, schedule and callbacks hold values of the old config, such as
         # the learning rate.
-        taken = {key: value for key, value in content.items() if key in ADOPTED}
-        return {**taken, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}}
+        adopted = {key: value for key, value in content.items() if key in ADOPTED}
+        return {**adopted, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}}
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -174,11 +175,11 @@ def _write(checkpoint: Mapping[str, Any], target: Path, *, synced: bool) -> None
         raise EnvironmentFaultError(write_problem(target, error)) from error
 
 
-def _sync(target: Path, as_well: Path | None) -> None:
+def _sync(target: Path, linked: Path | None) -> None:
     try:
         sync_file(target)
-        if as_well is not None:
-            link_or_copy(target, as_well)
+        if linked is not None:
+            link_or_copy(target, linked)
     except OSError as error:
         raise EnvironmentFaultError(write_problem(target, error)) from error
 

@@ -98,8 +98,10 @@ class Keeper(Checkpoint):
     ) -> None:
         super().__init__()
         self.writer = writer
-        self._monitor, self._rises = monitor, better == "max"
-        self._facts, self._epoch = dict(facts), 0
+        self._monitor = monitor
+        self._is_higher_better = better == "max"
+        self._facts = dict(facts)
+        self._epoch = 0
         self.is_started = False
         self.best_value: float | None = None
         self.best_epoch: int | None = None
@@ -129,8 +131,11 @@ class Keeper(Checkpoint):
         """
         self._epoch = trainer.current_epoch + 1
         # The last steps of an epoch can ruin weights whose loss was not computed yet.
-        values = [v for v in pl_module.state_dict().values() if v.is_floating_point() and v.numel()]
-        largest = [value.float() for value in torch._foreach_norm(values, float("inf"))]
+        weights = []
+        for weight in pl_module.state_dict().values():
+            if weight.is_floating_point() and weight.numel():
+                weights.append(weight)
+        largest = [norm.float() for norm in torch._foreach_norm(weights, float("inf"))]
         if not bool(torch.isfinite(torch.stack(largest)).all()):
             raise DivergedError(
                 f"a weight is NaN or infinite after epoch {self._epoch}: training diverged; try a "
@@ -141,21 +146,28 @@ class Keeper(Checkpoint):
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
         """Return whether the epoch is better than all before, and note it if so."""
-        known = trainer.callback_metrics
-        if self._monitor is None or self._monitor not in known:
+        metrics = trainer.callback_metrics
+        if self._monitor is None or self._monitor not in metrics:
             return False
-        value = float(known[self._monitor])
+        value = float(metrics[self._monitor])
         if math.isnan(value):  # the metric is undefined on these rows
             return False
-        # On few validation rows many epochs have the same score, and the first of them is early.
-        loss, best = float(known.get("val/loss", 0.0)), self.best_value
-        if value == best:
-            better = loss < self._best_loss
+        loss = float(metrics.get("val/loss", 0.0))
+        best = self.best_value
+        if best is None:
+            is_better = True
+        elif value == best:
+            # On few validation rows many epochs have the same score, and the first is early.
+            is_better = loss < self._best_loss
+        elif self._is_higher_better:
+            is_better = value > best
         else:
-            better = best is None or (value > best if self._rises else value < best)
-        if better:
-            self.best_value, self.best_epoch, self._best_loss = value, self._epoch, loss
-        return better
+            is_better = value < best
+        if is_better:
+            self.best_value = value
+            self.best_epoch = self._epoch
+            self._best_loss = loss
+        return is_better
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, _: Any, checkpoint: Mapping[str, Any]
@@ -166,7 +178,8 @@ class Keeper(Checkpoint):
             ConfigError: A loop has another form.
         """
         usual = {"fit_loop": trainer.fit_loop.state_dict()}
-        if (problem := form_problem(usual, checkpoint.get("loops"), "loops")) is not None:
+        problem = form_problem(usual, checkpoint.get("loops"), "loops")
+        if problem is not None:
             raise unusable_state(str(trainer.ckpt_path), problem)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -188,8 +201,8 @@ class Keeper(Checkpoint):
 
     def on_save_checkpoint(self, _: Any, __: Any, checkpoint: dict[str, Any]) -> None:
         """Add format, version, epoch and facts to the checkpoint."""
-        known = {"format": FORMAT, "version": __version__, "epoch": self._epoch}
-        checkpoint["pipeline"] = {**known, **self._facts}
+        facts = {"format": FORMAT, "version": __version__, "epoch": self._epoch}
+        checkpoint["pipeline"] = {**facts, **self._facts}
 
 
 class Checkpoints(Keeper):
@@ -202,14 +215,18 @@ class Checkpoints(Keeper):
         folder: Folder of the two files.
         seconds: Shortest time between two checkpoints; 0 = one after every epoch.
         adopts: Whether the checkpoint to start with is another run's.
-        known: Further arguments of `Keeper`.
+        options: Further arguments of `Keeper`.
     """
 
-    def __init__(self, folder: Path, *, seconds: float, adopts: bool = False, **known: Any) -> None:
-        self._folder, self._last, self._best = folder, folder / "last.ckpt", folder / "best.ckpt"
+    def __init__(
+        self, folder: Path, *, seconds: float, adopts: bool = False, **options: Any
+    ) -> None:
+        self._folder = folder
+        self._last = folder / "last.ckpt"
+        self._best = folder / "best.ckpt"
         self._seconds = seconds
         self._files = AtomicCheckpointIO(self._last, self._best, seconds=seconds, adopts=adopts)
-        super().__init__(self._files, **known)
+        super().__init__(self._files, **options)
         self._states: dict[str, Any] | None = None
 
     def best_weights(self) -> Mapping[str, Any] | None:
@@ -230,12 +247,15 @@ class Checkpoints(Keeper):
 
         Building the network and restoring its weights have drawn numbers in the meantime.
         """
-        states, self._states = self._states, None
+        states = self._states
+        self._states = None
         if states is not None:
             restore_generators(states)
         super().on_train_start(trainer, pl_module)
-        is_ours = trainer.is_global_zero and str(trainer.ckpt_path) == str(self._last)
-        if states is not None and is_ours and self.best_epoch == trainer.current_epoch:
+        if states is None or not trainer.is_global_zero:
+            return
+        continues_last = str(trainer.ckpt_path) == str(self._last)
+        if continues_last and self.best_epoch == trainer.current_epoch:
             link_or_copy(self._last, self._best)  # the run was killed between writing the two
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
@@ -255,8 +275,12 @@ class Checkpoints(Keeper):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch and the states of the generators."""
-        best = {"best_value": self.best_value, "best_epoch": self.best_epoch}
-        return {**best, "best_loss": self._best_loss, "generators": generator_states()}
+        return {
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+            "best_loss": self._best_loss,
+            "generators": generator_states(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best epoch; the generators are restored when training starts.
@@ -265,9 +289,11 @@ class Checkpoints(Keeper):
             ValueError: The best epoch has another form.
         """
         usual = {"best_value": None, "best_epoch": None, "best_loss": 0.0}
-        if (problem := form_problem(usual, state_dict, "callbacks")) is not None:
+        problem = form_problem(usual, state_dict, "callbacks")
+        if problem is not None:
             raise ValueError(problem)
-        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self.best_value = state_dict["best_value"]
+        self.best_epoch = state_dict["best_epoch"]
         self._best_loss = state_dict["best_loss"]
         self._states = state_dict["generators"]
 
@@ -275,9 +301,9 @@ class Checkpoints(Keeper):
 class KeptWeights(Keeper):
     """Holds the weights of the best epoch, or of the last one; no files are written in training."""
 
-    def __init__(self, **known: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         self._memory = MemoryIO()
-        super().__init__(self._memory, **known)
+        super().__init__(self._memory, **options)
 
     def best_weights(self) -> Mapping[str, Any] | None:
         """Return the weights of the best epoch; `None` if the last ones are kept."""
