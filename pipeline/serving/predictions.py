@@ -230,36 +230,36 @@ def predictions(
     return result
 
 
-def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
+def summary(model: Model, result: Predictions, *, place: str | None) -> list[str]:
     """Return one line that sums up the predictions, and one of notes if there are any."""
     schema = model.schema
-    line = "1 row" if done.rows == 1 else f"{done.rows:,} rows"
+    line = "1 row" if result.rows == 1 else f"{result.rows:,} rows"
     if place is not None:
         line += f" written to {place}"
-    if done.rows and schema.task == "regression":
-        line += f": {_ranges(done, schema.units)}"
-    elif done.rows:
-        line += f": {_counts_text(done.classes)}"
-    if done.rows and schema.task == "binary":
+    if result.rows and schema.task == "regression":
+        line += f": {_ranges(result, schema.units)}"
+    elif result.rows:
+        line += f": {_counts_text(result.classes)}"
+    if result.rows and schema.task == "binary":
         decision = model.decision
         rule = "" if decision.rule == str(decision.threshold) else f", from {decision.rule}"
         condition = f"if its probability is above {decision.threshold:.4g}{rule}"
         line += f" ({schema.positive} {condition})"
     lines = [line]
-    notes = "; ".join(_notes(model, done.new))
+    notes = "; ".join(_notes(model, result.new))
     if notes:
         lines.append(f"note: {notes}")
     return lines
 
 
-def _ranges(done: Predictions, units: str) -> str:
+def _ranges(result: Predictions, units: str) -> str:
     """Return the range of the predictions, after its name where several values are predicted."""
     texts = []
-    for name, (lowest, highest) in done.ranges.items():
+    for name, (lowest, highest) in result.ranges.items():
         text = f"{number(lowest)} to {number(highest)}"
         if units:
             text += f" {units}"
-        texts.append(text if len(done.ranges) == 1 else f"{name}: {text}")
+        texts.append(text if len(result.ranges) == 1 else f"{name}: {text}")
     return texts[0] if len(texts) == 1 else some(texts, most=SHOWN)
 
 
