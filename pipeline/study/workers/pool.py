@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from pipeline.errors import EnvironmentFaultError
@@ -79,8 +78,9 @@ class Worker:
     @property
     def place(self) -> str:
         """Its process id, and its machine if that is another one, as text."""
-        there = "" if is_local(self.lease) else f" on {self.lease.host}"
-        return f"{self.lease.pid}{there}"
+        if is_local(self.lease):
+            return str(self.lease.pid)
+        return f"{self.lease.pid} on {self.lease.host}"
 
     @property
     def number(self) -> int:
@@ -104,9 +104,11 @@ class Worker:
 
     def train(self, job: Job) -> None:
         """Let the worker train a trial; it answers with Rung at each rung, and then TrialEnd."""
-        self.job, self._given_at = job, time.monotonic()
-        self.reached = 0, None
-        self.is_busy, self.is_overdue = True, False
+        self.job = job
+        self._given_at = time.monotonic()
+        self.reached = (0, None)
+        self.is_busy = True
+        self.is_overdue = False
         job = replace(job, tags={**command_tags(), **job.tags})
         self._process.send({"do": "train", "job": asdict(job)})
 
@@ -144,22 +146,25 @@ class Worker:
         if self.is_gone:
             return []
         answers: list[Answer] = []
-        for said in self._process.messages():
+        for message in self._process.messages():
             self._spoke_at = time.monotonic()
-            if said.get("stuck"):
+            if message.get("stuck"):
                 continue
             self._heard_at = self._spoke_at
             self._signs += 1
-            if said["say"] == "ready":
-                self.is_ready, self._trainer = True, said["pid"]
-            elif said["say"] != "beat":
-                answers.append(messages.decode(said))
-            elif self.is_busy and said.get("trial") == self.number:
-                self.reached = said["epoch"], said["value"]
-        has_told = any(isinstance(answer, Gone) for answer in answers)
-        if has_told or self._process.has_ended:
-            how, self.is_gone = self._process.see_end(), True
-            answers += [] if has_told else [Gone(message=how)]
+            if message["say"] == "ready":
+                self.is_ready = True
+                self._trainer = message["pid"]
+            elif message["say"] != "beat":
+                answers.append(messages.decode(message))
+            elif self.is_busy and message.get("trial") == self.number:
+                self.reached = (message["epoch"], message["value"])
+        reports_end = any(isinstance(answer, Gone) for answer in answers)
+        if reports_end or self._process.has_ended:
+            end = self._process.see_end()
+            self.is_gone = True
+            if not reports_end:
+                answers.append(Gone(message=end))
         elif time.monotonic() - self._killed_at > KILL_SECONDS:
             self.is_gone = self.is_left = True
             answers.append(Gone(message="does not end, not even by SIGKILL"))
@@ -183,11 +188,13 @@ class Worker:
 
     def end_if_slower_than(self, seconds: float | None) -> None:
         """Interrupt a trial that takes longer than `seconds`; kill the worker if it goes on."""
-        took = self.seconds
-        if seconds is not None and took > seconds and not self.is_overdue:
+        if seconds is None:
+            return
+        elapsed = self.seconds
+        if elapsed > seconds and not self.is_overdue:
             self.is_overdue = True
             self.interrupt()
-        elif seconds is not None and took > seconds + KILL_SECONDS:
+        elif elapsed > seconds + KILL_SECONDS:
             self.kill()
 
 
@@ -220,15 +227,15 @@ class WorkerPool:
         for worker in list(self._workers):
             self.dismiss(worker)
 
-    def start(self, wanted: int) -> None:
-        """Start workers until there are `wanted` of them; idle workers are not ended.
+    def start(self, workers: int) -> None:
+        """Start workers until there are so many of them; idle workers are not ended.
 
         While a fork server loads its libraries, none is started. Raises EnvironmentFaultError if it
         has died, or could not fork, several times in a row.
         """
-        while len(self._workers) < wanted and self._can_start():
-            taken = {worker.slot for worker in self._workers}
-            slot = next(slot for slot in count() if slot not in taken)
+        while len(self._workers) < workers and self._can_start():
+            used_slots = {worker.slot for worker in self._workers}
+            slot = min(set(range(len(used_slots) + 1)) - used_slots)
             try:
                 self._workers.append(Worker(self._process(slot), slot=slot, grace=self._grace))
             except ChildGoneError as error:
@@ -271,7 +278,8 @@ class WorkerPool:
             poll.register(self._server, select.POLLIN)
         poll.poll(seconds * 1000)
         for worker in list(self._workers):
-            was_ready, answers = worker.is_ready, worker.answers()
+            was_ready = worker.is_ready
+            answers = worker.answers()
             if worker.is_ready and not was_ready:
                 self._failed_starts = 0
             if worker.is_stuck():
@@ -296,13 +304,13 @@ class WorkerPool:
         worker = self.idle()[0]
         worker.test(job)
         while True:
-            has_more = next(meanwhile, worker) is not worker
-            for other, answer in self.listen(0.0 if has_more else 1.0):
-                if other is worker and isinstance(answer, Tested):
+            has_steps = next(meanwhile, worker) is not worker  # `worker` stands for the end
+            for sender, answer in self.listen(0.0 if has_steps else 1.0):
+                if sender is worker and isinstance(answer, Tested):
                     return answer
                 if isinstance(answer, Gone):
-                    self.dismiss(other)
-                    if other is worker:
+                    self.dismiss(sender)
+                    if sender is worker:
                         return Tested(problem=f"its process died ({answer.message})")
 
     def dismiss(self, worker: Worker, gone: Gone | None = None) -> None:

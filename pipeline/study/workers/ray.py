@@ -83,22 +83,29 @@ class RaySpec:
 
     def room(self, free: Free) -> int:
         """Return how many workers fit on the nodes; a worker can't be split between nodes."""
-        wanted = {name: n for name, n in (("CPU", self.cpus), ("GPU", self.gpus)) if n}
-        return sum(
-            min(floor(node.get(name, 0.0) / n + ROUNDING) for name, n in wanted.items())
-            for node in free
-        )
+        workers = 0
+        for node in free:
+            counts = []
+            if self.cpus:
+                counts.append(floor(node.get("CPU", 0.0) / self.cpus + ROUNDING))
+            if self.gpus:
+                counts.append(floor(node.get("GPU", 0.0) / self.gpus + ROUNDING))
+            workers += min(counts)
+        return workers
 
 
 def free_words(free: Free) -> str:
     """Return the free resources of the nodes as text."""
-    nodes = [_amounts(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in free]
-    return f"{' + '.join(nodes)} on {len(nodes)} node{'' if len(nodes) == 1 else 's'}"
+    amounts = [_amounts(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in free]
+    nodes = "1 node" if len(amounts) == 1 else f"{len(amounts)} nodes"
+    return f"{' + '.join(amounts)} on {nodes}"
 
 
 def _amounts(cpus: float, gpus: float) -> str:
-    of_gpus = f" and {gpus:g} GPU{'' if gpus <= 1 else 's'}" if gpus else ""
-    return f"{cpus:g} CPU{'' if cpus == 1 else 's'}{of_gpus}"
+    text = f"{cpus:g} CPU" if cpus == 1 else f"{cpus:g} CPUs"
+    if gpus:
+        text += f" and {gpus:g} GPU" if gpus <= 1 else f" and {gpus:g} GPUs"
+    return text
 
 
 # ── a study on a cluster ────────────────────────────────────────────────────────────────────────
@@ -115,23 +122,24 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
             "sweep.launcher=ray needs the package ray, which is not installed; install it with: "
             f"{pip_install('ray')}"
         )
-    spec, wanted = _spec(plan), plan.options.workers
+    spec = _spec(plan)
+    requested = plan.options.workers
     free: Free = [{"CPU": spec.local_cpus, "GPU": spec.local_gpus}]
     if spec.address is not None:
         with RayCluster(spec) as cluster:
             free = cluster.free
     room = spec.room(free)
-    there = f"each needs {spec.needs}, free: {free_words(free)}"
+    resources = f"each needs {spec.needs}, free: {free_words(free)}"
     if not room:
         raise EnvironmentFaultError(
-            f"the Ray cluster has no room for a worker: {there}; wait until other jobs end, or "
+            f"the Ray cluster has no room for a worker: {resources}; wait until other jobs end, or "
             "lower sweep.ray.num_cpus or sweep.ray.num_gpus"
         )
-    workers = min(room, wanted or room)
+    workers = min(room, requested or room)
     notes = plan.notes
-    if wanted is not None and wanted > room:
-        few = f"note: sweep.workers={wanted}: the Ray cluster has room for {room}; {there}"
-        notes = (*notes, few)
+    if requested is not None and requested > room:
+        note = f"note: sweep.workers={requested}: the Ray cluster has room for {room}; {resources}"
+        notes = (*notes, note)
     # Substudies don't ask the cluster again, since this study's workers then hold a part of it.
     options = plan.options.model_copy(update={"workers": workers})
     return replace(plan, options=options, gpus=((),) * workers, notes=notes)
@@ -160,26 +168,30 @@ def _spec(plan: "StudyPlan") -> RaySpec:
     """Return what a worker reserves; raise ConfigError if that is impossible."""
     from pipeline.devices import available
 
-    options, trainer = plan.options, plan.run.trainer
-    address, together = options.ray.address, options.devices_per_trial
+    options = plan.options
+    trainer = plan.run.trainer
+    address = options.ray.address
+    devices = options.devices_per_trial
     if address not in (None, "auto") and not re.fullmatch(r"[^\s:/]+:\d{1,5}", str(address)):
         raise ConfigError(
             f"sweep.ray.address={address}: expected auto, HOST:PORT of the cluster's head, or null"
         )
     on_gpus = trainer.accelerator == "gpu"
-    asked = options.ray.num_gpus
-    gpus = float(together * on_gpus) if asked is None else asked
+    gpus = options.ray.num_gpus
+    if gpus is None:
+        gpus = float(devices) if on_gpus else 0.0
     if gpus > 1 and gpus % 1:
         raise ConfigError(f"sweep.ray.num_gpus={gpus:g}: expected a fraction of one, or whole GPUs")
-    if on_gpus and gpus < (together if together > 1 else 1e-4):
+    fewest_gpus = devices if devices > 1 else 1e-4
+    if on_gpus and gpus < fewest_gpus:
         raise ConfigError(
-            f"sweep.ray.num_gpus={gpus:g} leaves a worker too few GPUs for trials on {together}; "
+            f"sweep.ray.num_gpus={gpus:g} leaves a worker too few GPUs for trials on {devices}; "
             f"expected null, or trainer=cpu"
         )
     present = available()
     return RaySpec(
         address=address,
-        cpus=options.ray.num_cpus or float((trainer.threads or 1) * together),
+        cpus=options.ray.num_cpus or float((trainer.threads or 1) * devices),
         gpus=gpus,
         local_cpus=present.cores,
         local_gpus=len(present.gpus),
@@ -237,10 +249,10 @@ class RayCluster:
             self._end(0.0)
             if not isinstance(error, ChildGoneError):
                 raise
-            why = f"did not answer within {seconds:.0f} s"
+            problem = f"did not answer within {seconds:.0f} s"
             if isinstance(error, ChildEndedError):
-                why = "closed the connection"
-            raise EnvironmentFaultError(f"{self.spec.place} {why}") from error
+                problem = "closed the connection"
+            raise EnvironmentFaultError(f"{self.spec.place} {problem}") from error
         self.free = answer["free"]
         return self
 
@@ -308,12 +320,17 @@ class RayProcess:
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the messages of the process since the last call, without waiting."""
-        messages = self._cluster.receive(self._number)
-        for message in messages:
+        messages = []
+        is_gone = False
+        for message in self._cluster.receive(self._number):
             if message["say"] == "placed":
                 self.lease = Lease(**message["lease"])
-        self.has_ended = self._cluster.is_lost or any(one["say"] == "Gone" for one in messages)
-        return [message for message in messages if message["say"] != "placed"]
+                continue
+            messages.append(message)
+            if message["say"] == "Gone":
+                is_gone = True
+        self.has_ended = self._cluster.is_lost or is_gone
+        return messages
 
     def kill(self) -> None:
         """Kill the process and whatever it has started."""
@@ -342,6 +359,9 @@ class RayProcess:
 
     def _await_end(self) -> None:
         deadline = time.monotonic() + QUIT_SECONDS
-        while not self.has_ended and (left := deadline - time.monotonic()) > 0:
+        while not self.has_ended:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
             select.select([self], [], [], left)
             self.messages()

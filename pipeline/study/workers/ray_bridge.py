@@ -49,13 +49,13 @@ def main() -> None:
     """Serve one driver until it is gone."""
     driver = Parent.claim()
     spec = RaySpec(**json.loads(sys.argv[1]))
-    asked = driver.first_message()
+    question = driver.first_message()
     try:
         with connected(spec):
-            driver.say({"id": asked["id"], "free": free_resources()})
+            driver.say({"id": question["id"], "free": free_resources()})
             Bridge(driver, spec).serve()
     except EnvironmentFaultError as error:
-        driver.say({"id": asked["id"], "problem": str(error)})
+        driver.say({"id": question["id"], "problem": str(error)})
 
 
 # ── on a node ───────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +111,8 @@ class NodeActor:
 def _misfit(order: Order) -> str | None:
     """Return what this node lacks, or how it differs from the driver; `None` = it fits."""
     shared = "shared by all machines under one path"
-    token, deadline = Path(order["token"]), time.monotonic() + SHOWN_SECONDS
+    token = Path(order["token"])
+    deadline = time.monotonic() + SHOWN_SECONDS
     while not token.exists():
         if time.monotonic() > deadline:
             folder = str(token.parent)
@@ -120,18 +121,23 @@ def _misfit(order: Order) -> str | None:
     try:
         os.chdir(order["folder"])
     except OSError:
-        where = f"{order['folder']!r}, in which the sweep was started"
-        return f"has no folder {where}; start the sweep in one {shared}"
-    there, same = f"Python {platform.python_version()}", "use the same environment on both"
-    if there != order["python"]:
-        return f"has {there}, and the driver {order['python']}; {same}"
+        return (
+            f"has no folder {order['folder']!r}, in which the sweep was started; start the sweep "
+            f"in one {shared}"
+        )
+    python = f"Python {platform.python_version()}"
+    remedy = "use the same environment on both"
+    if python != order["python"]:
+        return f"has {python}, and the driver {order['python']}; {remedy}"
     sys.path[:0] = order["environment"]["PYTHONPATH"].split(os.pathsep)
     try:
         import pipeline
     except ImportError:
         return f"lacks this program in {sys.executable}; install the driver's version there"
-    here, wanted = pipeline.__version__, order["pipeline"]
-    return None if here == wanted else f"has pipeline {here}, and the driver {wanted}; {same}"
+    version = pipeline.__version__
+    if version == order["pipeline"]:
+        return None
+    return f"has pipeline {version}, and the driver {order['pipeline']}; {remedy}"
 
 
 # ── beside the driver ───────────────────────────────────────────────────────────────────────────
@@ -173,11 +179,10 @@ class Bridge:
     def _look_for_room(self) -> None:
         """Refuse all workers if none has been placed on a node within `ROOM_SECONDS`."""
         live = [relay for relay in self._relays.values() if relay.is_alive()]
+        if any(relay.node is not None for relay in live):
+            return
         asked_at = min((relay.asked_at for relay in live), default=math.inf)
-        if (
-            any(relay.node is not None for relay in live)
-            or time.monotonic() - asked_at < ROOM_SECONDS
-        ):
+        if time.monotonic() - asked_at < ROOM_SECONDS:
             return
         problem = (
             f"the Ray cluster has had no room for a worker for {ROOM_SECONDS:.0f} s: each needs "
@@ -198,13 +203,15 @@ class Relay(threading.Thread):
         super().__init__(name="relay", daemon=True)
         self.node: str | None = None
         self.asked_at = time.monotonic()
-        self._driver, self._number = driver, number
-        self._actor, self._process = actor, process
+        self._driver = driver
+        self._number = number
+        self._actor = actor
+        self._process = process
         self._refusal: str | None = None
 
     def run(self) -> None:
         """Relay until the process has ended, its actor has died, or it was refused."""
-        self._say(encode(self._relayed()))
+        self._say(encode(self._relay_until_end()))
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send the process a message without waiting; before it is placed, it can only be ended."""
@@ -220,7 +227,7 @@ class Relay(threading.Thread):
         self._refusal = problem
         self.end_actor()
 
-    def _relayed(self) -> Gone:
+    def _relay_until_end(self) -> Gone:
         ray = library()
         try:
             started = ray.get(self._actor.start.remote(self._process))
@@ -236,8 +243,8 @@ class Relay(threading.Thread):
         except ray.exceptions.RayError:
             if self._refusal is not None:
                 return Gone(message=self._refusal, final=True)
-            where = f" on node {self.node}" if self.node else ", which was not placed yet,"
-            return Gone(message=f"its Ray actor{where} died")
+            place = f" on node {self.node}" if self.node else ", which was not placed yet,"
+            return Gone(message=f"its Ray actor{place} died")
         finally:
             self.end_actor()
 
@@ -291,8 +298,8 @@ def connected(spec: RaySpec) -> Iterator[None]:
 def free_resources() -> list[dict[str, float]]:
     """Return the free resources of each node at this moment, by Ray's names."""
     # Ray's public functions return the sum over all nodes, but a worker runs on one node.
-    found: dict[str, dict[str, float]] = library()._private.state.available_resources_per_node()
-    return list(found.values())
+    by_node: dict[str, dict[str, float]] = library()._private.state.available_resources_per_node()
+    return list(by_node.values())
 
 
 def library() -> Any:
@@ -303,19 +310,19 @@ def library() -> Any:
 def _require_answer(address: str) -> None:
     """Raise EnvironmentFaultError if no answer from `address`; Ray would wait for minutes."""
     try:
-        found = str(library()._private.services.canonicalize_bootstrap_address(address))
+        head = str(library()._private.services.canonicalize_bootstrap_address(address))
     except ConnectionError as error:
         raise EnvironmentFaultError(
             "sweep.ray.address=auto found no Ray cluster on this machine; start one with "
             "'ray start --head', or set sweep.ray.address=null for a local one"
         ) from error
-    host, _, port = found.rpartition(":")
+    host, _, port = head.rpartition(":")
     try:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except OSError as error:
-        why = error.strerror or "no answer"
+        cause = error.strerror or "no answer"
         raise EnvironmentFaultError(
-            f"no answer from {found}, sweep.ray.address={address} ({why}); check the cluster "
+            f"no answer from {head}, sweep.ray.address={address} ({cause}); check the cluster "
             "with: ray status"
         ) from error
 

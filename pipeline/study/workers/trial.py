@@ -136,12 +136,14 @@ class TrialTrainer:
             torch.cuda.empty_cache()
 
     def _occasion(self, job: Job, prunes: Prunes, reached: Reached | None) -> Occasion:
-        folder, first = Path(job.folder), next(iter(job.objectives), "")
+        folder = Path(job.folder)
+        first = job.objectives[0] if job.objectives else ""
 
-        def ends_here(epoch: int, kept: Mapping[str, float]) -> bool:
-            if epoch not in job.rungs or first not in kept:  # nothing was validated yet
+        def is_pruned(epoch: int, metrics: Mapping[str, float]) -> bool:
+            if epoch not in job.rungs or first not in metrics:  # nothing was validated yet
                 return False
-            return prunes(Rung(step=job.rungs[epoch], epoch=epoch, value=_finite(first, kept)))
+            value = _finite(first, metrics)
+            return prunes(Rung(step=job.rungs[epoch], epoch=epoch, value=value))
 
         return Occasion(
             datasets=self._datasets,
@@ -152,7 +154,7 @@ class TrialTrainer:
             made_with=self._made_with,
             lean=True,
             weights=folder / CHECKPOINTS / messages.KEPT if job.keep else None,
-            prunes=ends_here if job.rungs else None,
+            prunes=is_pruned if job.rungs else None,
             reached=reached and (lambda epoch, values: reached(epoch, values.get(first))),
         )
 
@@ -161,16 +163,17 @@ class TrialTrainer:
 
         Raises ChangedDataError if the data are not those of the job.
         """
-        started_at, tree = perf_counter(), as_tree(job.config)
+        started_at = perf_counter()
+        tree = as_tree(job.config)
         options = check(tree, trust=job.trust)
         options = options.model_copy(update={"verbose": 0, "resume": None, **changes})
         if isinstance(job, TestJob):  # several processes would not make it faster
             options = options.on_one_device()
         rank = ALONE if isinstance(job, TestJob) else None
         plan = make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
-        found = plan.prepared.content_hash
-        if job.data not in (None, found):
-            raise errors.ChangedDataError(messages.changed_data_line(plan.config, job.data, found))
+        data = plan.prepared.content_hash
+        if job.data not in (None, data):
+            raise errors.ChangedDataError(messages.changed_data_line(plan.config, job.data, data))
         self._compiled = isinstance(job, Job) and plan.options.trainer.compile
         return plan
 
@@ -183,21 +186,20 @@ def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
 
     Raises ConfigError if one is missing, and DivergedError if one is not finite.
     """
-    known = {**result.metrics, **result.kept, "model/parameters": float(result.parameters)}
-    return tuple(_finite(name, known) for name in names)
+    values = {**result.metrics, **result.kept, "model/parameters": float(result.parameters)}
+    return tuple(_finite(name, values) for name in names)
 
 
-def _finite(name: str, known: Mapping[str, float]) -> float:
-    if name not in known:
+def _finite(name: str, values: Mapping[str, float]) -> float:
+    if name not in values:
         raise errors.ConfigError(
             f"{name} has no value in the trial's best epoch; expected one of "
-            f"{', '.join(sorted(known))}"
+            f"{', '.join(sorted(values))}"
         )
-    if not math.isfinite(known[name]):
-        raise errors.DivergedError(
-            f"{name} is {known[name]} at the end of the trial: training diverged"
-        )
-    return float(known[name])
+    value = values[name]
+    if not math.isfinite(value):
+        raise errors.DivergedError(f"{name} is {value} at the end of the trial: training diverged")
+    return float(value)
 
 
 def _end(job: Job, plan: Plan, result: Result) -> TrialEnd:
@@ -252,7 +254,8 @@ class Ranks:
             TCPStore,
         )
 
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        address = os.environ["MASTER_ADDR"]
+        port = int(os.environ["MASTER_PORT"])
         store = TCPStore(address, port, is_master=False, timeout=WAIT)
         self._rank = rank
         self._store = PrefixStore("trials", store)
@@ -284,9 +287,10 @@ class Ranks:
         ends = {report.end for report in reports}
         if not end.end.is_failure:
             return end, ends == {End.COMPLETE}
-        others = [report for report in reports if report.end not in (End.COMPLETE, End.LOST)]
-        if end.end is End.ERROR and others:
-            return others[0], False
+        if end.end is End.ERROR:
+            for report in reports:
+                if report.end not in (End.COMPLETE, End.LOST):
+                    return report, False
         return end, end.end is End.DIVERGED and ends <= {End.COMPLETE, End.DIVERGED}
 
     # ── the others ──────────────────────────────────────────────────────────────────────────

@@ -73,8 +73,14 @@ def worker_server() -> ForkServer:
 
 
 def _variables() -> dict[str, str | None]:
-    defaults = {name: value for name, value in DEFAULTS.items() if name not in os.environ}
-    return {**defaults, **dict.fromkeys(name for name in os.environ if name.startswith(LAUNCHERS))}
+    variables: dict[str, str | None] = {}
+    for name, value in DEFAULTS.items():
+        if name not in os.environ:
+            variables[name] = value
+    for name in os.environ:
+        if name.startswith(LAUNCHERS):
+            variables[name] = None  # which removes it
+    return variables
 
 
 def main() -> None:
@@ -160,8 +166,12 @@ class WorkerProcess:
             return bool(self._orders.get()["prune"])
 
         def reached(epoch: int, value: float | None) -> None:
-            told = {"trial": job.number, "epoch": epoch, "value": value}
-            self._driver.heartbeat = {"say": "beat", **told}
+            self._driver.heartbeat = {
+                "say": "beat",
+                "trial": job.number,
+                "epoch": epoch,
+                "value": value,
+            }
 
         if ranks is not None:
             ranks.send(job)
@@ -171,12 +181,15 @@ class WorkerProcess:
             recorded = messages.end_in_journal(Path(job.folder))
             if recorded is not None and recorded.end is not End.INTERRUPTED:
                 end = recorded  # the signal came when the trial had ended
-        common, can_go_on = (end, True) if ranks is None else ranks.agree(end)
-        if common is None or not can_go_on:
-            self.end(
-                "its ranks can no longer train together", *([] if common is None else [common])
-            )
-        self._driver.say(messages.encode(common))
+        if ranks is not None:
+            common_end, can_go_on = ranks.agree(end)
+            reason = "its ranks can no longer train together"
+            if common_end is None:
+                self.end(reason)
+            if not can_go_on:
+                self.end(reason, common_end)
+            end = common_end
+        self._driver.say(messages.encode(end))
 
     def _receive(self, order: Order) -> None:
         if order["do"] == "quit":
