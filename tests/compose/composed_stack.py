@@ -162,7 +162,7 @@ def start(stack: Stack) -> None:
     stack.await_more_trials(2)
 
 
-def tell(stack: Stack) -> SimpleNamespace:
+def run_story(stack: Stack) -> SimpleNamespace:
     """Kill both workers, stop the database meanwhile, take all down, and let the study end.
 
     Returns the `total` of trials that the study was to have in the end; `killed`, those whose

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from composed_stack import ROOT, STUDY, WORDS, Stack, make_clone, start, tell
+from composed_stack import ROOT, STUDY, WORDS, Stack, make_clone, run_story, start
 from container_engine import import_bases, private_engine
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -58,7 +58,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def story(started: Stack) -> SimpleNamespace:
     """A study whose workers were killed, whose database was restarted, and that has ended."""
-    return tell(started)
+    return run_story(started)
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ def test_unusable_server_is_reported_without_password(
 
     empty, local_url = postgres.url(postgres.database()), "sqlite:///studies.db"
     see = "check the address and the password (PGPASSWORD or PGPASSFILE)"
-    _found_a_study(local_url)
+    _create_study(local_url)
     nowhere = f'refuses (database "nowhere" does not exist); {see}'
     assert problem(postgres.url("nowhere")) == (nowhere, nowhere)
     down = f"postgresql://{USER}@127.0.0.1:{free_port()}/any"
@@ -209,7 +209,7 @@ def test_unusable_server_is_reported_without_password(
     )
 
 
-def _found_a_study(url: str) -> None:
+def _create_study(url: str) -> None:
     from pipeline.study.ledger.storage import open_storage, storage_url
 
     store = open_storage(storage_url(url))

@@ -40,7 +40,7 @@ def refused(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     return lines
 
 
-def theirs(uri: str) -> list[str]:
+def foreign_config(uri: str) -> list[str]:
     """Write a folder whose group `tracking` and experiment name an address; return its words."""
     tracking = f"defaults: [server]\nuri: {uri}\nrequired: true\n"
     experiment = f"{GLOBAL}defaults:\n  - override /tracking: theirs\n"
@@ -65,7 +65,7 @@ def refusal(uri: str, word: str = "") -> str:
 def test_config_file_cannot_choose_the_tracking_server(
     listener: Listener, refused: Refused, main: Main
 ) -> None:
-    words = (*theirs(listener.uri), *(STUDY if main is sweep.main else ()))
+    words = (*foreign_config(listener.uri), *(STUDY if main is sweep.main else ()))
     assert refused(main, *words, "tracking=theirs") == [refusal(listener.uri)]
     assert listener.requests == []
 
@@ -74,7 +74,7 @@ def test_config_file_cannot_choose_the_tracking_server(
 def test_experiment_cannot_choose_the_tracking_server(
     listener: Listener, refused: Refused, several: tuple[str, ...]
 ) -> None:
-    words = (*theirs(listener.uri), "experiment=theirs", *QUICK, *several)
+    words = (*foreign_config(listener.uri), "experiment=theirs", *QUICK, *several)
     assert refused(train.main, *words) == [refusal(listener.uri)]
     assert listener.requests == []
 
@@ -82,7 +82,7 @@ def test_experiment_cannot_choose_the_tracking_server(
 def test_printed_override_confirms_an_address(
     listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = (*theirs(listener.uri), "experiment=theirs", *QUICK)
+    words = (*foreign_config(listener.uri), "experiment=theirs", *QUICK)
     assert train.main([*words, f"tracking.uri={listener.uri}"]) == 3
     assert listener.requests != []
 
@@ -90,21 +90,21 @@ def test_printed_override_confirms_an_address(
 def test_environment_variable_confirms_only_its_own_address(
     listener: Listener, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = (*theirs(listener.uri), "experiment=theirs", *QUICK)
+    words = (*foreign_config(listener.uri), "experiment=theirs", *QUICK)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{listener.uri}/elsewhere")
     assert refused(train.main, *words) == [refusal(listener.uri)]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", listener.uri)
     assert train.main(list(words)) == 3
     assert listener.requests != []
     listener.requests.clear()
-    words = (*theirs("'${oc.env:MLFLOW_TRACKING_URI}'"), "experiment=theirs", *QUICK)
+    words = (*foreign_config("'${oc.env:MLFLOW_TRACKING_URI}'"), "experiment=theirs", *QUICK)
     assert train.main(list(words)) == 3
     assert listener.requests != []
 
 
 def test_address_references_resolve_only_if_typed(listener: Listener, refused: Refused) -> None:
     uri = f"{listener.uri}/${{oc.env:SECRET}}"
-    words = (*theirs(uri), "experiment=theirs", *QUICK)
+    words = (*foreign_config(uri), "experiment=theirs", *QUICK)
     assert refused(train.main, *words) == [refusal(uri, f"'tracking.uri={uri}'")]
     assert listener.requests == []
     assert train.main([*words, f"tracking.uri={uri}"]) == 3
@@ -156,7 +156,7 @@ def test_config_file_cannot_choose_the_study_storage(refused: Refused, own_folde
 def test_search_space_cannot_choose_an_address(
     listener: Listener, refused: Refused, group: str, other: str
 ) -> None:
-    words = theirs(listener.uri)
+    words = foreign_config(listener.uri)
     space = f"{GLOBAL}sweep: {{space: {{{group}: 'choice({other}, theirs)'}}}}\n"
     written(Path("../conf"), {"sweeps/s.yaml": space})
     lines = refused(sweep.main, *words, "data=iris", "sweeps=s", "verbose=0")

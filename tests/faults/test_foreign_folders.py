@@ -370,7 +370,7 @@ def test_folder_with_line_break_in_name_is_skipped(
 # ── what a foreign run is recorded as ───────────────────────────────────────────────────────────
 
 
-def begun(uri: str, name: str, **header: object) -> Journal:
+def finished_journal(uri: str, name: str, **header: object) -> Journal:
     """The journal of a finished run, in a folder that nobody has begun."""
     folder = Path("runs", name)
     folder.mkdir(parents=True)
@@ -382,8 +382,8 @@ def begun(uri: str, name: str, **header: object) -> Journal:
 
 
 def test_training_sends_no_foreign_run(database: str) -> None:
-    foreign = begun(database, "1-foreign")
-    own_journal = begun(database, "2-own")
+    foreign = finished_journal(database, "1-foreign")
+    own_journal = finished_journal(database, "2-own")
     adopt(own_journal.folder)
     with Recorder() as recorder:
         recorder.connect(database, experiment="pipeline")
@@ -398,7 +398,7 @@ def test_training_sends_no_foreign_run(database: str) -> None:
 def test_named_foreign_run_is_sent_without_its_claims(
     run: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own_journal = begun(database, "1-own")
+    own_journal = finished_journal(database, "1-own")
     adopt(own_journal.folder)
     assert runs.main(["action=sync"]) == 0
     client, state = MlflowClient(database), read_state(own_journal.folder)
@@ -406,7 +406,9 @@ def test_named_foreign_run_is_sent_without_its_claims(
 
     claims = {"key": own_journal.folder.name, "parent": state.run_id, "register": "flowers"}
     tags = {"mlflow.parentRunId": state.run_id, "pipeline.study": "a1", "pipeline.trial": "0"}
-    foreign = begun("http://127.0.0.1:9", "2-foreign", **claims, trust=["harm"], tags=tags)
+    foreign = finished_journal(
+        "http://127.0.0.1:9", "2-foreign", **claims, trust=["harm"], tags=tags
+    )
     shutil.copytree(run / "model", foreign.folder / "model")
     (foreign.folder / "code" / "harm").mkdir(parents=True)
     (foreign.folder / "code" / "harm" / "__init__.py").write_text("", encoding="utf-8")
@@ -436,7 +438,7 @@ def test_adoption_announces_registration_and_trusted_code(
     run: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run can be sent afterwards."""
-    foreign = begun(database, "2-foreign", register="flowers", trust=["mine"])
+    foreign = finished_journal(database, "2-foreign", register="flowers", trust=["mine"])
     assert runs.main(["action=adopt", "run=2-foreign"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "when it is sent, its model is registered as flowers",
@@ -453,7 +455,7 @@ def test_printed_address_resolves_no_reference(
     monkeypatch.setenv("SECRET", "canary")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = "http://127.0.0.1:9/${oc.env:SECRET}"
-    adopt(begun(uri, "theirs").folder)
+    adopt(finished_journal(uri, "theirs").folder)
     assert runs.main(["action=sync"]) == 3
     (line,) = capsys.readouterr().err.splitlines()
     (word,) = shlex.split(line.partition(" only if set: add ")[2])
@@ -485,7 +487,7 @@ def test_only_named_runs_are_sent_without_state_folder(
     ids = [entity.experiment_id for entity in client.search_experiments()]
     (recorded,) = client.search_runs(ids)
     assert recorded.info.status == "FINISHED"
-    journal = begun(database, "2-left")
+    journal = finished_journal(database, "2-left")
     assert runs.main(["action=sync"]) == 0
     assert read_state(journal.folder) == State()
     assert runs.main(["action=sync", "run=2-left"]) == 0

@@ -182,20 +182,20 @@ def file(trained: Path, own_folder: Path) -> Path:
     return Path(shutil.copy(trained / "model" / "model.ckpt", own_folder / "model.ckpt"))
 
 
-def altered(file: Path, change: Change) -> None:
+def change_checkpoint(file: Path, change: Change) -> None:
     content = torch.load(file, weights_only=True)
     change(content)
     torch.save(content, file)
 
 
-def asked(*words: str) -> int:
+def run_predict(*words: str) -> int:
     return main(["model_from=model.ckpt", "input=new.csv", "output=out.csv", *words])
 
 
 def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     """Ask; return the only line that is said, after looking at what is left behind."""
     before = sorted(Path.cwd().rglob("*"))
-    assert asked() == 2
+    assert run_predict() == 2
     assert sorted(Path.cwd().rglob("*")) == before
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
@@ -260,7 +260,7 @@ def without(key: str, *above: str) -> Change:
     return lambda content: reduce(getitem, above, content).pop(key)
 
 
-def decided(decision: object) -> Change:
+def with_decision(decision: object) -> Change:
     return lambda content: content["pipeline"].update(decision=decision)
 
 
@@ -290,7 +290,7 @@ CHANGES: list[tuple[Change, str]] = [
         for key in ("task", "features", "window", "input_scaler")
     ),
     (in_schema("reading", {"kind": "a.b"}), UNREADABLE),
-    *((decided(decision), UNDECIDED) for decision in ({}, {"threshold": 0.5}, [])),
+    *((with_decision(decision), UNDECIDED) for decision in ({}, {"threshold": 0.5}, [])),
 ]
 
 
@@ -298,15 +298,15 @@ CHANGES: list[tuple[Change, str]] = [
 def test_incomplete_or_contradictory_model_is_refused(
     file: Path, capsys: pytest.CaptureFixture[str], change: Change, pattern: str
 ) -> None:
-    altered(file, change)
+    change_checkpoint(file, change)
     assert re.search(pattern, refusal(capsys))
 
 
 def test_model_of_another_version_predicts_with_note(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    altered(file, lambda content: content["pipeline"].update(version="9.9.9"))
-    assert asked() == 0
+    change_checkpoint(file, lambda content: content["pipeline"].update(version="9.9.9"))
+    assert run_predict() == 0
     note = f"note: the model was written by pipeline 9.9.9; this is {pipeline.__version__}"
     assert capsys.readouterr().out.splitlines()[1:] == [note]
 
@@ -315,7 +315,9 @@ def test_model_of_untrusted_class_is_refused(
     file: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (own_folder / "my_net.py").write_text("open('trapped', 'w')\n", encoding="utf-8")
-    altered(file, lambda c: c["pipeline"]["config"]["model"].update(_target_="my_net.Net"))
+    change_checkpoint(
+        file, lambda c: c["pipeline"]["config"]["model"].update(_target_="my_net.Net")
+    )
     line = refusal(capsys)
     assert line.startswith("model.ckpt: model._target_='my_net.Net' is outside of pipeline, ")
     assert "trust=[my_net]" in line
@@ -323,7 +325,7 @@ def test_model_of_untrusted_class_is_refused(
 
 
 def test_run_without_model_predicts_from_best_checkpoint(trained: Path, file: Path) -> None:
-    assert asked() == 0
+    assert run_predict() == 0
     shutil.copytree(trained, "running")
     shutil.rmtree("running/model")
     words = ["model_from=running", "input=new.csv", "output=other.csv"]

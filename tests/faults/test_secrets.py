@@ -118,8 +118,8 @@ def printed_by(*words: str, folder: Path, environment: dict[str, str], arguments
         with suppress(psutil.Error):
             command = psutil.Process(process.pid)
             # A process that is only just being started still shows the words of its parent.
-            below = [one.cmdline() for one in command.children(recursive=True)]
-            arguments |= {" ".join(one) for one in below if one != command.cmdline()}
+            below = [child.cmdline() for child in command.children(recursive=True)]
+            arguments |= {" ".join(line) for line in below if line != command.cmdline()}
         with suppress(subprocess.TimeoutExpired):
             printed, _ = process.communicate(timeout=0.2)
             assert process.returncode == 0, printed

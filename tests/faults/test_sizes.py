@@ -66,7 +66,7 @@ def model(trained: Path, own_folder: Path) -> Path:
     return own_folder / "model.ckpt"
 
 
-def changed(file: Path, change: Change) -> None:
+def change_file(file: Path, change: Change) -> None:
     content = torch.load(file, weights_only=True)
     change(content)
     file.unlink()  # best.ckpt and last.ckpt may be one file
@@ -86,16 +86,16 @@ def of_weight(weight: torch.Tensor) -> Change:
     return lambda content: content["state_dict"].update({next(iter(content["state_dict"])): weight})
 
 
-def predicted() -> int:
+def run_predict() -> int:
     words = ["model_from=model.ckpt", "input=new.csv", "output=out.csv", "overwrite=true"]
     return predict.main([*words, "tracking=none"])
 
 
-def exported() -> int:
+def run_export() -> int:
     return export.main(["model_from=model.ckpt", "output=out", "overwrite=true", "tracking=none"])
 
 
-def evaluated() -> int:
+def run_evaluate() -> int:
     return evaluate.main(["model_from=model.ckpt", "tracking=none", "verbose=0"])
 
 
@@ -179,9 +179,9 @@ HUGE: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize(
     ("command", "kind"),
     [
-        *((predicted, kind) for kind in HUGE),
-        *((exported, kind) for kind in ("wide", "deeper")),
-        *((evaluated, kind) for kind in ("wide", "deeper", "padded")),
+        *((run_predict, kind) for kind in HUGE),
+        *((run_export, kind) for kind in ("wide", "deeper")),
+        *((run_evaluate, kind) for kind in ("wide", "deeper", "padded")),
     ],
 )
 def test_model_sizes_are_checked_before_allocation(
@@ -192,7 +192,7 @@ def test_model_sizes_are_checked_before_allocation(
     kind: str,
 ) -> None:
     change, words = HUGE[kind]
-    changed(model, change)
+    change_file(model, change)
     assert re.search(words, refusal(capsys, command))
 
 
@@ -210,7 +210,7 @@ def test_failing_forward_pass_names_the_file(
         content["pipeline"]["config"].update(model={"_target_": "failing_network.Net"})
         content["state_dict"] = {}
 
-    changed(model, change)
+    change_file(model, change)
     words = ["model_from=model.ckpt", "input=new.csv", "output=out.csv", "tracking=none"]
     assert predict.main([*words, "trust=[failing_network]"]) == 2
     assert (
@@ -219,7 +219,7 @@ def test_failing_forward_pass_names_the_file(
     )
 
 
-def packed(file: Path, method: int, *, repeated: int = 1) -> None:
+def pack(file: Path, method: int, *, repeated: int = 1) -> None:
     """Write the members of a file again, compressed or under several names."""
     with zipfile.ZipFile(file) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]
@@ -229,7 +229,7 @@ def packed(file: Path, method: int, *, repeated: int = 1) -> None:
         archive.writestr("archive/data/zeros", bytes(10**8))
 
 
-def lying(file: Path) -> None:
+def claim_larger_sizes(file: Path) -> None:
     """Let the directory of an archive claim a hundred times the size of each member."""
     content = bytearray(file.read_bytes())
     place = content.find(b"PK\x01\x02")
@@ -244,9 +244,9 @@ def lying(file: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda file: packed(file, zipfile.ZIP_DEFLATED), "is compressed \\("),
-        (lambda file: packed(file, zipfile.ZIP_LZMA), "is compressed \\("),
-        (lying, "but its members would have|is not a complete checkpoint"),
+        (lambda file: pack(file, zipfile.ZIP_DEFLATED), "is compressed \\("),
+        (lambda file: pack(file, zipfile.ZIP_LZMA), "is compressed \\("),
+        (claim_larger_sizes, "but its members would have|is not a complete checkpoint"),
     ],
 )
 def test_unpacked_sizes_are_checked_before_unpacking(
@@ -257,7 +257,7 @@ def test_unpacked_sizes_are_checked_before_unpacking(
     words: str,
 ) -> None:
     damage(model)
-    assert re.search(f"model.ckpt .*({words})", refusal(capsys, predicted))
+    assert re.search(f"model.ckpt .*({words})", refusal(capsys, run_predict))
     (run / "checkpoints" / "best.ckpt").unlink()
     damage(run / "checkpoints" / "last.ckpt")
     line = refusal(capsys, lambda: train.main([f"resume={run}", *RESUMED]))
@@ -269,7 +269,7 @@ def test_resumed_run_checks_shapes_before_building(
 ) -> None:
     (run / "checkpoints" / "best.ckpt").unlink()
     last, command = run / "checkpoints" / "last.ckpt", run / "command.json"
-    changed(last, of_model(hidden=[300_000, 300_000]))
+    change_file(last, of_model(hidden=[300_000, 300_000]))
     saved = json.loads(command.read_text(encoding="utf-8"))
     saved["overrides"].append("model.hidden=[300000,300000]")
     command.write_text(json.dumps(saved), encoding="utf-8")
@@ -352,7 +352,9 @@ def cases(content: dict[str, Any], *, count: int, seed: int) -> Iterator[dict[st
         yield with_value(content, key, chance.choice(VALUES))
 
 
-@pytest.mark.parametrize(("command", "count"), [(predicted, 60), (evaluated, 15), (exported, 8)])
+@pytest.mark.parametrize(
+    ("command", "count"), [(run_predict, 60), (run_evaluate, 15), (run_export, 8)]
+)
 def test_any_model_value_is_used_or_refused(
     model: Path, capsys: pytest.CaptureFixture[str], command: Callable[[], int], count: int
 ) -> None:
@@ -387,7 +389,7 @@ def test_malformed_training_state_is_refused(
 ) -> None:
     (run / "checkpoints" / "best.ckpt").unlink()
     last = run / "checkpoints" / "last.ckpt"
-    changed(last, STATES[kind])
+    change_file(last, STATES[kind])
     (run / "checkpoints" / ".last.ckpt.0.tmp").touch()
     before = content_of(Path.cwd())
     assert train.main([f"resume={run}", *RESUMED]) == 2
@@ -398,7 +400,7 @@ def test_malformed_training_state_is_refused(
 
 def test_refused_state_leaves_no_new_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With another config, the weights would be trained on in a new folder."""
-    changed(run / "checkpoints" / "last.ckpt", STATES["loops"])
+    change_file(run / "checkpoints" / "last.ckpt", STATES["loops"])
     before = content_of(Path.cwd())
     words = (*RESUMED, "resume_allow_change=true", "optimizer.lr=0.1")
     assert train.main([f"resume={run}", *words]) == 2
@@ -408,7 +410,7 @@ def test_refused_state_leaves_no_new_run(run: Path, capsys: pytest.CaptureFixtur
 
 def test_refused_model_takes_little_memory(model: Path) -> None:
     """Measured in a process of its own, since this one has taken memory before."""
-    changed(model, of_model(hidden=[300_000, 300_000]))
+    change_file(model, of_model(hidden=[300_000, 300_000]))
     script = (
         "import pathlib, re, sys; from pipeline.predict import main; code = main(sys.argv[1:]); "
         "status = pathlib.Path('/proc/self/status').read_text(); "

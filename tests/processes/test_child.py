@@ -39,7 +39,7 @@ input()
 
 
 @contextmanager
-def started(code: str, **options: Any) -> Iterator[Child]:
+def running_child(code: str, **options: Any) -> Iterator[Child]:
     child = Child(("-c", code), **options)
     child.start()
     try:
@@ -50,7 +50,9 @@ def started(code: str, **options: Any) -> Iterator[Child]:
             child.close()
 
 
-def heard(child: Child, count: int = 1, *, seconds: float = 20.0) -> list[dict[str, Any]]:
+def receive_messages(
+    child: Child, count: int = 1, *, seconds: float = 20.0
+) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     deadline = time.monotonic() + seconds
     while len(messages) < count and not child.has_ended and time.monotonic() < deadline:
@@ -69,12 +71,12 @@ def test_messages_up_to_the_limit_arrive_unchanged() -> None:
         {"long": "x" * 1_000_000},
         {},
     ]
-    with started(ECHO) as child:
+    with running_child(ECHO) as child:
         with pytest.raises(ValueError, match="exceeds"):
             child.send({"long": "x" * MAX_BYTES})
         for message in messages:
             child.send(message)
-        assert heard(child, 3) == messages
+        assert receive_messages(child, 3) == messages
 
 
 @pytest.fixture
@@ -92,27 +94,27 @@ def test_messages_sent_together_arrive_together(pipe: tuple[int, int]) -> None:
 
 
 def test_process_stopped_mid_message_does_not_block() -> None:
-    with started(HALF.format(signal="SIGSTOP")) as child:
+    with running_child(HALF.format(signal="SIGSTOP")) as child:
         wait_for_stop(child)
         before = time.monotonic()
         assert child.messages() == []
         assert time.monotonic() - before < 0.5
         assert not child.has_ended
         os.kill(child.pid, signal.SIGCONT)
-        assert heard(child) == [{"say": "x"}]
+        assert receive_messages(child) == [{"say": "x"}]
 
 
 def test_message_cut_off_by_death_is_dropped() -> None:
-    with started(HALF.format(signal="SIGKILL")) as child:
-        assert heard(child) == []
+    with running_child(HALF.format(signal="SIGKILL")) as child:
+        assert receive_messages(child) == []
         assert child.has_ended
         assert child.see_end() == "ended by SIGKILL"
 
 
 def test_full_pipe_neither_blocks_nor_loses_messages() -> None:
     answer = "parent.say({'length': len(message['long'])})"
-    with started(SERVES.format(setup="parent.say({})", answer=answer)) as child:
-        assert heard(child) == [{}]
+    with running_child(SERVES.format(setup="parent.say({})", answer=answer)) as child:
+        assert receive_messages(child) == [{}]
         os.kill(child.pid, signal.SIGSTOP)
         wait_for_stop(child)
         before = time.monotonic()
@@ -122,7 +124,7 @@ def test_full_pipe_neither_blocks_nor_loses_messages() -> None:
         assert time.monotonic() - before < 1.0
         os.kill(child.pid, signal.SIGCONT)
         lengths = [300_000, 300_001, 300_002, 300_003, 300_004]
-        assert [message["length"] for message in heard(child, 5)] == lengths
+        assert [message["length"] for message in receive_messages(child, 5)] == lengths
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_invalid_message_ends_the_channel(pipe: tuple[int, int], content: bytes)
 
 def test_ask_returns_matching_answer_or_kills_on_timeout() -> None:
     answer = "parent.say({'id': message['id'] - 1}, {'id': message['id'], 'is': message['is']})"
-    with started(SERVES.format(setup="", answer=answer), name="the test process") as child:
+    with running_child(SERVES.format(setup="", answer=answer), name="the test process") as child:
         assert [child.ask(20.0, **{"is": word})["is"] for word in "ab"] == ["a", "b"]
         pid = child.pid
         os.kill(pid, signal.SIGSTOP)
@@ -161,21 +163,21 @@ def test_death_without_answer_is_noticed_despite_open_pipe() -> None:
     setup = "os.fork() or time.sleep(30)"
     answer = "os.kill(os.getpid(), signal.SIGKILL)"
     code = SERVES.format(setup=setup, answer=answer)
-    with started(code) as child, pytest.raises(ChildEndedError):
+    with running_child(code) as child, pytest.raises(ChildEndedError):
         child.ask(20.0)
 
 
 def test_killed_process_takes_its_children_along(tmp_path: Path) -> None:
     setup = "parent.say({'pid': os.fork()})"
-    with started(SERVES.format(setup=setup, answer="pass")) as child:
-        below = [message["pid"] for message in heard(child, 2)]
+    with running_child(SERVES.format(setup=setup, answer="pass")) as child:
+        below = [message["pid"] for message in receive_messages(child, 2)]
         child.kill()
         child.see_end()
         wait_until(lambda: status(max(below)) in ("zombie", UNSEEN), what="the end of its child")
 
 
 def test_process_ignoring_dismissal_is_killed() -> None:
-    with started("import time; time.sleep(60)") as child:
+    with running_child("import time; time.sleep(60)") as child:
         pid, before = child.pid, time.monotonic()
         child.close(0.5)
         assert time.monotonic() - before < 5.0
@@ -184,7 +186,7 @@ def test_process_ignoring_dismissal_is_killed() -> None:
 
 def test_process_is_killed_before_its_session_begins() -> None:
     sleeps = [sys.executable, "-c", "import time; time.sleep(20)"]
-    with started("", launch=lambda *_: subprocess.Popen(sleeps)) as child:
+    with running_child("", launch=lambda *_: subprocess.Popen(sleeps)) as child:
         child.kill()
         assert child.wait(10) == -signal.SIGKILL
 
@@ -206,8 +208,8 @@ def test_killed_process_takes_other_sessions_along() -> None:
     """The ranks that torchrun has started have a session each."""
     begin = "import subprocess; other = subprocess.Popen(['sleep', '60'], start_new_session=True)"
     setup = f"{begin}; parent.say({{'pid': other.pid}})"
-    with started(SERVES.format(setup=setup, answer="pass")) as child:
-        other = psutil.Process(heard(child)[0]["pid"])
+    with running_child(SERVES.format(setup=setup, answer="pass")) as child:
+        other = psutil.Process(receive_messages(child)[0]["pid"])
         other.suspend()
         child.kill()
         await_end(other)
@@ -217,7 +219,7 @@ def test_unkillable_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
     # As in the kernel, where the signal waits for a disk that does not answer.
     monkeypatch.setattr("pipeline.processes.child.kill_session", lambda _: None)
     monkeypatch.setattr("pipeline.processes.child.GRACE_SECONDS", 0.1)
-    with started(
+    with running_child(
         SERVES.format(setup="os.kill(os.getpid(), signal.SIGSTOP)", answer="pass")
     ) as child:
         wait_for_stop(child)
@@ -230,11 +232,11 @@ def test_unkillable_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
 
 def test_listening_process_sends_heartbeats_until_dismissed() -> None:
     setup = "parent.heartbeat = {'say': 'beat'}; parent.listen(parent.say, exit_code=7)"
-    with started(
+    with running_child(
         SERVES.format(setup=setup, answer="").partition("while")[0] + "time.sleep(60)"
     ) as child:
         child.send({"say": "x"})
-        assert heard(child, 3) == [{"say": "x"}, {"say": "beat"}, {"say": "beat"}]
+        assert receive_messages(child, 3) == [{"say": "x"}, {"say": "beat"}, {"say": "beat"}]
         child.dismiss()
         assert child.wait(10.0) == 7
 
@@ -247,5 +249,5 @@ def test_child_environment_adds_and_removes_variables(
     setup = "print('hello', flush=True); os.system('echo hello'); os.write(2, b'hello'); "
     setup += "parent.say({name: os.environ.get(name) for name in ('GIVEN_BEFORE', 'ADDED')})"
     environment = {"GIVEN_BEFORE": None, "ADDED": "2"}
-    with started(SERVES.format(setup=setup, answer="pass"), environment=environment) as child:
-        assert heard(child) == [{"GIVEN_BEFORE": None, "ADDED": "2"}]
+    with running_child(SERVES.format(setup=setup, answer="pass"), environment=environment) as child:
+        assert receive_messages(child) == [{"GIVEN_BEFORE": None, "ADDED": "2"}]

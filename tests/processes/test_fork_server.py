@@ -54,7 +54,7 @@ def await_loaded(server: ForkServer) -> None:
     wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
 
 
-def begun(server: ForkServer, **environment: str | None) -> tuple[Child, dict[str, Any]]:
+def start_fork(server: ForkServer, **environment: str | None) -> tuple[Child, dict[str, Any]]:
     """A fork and what it says first."""
     child = Child(python_module("forked"), environment=environment, launch=server.launch)
     child.start()
@@ -68,7 +68,7 @@ def test_fork_is_a_separate_process_with_known_end(
 ) -> None:
     monkeypatch.setenv("SINCE", "is not the server's")
     os.umask(umask := os.umask(0))
-    forks = [begun(server, MINE=value, HOME=None) for value in ("1", "2")]
+    forks = [start_fork(server, MINE=value, HOME=None) for value in ("1", "2")]
     for value, (child, facts) in zip("12", forks, strict=True):
         assert facts["session"] == child.pid == child.lease.pid
         assert facts["folder"] == str(Path.cwd())
@@ -87,33 +87,33 @@ def test_fork_is_a_separate_process_with_known_end(
 
 def test_forks_die_with_their_server(server: ForkServer) -> None:
     """The server can be started again."""
-    child, _ = begun(server)
+    child, _ = start_fork(server)
     process = psutil.Process(child.pid)
     psutil.Process(process.ppid()).kill()
     assert child.see_end() == "ended by SIGKILL"
     assert server.has_ended
     with pytest.raises(ChildGoneError, match="the fork server has ended"):
-        begun(server)
+        start_fork(server)
     await_end(process)
     server.start()
     await_loaded(server)
-    child, _ = begun(server)
+    child, _ = start_fork(server)
     child.send({"code": 0})
     assert child.see_end() == "ended with exit code 0"
 
 
 def test_server_that_cannot_fork_keeps_its_forks(server: ForkServer) -> None:
     """It says why it cannot."""
-    child, _ = begun(server)
+    child, _ = start_fork(server)
     pid = psutil.Process(child.pid).ppid()
     opened = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()}
     room = next(number for number in range(1024) if number not in opened) + 1
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (room, before[1]))
     with pytest.raises(ChildGoneError, match="Too many open files"):
-        begun(server)
+        start_fork(server)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    for one in (child, begun(server)[0]):
+    for one in (child, start_fork(server)[0]):
         one.send({"code": 0})
         assert one.see_end() == "ended with exit code 0"
 
@@ -130,7 +130,7 @@ def test_can_fork_requires_process_descriptors() -> None:
 
 
 def test_fork_of_stopped_server_can_be_killed(server: ForkServer) -> None:
-    child, _ = begun(server)
+    child, _ = start_fork(server)
     process = psutil.Process(child.pid)
     os.kill(process.ppid(), signal.SIGSTOP)
     child.close()
@@ -140,9 +140,9 @@ def test_fork_of_stopped_server_can_be_killed(server: ForkServer) -> None:
 STARTER = """
 import os, sys, time, psutil
 sys.path.append({tests!r})
-from test_fork_server import begun, loaded
+from test_fork_server import loaded, start_fork
 with loaded("forked", PYTHONPATH={path!r}) as server:
-    child, _ = begun(server)  # which ends as soon as nothing holds it
+    child, _ = start_fork(server)  # which ends as soon as nothing holds it
     print(*[one.pid for one in psutil.Process().children(recursive=True)], flush=True)
     time.sleep(600)
 """
@@ -166,14 +166,14 @@ def test_server_and_forks_end_with_killed_starter(tmp_path: Path) -> None:
 FORKS_ITSELF = """
 import os, signal, socket, sys
 sys.path.append({tests!r})
-from test_fork_server import await_loaded, begun, is_running, psutil, wait_until
+from test_fork_server import await_loaded, is_running, psutil, start_fork, wait_until
 from pipeline.processes.fork_server import ForkServer, fork_here
 ours, theirs = socket.socketpair()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with ForkServer("forked", environment={{"SET": "1"}}, launch=fork_here) as server:
     theirs.close()
     assert ours.recv(1) == b""  # the server does not hold it
-    child, facts = begun(server)
+    child, facts = start_fork(server)
     parent = psutil.Process(psutil.Process(child.pid).ppid())
     assert parent.cmdline() == psutil.Process().cmdline()
     assert facts["variables"]["SET"] == "1"
@@ -184,7 +184,7 @@ with ForkServer("forked", environment={{"SET": "1"}}, launch=fork_here) as serve
     assert server.see_end() == "ended by SIGKILL"
     server.start()
     await_loaded(server)
-    child, _ = begun(server)
+    child, _ = start_fork(server)
     assert psutil.Process(psutil.Process(child.pid).ppid()).cmdline() != psutil.Process().cmdline()
 """
 

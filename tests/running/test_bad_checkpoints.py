@@ -73,7 +73,7 @@ def archive(_: Content) -> bytes:
     return file.getvalue()
 
 
-def changed(**facts: object) -> Change:
+def with_facts(**facts: object) -> Change:
     """Other facts about the weights; `None` = none of that name."""
 
     def change(content: Content) -> Content:
@@ -84,7 +84,7 @@ def changed(**facts: object) -> Change:
 
 
 def of_schema(**facts: object) -> Change:
-    return lambda content: changed(schema={**content["pipeline"]["schema"], **facts})(content)
+    return lambda content: with_facts(schema={**content["pipeline"]["schema"], **facts})(content)
 
 
 def with_matrix(values: torch.Tensor) -> Change:
@@ -120,12 +120,12 @@ OTHER: dict[str, tuple[Change, str]] = {
         f"{FOREIGN}: it holds objects other than tensors",
     ),
     "format": (
-        changed(format=2, version="9.9.9"),
+        with_facts(format=2, version="9.9.9"),
         "has format 2, written by pipeline 9.9.9; this version reads format 1",
     ),
     "no weights": (lambda content: {"pipeline": content["pipeline"]}, f"{PARTIAL} weights"),
     **{
-        f"no {key}": (changed(**{key: None}), f"{PARTIAL} {key}")
+        f"no {key}": (with_facts(**{key: None}), f"{PARTIAL} {key}")
         for key in ("config", "schema", "epoch")
     },
     "no numbers": (
@@ -143,7 +143,7 @@ OTHER: dict[str, tuple[Change, str]] = {
         "was trained for another task: classes was ['a', 'b', 'c'], now ['setosa',",
     ),
     "data": (
-        changed(data="0123456789abcdef"),
+        with_facts(data="0123456789abcdef"),
         "was trained on data with the hash 0123456789ab, but their hash is now ",
     ),
 }
@@ -187,7 +187,7 @@ def test_missing_checkpoint_is_refused(
 def test_checkpoint_of_another_version_is_noted(
     train: Train, run: Path, last: Path, capsys: Capture
 ) -> None:
-    put(last, changed(version="9.9.9")(checkpoint(run, "last")))
+    put(last, with_facts(version="9.9.9")(checkpoint(run, "last")))
     assert train(f"resume={run}", MORE[0], "verbose=2") == 0
     printed = capsys.readouterr().out
     assert f"note: {last} was written by pipeline 9.9.9; this is {__version__}" in printed

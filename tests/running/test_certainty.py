@@ -31,7 +31,7 @@ def write_patients(path: str, patients: int, *, named: bool = True) -> list[str]
     return of_row
 
 
-def compared(made: Made, *words: str) -> Path:
+def train_and_compare(made: Made, *words: str) -> Path:
     """Train under two seeds, compare the runs in a report, and return the second one."""
     first, second = (
         made(*words, f"seed={seed}", f"name=run-{seed}", f"output=of-{seed}").resolve()
@@ -44,7 +44,7 @@ def compared(made: Made, *words: str) -> Path:
 @pytest.mark.slow
 def test_intervals_of_every_command_resample_groups(made: Made, capsys: Capture) -> None:
     of_row = write_patients("patients.csv", 60)
-    run = compared(made, *QUICK, *GROUPED, "data.test=0.5", "verbose=0")
+    run = train_and_compare(made, *QUICK, *GROUPED, "data.test=0.5", "verbose=0")
     assert "result" in capsys.readouterr().out
     assert artifact(run, "intervals.json")["units"] == "30 groups of rows"
     test = load_findings(run / "artifacts").test
@@ -73,7 +73,7 @@ def test_intervals_of_every_command_resample_groups(made: Made, capsys: Capture)
 def test_few_forecasts_have_no_intervals(made: Made, capsys: Capture) -> None:
     """29 test rows of the airline passengers, 12 steps each, tell next to nothing."""
     words = ("data=airline", "data.window=12", "data.horizon=12", "verbose=2")
-    run = compared(made, *QUICK, *words)
+    run = train_and_compare(made, *QUICK, *words)
     assert artifact(run, "intervals.json")["ends"] == {}
     assert artifact(run, "findings/findings.json")["intervals"] == {}
     assert "A value without an interval" in (run / "model" / "card.md").read_text("utf-8")

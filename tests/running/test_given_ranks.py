@@ -15,13 +15,13 @@ JOB = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOC
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 
 
-def learned(run: Path) -> dict[str, float]:
+def untimed_values(run: Path) -> dict[str, float]:
     return {key: value for key, value in final_values(run).items() if not key.startswith("time/")}
 
 
 def test_single_device_run_ignores_cluster_environment(made: Made, monkeypatch: Patch) -> None:
     """A batch job and an interactive shell of a cluster give the same values."""
-    alone = learned(made(*WORDS))
+    alone = untimed_values(made(*WORDS))
     for number, variables in enumerate(
         (
             {**JOB, "SLURM_JOB_NAME": "x"},
@@ -34,10 +34,10 @@ def test_single_device_run_ignores_cluster_environment(made: Made, monkeypatch: 
         with monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
-            assert learned(made(*WORDS, f"output={number}")) == alone, variables
+            assert untimed_values(made(*WORDS, f"output={number}")) == alone, variables
 
 
-def started(*words: str, **variables: str) -> subprocess.Popen[str]:
+def start_training(*words: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.train", *WORDS, *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
@@ -49,7 +49,7 @@ def started(*words: str, **variables: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_callback_values_are_kept_despite_inherited_rank() -> None:
     rates = "+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor"
-    assert started(rates, RANK="1", LOCAL_RANK="1").wait(300) == 0
+    assert start_training(rates, RANK="1", LOCAL_RANK="1").wait(300) == 0
     logged = {key for values in epochs(only_run(Path("runs"))).values() for key in values}
     assert "lr-Adam" in logged
 
@@ -62,7 +62,7 @@ def test_two_tasks_of_srun_train_one_network() -> None:
     job |= {"GLOO_SOCKET_IFNAME": "lo"}
     words = ("trainer=ddp", "trainer.accelerator=cpu")
     tasks = [
-        started(*words, **{**job, "SLURM_PROCID": number, "SLURM_LOCALID": number})
+        start_training(*words, **{**job, "SLURM_PROCID": number, "SLURM_LOCALID": number})
         for number in ("0", "1")
     ]
     errors = [task.communicate(timeout=300)[1] for task in tasks]

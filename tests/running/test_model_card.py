@@ -51,7 +51,7 @@ FACTS: dict[str, Any] = {
 UNTESTED: dict[str, Any] = {"metrics": {}, "intervals": {}, "test": None, "baselines": ()}
 
 
-def told(findings: dict[str, Any] | None = None, **changes: Any) -> str:
+def card_text(findings: dict[str, Any] | None = None, **changes: Any) -> str:
     return as_markdown(model_card(replace(FINDINGS, **(findings or {})), **{**FACTS, **changes}))
 
 
@@ -60,14 +60,14 @@ def section(text: str, title: str) -> str:
 
 
 def test_score_stands_beside_interval_and_baselines() -> None:
-    figures = section(told(), "Result")
+    figures = section(card_text(), "Result")
     assert "| metric | network | 95 % CI | naive: majority class | linear: logistic" in figures
     assert "| f1 | 0.81 | 0.70–0.90 | 0.00 | 0.75 |" in figures
     assert "95 % CI: bootstrap of 125 rows; it does not cover the variation between" in figures
 
 
 def test_first_sentences_describe_the_model() -> None:
-    first = told().splitlines()[2]
+    first = card_text().splitlines()[2]
     assert first == (
         "MLP, 2,048 parameters, classifies ill against well: test F1 0.81 (95 % CI 0.70–0.90, 240 "
         "rows), naive 0.00, linear 0.75. Trained on 720 rows for 12 of 12 epochs in 4.2 s; kept "
@@ -76,7 +76,7 @@ def test_first_sentences_describe_the_model() -> None:
 
 
 def test_each_section_holds_its_details() -> None:
-    text = told()
+    text = card_text()
     assert "| ill | 45 | 39 | 12 | 68 | 6 | 0.765 | 0.867 | 0.812 |" in section(text, "Result")
     decision = section(text, "How it decides")
     assert "ill if its probability is above 0.310 (best_f1 on 75 rows)" in decision
@@ -106,7 +106,7 @@ def test_limits_follow_from_data_and_scores() -> None:
         ),
     )
     metrics = {"test/f1": 0.5, "naive/f1": 0.0, "linear/f1": 0.75}
-    limits = section(told({"metrics": metrics}, data=report), "Known limits")
+    limits = section(card_text({"metrics": metrics}, data=report), "Known limits")
     share = 110 / REPORT.columns[0].rows
     for words in (
         "constant in the training rows: flat (1 of 3 columns)",
@@ -122,7 +122,7 @@ def test_limits_follow_from_data_and_scores() -> None:
     assert "majority class" not in limits
     assert "few rows of class" not in limits
     unweighted = {"config": config_of("model=mlp")}
-    assert "few rows of class gone" in section(told(unweighted, data=report), "Known limits")
+    assert "few rows of class gone" in section(card_text(unweighted, data=report), "Known limits")
 
 
 def test_lower_error_is_better_in_regression() -> None:
@@ -135,7 +135,7 @@ def test_lower_error_is_better_in_regression() -> None:
         **{"metrics": metrics, "intervals": {}, "test": None},
     }
     report = replace(REPORT, classes=(), task="regression")
-    text = told(findings, schema=regression, decision=decision, data=report)
+    text = card_text(findings, schema=regression, decision=decision, data=report)
     assert "predicts heat in °C" in text
     assert "- prediction 1: -1.500 … 2.500" in section(text, "How it decides")
     limits = section(text, "Known limits")
@@ -145,12 +145,12 @@ def test_lower_error_is_better_in_regression() -> None:
 
 
 def test_card_of_untested_run_says_so() -> None:
-    assert section(told(UNTESTED), "Result").strip() == "The run was not tested."
+    assert section(card_text(UNTESTED), "Result").strip() == "The run was not tested."
 
 
 def test_markup_in_names_stays_text() -> None:
     nasty = {"label": NASTY, "positive": NASTY, "notes": (NASTY,), "constant": (NASTY,)}
-    text = told(
+    text = card_text(
         {
             "name": NASTY,
             "classes": ("well", NASTY),

@@ -98,7 +98,7 @@ def as_bytes(value: Any) -> Any:
     return type(value), value
 
 
-def left(run: Path) -> Any:
+def comparable_result(run: Path) -> Any:
     """Return all that a run leaves but times, folders and counts of starts."""
     checkpoints = {}
     for path in (run / "checkpoints").iterdir():
@@ -129,7 +129,7 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
         Image.fromarray(np.full((4, 4), 4 * number, dtype=np.uint8)).save(picture)
     keys = {word.partition("=")[0] for word in SETTINGS[setting]}
     words = (*(word for word in RUN if word.partition("=")[0] not in keys), *SETTINGS[setting])
-    uninterrupted = left(ended(0, *words, AT_ONCE).rename("whole"))
+    uninterrupted = comparable_result(ended(0, *words, AT_ONCE).rename("whole"))
     moments = QUICK_MOMENTS if setting in QUICK else MOMENTS
     if "data.validation=0" in words:
         moments = tuple(pair for pair in moments if "validation" not in pair[0])
@@ -140,4 +140,4 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
     monkeypatch.delenv("KILL_AT")
     assert 0 < len(epochs(run)) < 6
     ended(0, f"resume={run}", TRUST, BY_TIME)
-    assert left(run) == uninterrupted
+    assert comparable_result(run) == uninterrupted

@@ -22,7 +22,7 @@ LINKED = ["layers/updates", "curves/lr", "inside/feature_maps_2", "columns/impor
 DRAWN = [*LINKED[:2], *SHOWN, *LINKED[2:]]
 
 
-def told(findings: Findings, folder: Path, pictures: Iterable[Written] = ()) -> str:
+def note_text(findings: Findings, folder: Path, pictures: Iterable[Written] = ()) -> str:
     """The description of a run that MLflow has, unless its findings have no id."""
     state = {"run_id": findings.run_id, "experiment_id": "7"} if findings.run_id else {}
     (folder / "mlflow.json").write_text(json.dumps(state), encoding="utf-8")
@@ -31,7 +31,7 @@ def told(findings: Findings, folder: Path, pictures: Iterable[Written] = ()) -> 
     return description_text(findings, list(pictures), folder, doctor=doctor, command=command)
 
 
-def drawn(folder: Path, name: str, *, width: int = 600, title: str = "") -> Written:
+def written_picture(folder: Path, name: str, *, width: int = 600, title: str = "") -> Written:
     """A picture of which the file has no more than the beginning of a PNG."""
     file = folder / "artifacts" / "pictures" / f"{name}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def images(note: str) -> list[str]:
 
 def test_first_line_describes_network_and_result(tmp_path: Path) -> None:
     findings = made_findings(kind="series", task="multiclass")
-    note = told(findings, tmp_path)
+    note = note_text(findings, tmp_path)
     f1, linear = findings.metrics["test/f1"], findings.metrics["linear/f1"]
     first = note.partition("\n")[0]
     assert first.startswith(f"LSTM, 2,048 parameters, predicts kind (3 classes): test F1 {f1:.3f} ")
@@ -54,16 +54,16 @@ def test_first_line_describes_network_and_result(tmp_path: Path) -> None:
     assert f", linear {linear:.3f}. Trained on 720 rows for 12 of 12 epochs in 4.2 s; " in first
     assert first.endswith("kept weights: epoch 11.")
     assert "- Doctor: overfitting: it learned by heart; try model.dropout=0.3" in note
-    binary = told(made_findings(task="binary", kind="table"), tmp_path)
+    binary = note_text(made_findings(task="binary", kind="table"), tmp_path)
     assert "classifies malignant against benign: test F1 " in binary
-    assert "predicts load in kW: " in told(
+    assert "predicts load in kW: " in note_text(
         made_findings(task="regression", kind="series"), tmp_path
     )
 
 
 def test_score_stands_beside_interval_and_baselines(tmp_path: Path) -> None:
     findings = made_findings()
-    lines = [line for line in told(findings, tmp_path).splitlines() if line.startswith("| ")]
+    lines = [line for line in note_text(findings, tmp_path).splitlines() if line.startswith("| ")]
     head, _, *rows = [
         [cell.replace("&emsp;", "").strip() for cell in line.split("|")[1:-1]] for line in lines
     ]
@@ -80,13 +80,15 @@ def test_score_stands_beside_interval_and_baselines(tmp_path: Path) -> None:
 
 
 def test_main_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
-    note = told(made_findings(), tmp_path, [drawn(tmp_path, name) for name in DRAWN])
+    note = note_text(made_findings(), tmp_path, [written_picture(tmp_path, name) for name in DRAWN])
     assert images(note) == SHOWN
     linked = re.findall(r"\]\(#/experiments/7/runs/\w+/artifacts/pictures/([\w/]+)\.png\?", note)
     assert set(linked) == set(LINKED)
     # One wider than the page is linked, one without a file is left out.
     lost = Written(name="classes/confusion", title="c", alt="", file="", reason="one class")
-    note = told(made_findings(), tmp_path, [drawn(tmp_path, "curves/loss", width=1800), lost])
+    note = note_text(
+        made_findings(), tmp_path, [written_picture(tmp_path, "curves/loss", width=1800), lost]
+    )
     assert images(note) == []
     assert "artifacts/pictures/curves/loss.png" in note
     assert "confusion" not in note
@@ -95,22 +97,25 @@ def test_main_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
 def test_names_are_escaped_and_long_ones_cut(tmp_path: Path) -> None:
     """Markdown and HTML in them stay text, and the page is not widened."""
     nasty = ("<script>alert(1)</script>", "a|b `c` [d](http://e.f) *g* @h :i: $j _k_")
-    note = told(made_findings(task="binary", classes=nasty), tmp_path)
+    note = note_text(made_findings(task="binary", classes=nasty), tmp_path)
     assert "<" not in note.replace("<br>", "")
     escaped = r"a\|b \`c\` \[d\](http&#58;//e.f) \*g\* &#64;h &#58;i: &#36;j \_k\_"
     assert escaped in note.partition("\n")[0]
-    note = told(made_findings(task="binary", classes=("no", "x" * 5000)), tmp_path)
+    note = note_text(made_findings(task="binary", classes=("no", "x" * 5000)), tmp_path)
     assert f"classifies {'x' * 30}…{'x' * 29} against no" in note
 
 
 def test_long_note_drops_links_to_fit_tag(tmp_path: Path) -> None:
-    many = [drawn(tmp_path, f"layers/of_{n}", title=f"Layer {n} " + "o" * 40) for n in range(60)]
-    pictures = [drawn(tmp_path, name) for name in DRAWN]
-    note = told(made_findings(), tmp_path, [*pictures, *many])
+    many = [
+        written_picture(tmp_path, f"layers/of_{n}", title=f"Layer {n} " + "o" * 40)
+        for n in range(60)
+    ]
+    pictures = [written_picture(tmp_path, name) for name in DRAWN]
+    note = note_text(made_findings(), tmp_path, [*pictures, *many])
     assert len(note) <= MOST
     assert len(images(note)) == 4
     assert "Layer 1 " not in note
-    note = told(
+    note = note_text(
         made_findings(),
         tmp_path,
         [*(replace(picture, alt="w" * 2500) for picture in pictures), *many],
@@ -125,12 +130,12 @@ def test_note_without_mlflow_run_has_no_links(
 ) -> None:
     """The note of a diverged run says so."""
     findings = replace(made_findings(), run_id="")
-    note = told(findings, tmp_path, [drawn(tmp_path, "curves/loss")])
+    note = note_text(findings, tmp_path, [written_picture(tmp_path, "curves/loss")])
     assert "get-artifact" not in note
     assert "#/experiments" not in note
     assert note.startswith("MLP, 2,048 parameters, ")
     bare = {"metrics": {}, "kept": None, "intervals": {}, "test": None}
-    note = told(replace(made_findings(), end=End.DIVERGED, epochs=3, **bare), tmp_path)
+    note = note_text(replace(made_findings(), end=End.DIVERGED, epochs=3, **bare), tmp_path)
     first = note.partition("\n")[0]
     assert ": diverged, its loss is NaN or infinite. Trained on 720 rows for 3 of 12" in first
     assert "| metric" not in note

@@ -53,11 +53,11 @@ def forecast(model: Model, past: pd.DataFrame) -> dict[str, list[object]]:
     return predict_frame(model, past).to_dict("list")
 
 
-def held(past: pd.DataFrame, schema: Schema) -> Block:
+def read_frame(past: pd.DataFrame, schema: Schema) -> Block:
     return reader_of(schema).apply(past, what="the frame")
 
 
-def told_in_training(model: Model, part: Part, row: int) -> Tensor:
+def training_prediction(model: Model, part: Part, row: int) -> Tensor:
     """What the training says of one row of a part, in units, (horizon, targets)."""
     with torch.inference_mode():
         outputs = model.network(part.take(torch.tensor([row])))
@@ -75,7 +75,7 @@ def test_forecast_equals_training_prediction_of_its_window(
     for row in (0, len(parts.test) - 1):
         first = int(parts.test.rows[row])
         columns = forecast(model, frame()[:first])
-        expected = told_in_training(model, parts.test, row)
+        expected = training_prediction(model, parts.test, row)
         assert columns["when"] == frame()["when"][first : first + HORIZON].tolist()
         assert columns["c"] == expected[:, 0].tolist()
         assert columns["a"] == expected[:, 1].tolist()
@@ -153,7 +153,7 @@ def test_unusable_past_is_refused(past: pd.DataFrame, problem: str) -> None:
         new_rows("new.csv", schema)
     assert " row " not in str(caught.value)  # a place in a file is a line
     with pytest.raises(DataError, match=f"the frame{problem}"):
-        held(past, schema)
+        read_frame(past, schema)
 
 
 @pytest.mark.parametrize("missing", ["previous", "linear"])
@@ -165,7 +165,7 @@ def test_missing_values_are_filled_as_in_training(missing: str) -> None:
     (window,) = new_rows("new.csv", schema).raw
     filled = holey["b"].ffill() if missing == "previous" else holey["b"].interpolate()
     np.testing.assert_allclose(window[:, 1], filled[-4:], rtol=1e-12)
-    np.testing.assert_array_equal(held(holey, schema).raw, [window])
+    np.testing.assert_array_equal(read_frame(holey, schema).raw, [window])
 
 
 def test_frame_and_file_give_the_same_rows() -> None:
@@ -175,12 +175,12 @@ def test_frame_and_file_give_the_same_rows() -> None:
     turned = frame()[["b", "when", "c", "a"]].assign(more="word")
     turned.to_csv("turned.csv", index=False)
     in_file = new_rows("new.csv", schema)
-    for other in (new_rows("turned.csv", schema), held(frame().astype({"b": str}), schema)):
+    for other in (new_rows("turned.csv", schema), read_frame(frame().astype({"b": str}), schema)):
         np.testing.assert_array_equal(other.raw, in_file.raw)
         assert other.names == in_file.names
     dated = frame().assign(when=pd.to_datetime(frame()["when"]))
     for dated_frame in (dated, dated.set_index("when"), dated.set_index("when").rename_axis(None)):
-        rows = held(dated_frame, schema)
+        rows = read_frame(dated_frame, schema)
         np.testing.assert_array_equal(rows.raw, in_file.raw)
         assert rows.names == [f"{label}-01" for label in in_file.names]
 

@@ -181,7 +181,7 @@ def take_all(
         assert ledger.finish(trial, COMPLETE)
 
 
-def taken_in(paths: Iterable[Path]) -> list[tuple[int, dict[str, str]]]:
+def read_taken_trials(paths: Iterable[Path]) -> list[tuple[int, dict[str, str]]]:
     """Number and point of each trial that `take_all` has taken, by its files."""
     return [tuple(json.loads(line)) for path in paths for line in path.read_text().splitlines()]
 

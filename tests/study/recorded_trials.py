@@ -55,7 +55,7 @@ def finish_trial(journal: Journal, value: float = 0.5, *, epochs: int = 2) -> Pa
     return journal.folder
 
 
-def give_to_a_process_that_never_was(folder: Path) -> None:
+def assign_to_missing_process(folder: Path) -> None:
     lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
     for line in lines:
         if "lease" in line:

@@ -12,11 +12,11 @@ from ledgers import dead_lease, failed, far_lease, open_ledger, space_of, take
 from mlflow.tracking import MlflowClient
 from recorded_trials import (
     STUDY,
+    assign_to_missing_process,
     begin_trial,
     database_in,
     destination,
     ends,
-    give_to_a_process_that_never_was,
     runs,
     trials,
 )
@@ -53,13 +53,13 @@ ENDS = (
 RECORDED = dict(enumerate(run for _, run in ENDS))
 
 
-def opened(folder: Path) -> Ledger:
+def open_study(folder: Path) -> Ledger:
     return open_ledger(folder / "optuna.db", name=NAME, n_trials=10, max_retry=1)
 
 
 def record_all(folder: Path) -> int:
     """Give a run to each trial that has none, under the study's own."""
-    ledger, uri = opened(folder), sqlite_uri(folder / "mlflow.db")
+    ledger, uri = open_study(folder), sqlite_uri(folder / "mlflow.db")
     study = folder / "runs" / NAME
     study.mkdir(parents=True, exist_ok=True)
     journal = Journal(adopt(study))
@@ -82,7 +82,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
     """A folder with a study of each kind of end, and its runs in MLflow."""
     folder = tmp_path_factory.mktemp("recorded")
     database_in(folder, empty_database)
-    ledger = opened(folder)
+    ledger = open_study(folder)
     for end, _ in ENDS:
         assert ledger.finish(take(ledger), end)
     ledger.close()
@@ -100,7 +100,7 @@ def own(recorded: Path, own_folder: Path) -> Path:
     return own_folder
 
 
-def checked(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+def run_check(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
     code = main(["action=check", f"study={NAME}"])
     printed = capsys.readouterr()
     lines = [*printed.out.splitlines(), *printed.err.splitlines()]
@@ -112,7 +112,7 @@ def test_repaired_runs_match_the_ends_of_trials(
 ) -> None:
     uri = sqlite_uri(recorded / "mlflow.db")
     assert ends(uri) == RECORDED
-    run, row = trials(uri)[0], opened(recorded).trials()[0]
+    run, row = trials(uri)[0], open_study(recorded).trials()[0]
     assert run.data.metrics == {"best/val/f1": 0.75, "test/f1": 0.5}
     assert run.data.params == dict(row.overrides)
     assert row.started is not None
@@ -142,13 +142,13 @@ def test_run_deleted_in_mlflow_is_recorded_again(
     """Until then action=check reports it as missing."""
     agreed = (0, ["7 trials, 7 runs: they agree"])
     uri = sqlite_uri(own / "mlflow.db")
-    assert checked(capsys) == agreed
+    assert run_check(capsys) == agreed
     assert record_all(own) == 0
     assert ends(uri) == RECORDED
     MlflowClient(uri).delete_run(trials(uri)[1].info.run_id)
-    assert checked(capsys) == (5, ["error: trial 1 (pruned) has no run"])
+    assert run_check(capsys) == (5, ["error: trial 1 (pruned) has no run"])
     assert record_all(own) == 1
-    assert checked(capsys) == agreed
+    assert run_check(capsys) == agreed
 
 
 COMPLETED = Row(number=0, state=End.COMPLETE, values=(0.5,))
@@ -215,7 +215,7 @@ def test_each_trial_that_differs_has_one_line(
         (lambda _: None, [], 2, "error: action=check needs a study: study=NAME\n"),
         (lambda _: None, [f"study={NAME}"], 3, "the study database '{}/optuna.db' does not exist"),
         (
-            lambda folder: opened(folder).close(),
+            lambda folder: open_study(folder).close(),
             ["study=lrr"],
             2,
             "study='lrr' is unknown in the study database '{}/optuna.db'; known: lr. Did "
@@ -240,7 +240,7 @@ def test_check_without_a_known_study_creates_nothing(
 
 
 def test_study_without_trials_has_a_report(own_folder: Path) -> None:
-    opened(own_folder).close()
+    open_study(own_folder).close()
     assert report([f"study={NAME}", "output=page.html", "tracking=none"]) == 0
     assert (own_folder / "page.html").exists()
 
@@ -321,7 +321,7 @@ def test_reap_closes_and_queues_lost_trials(
         journal = begun(ledger, number, uri)
         if number == ended:
             journal.end(End.DIVERGED)
-        give_to_a_process_that_never_was(journal.folder)
+        assign_to_missing_process(journal.folder)
     begun(ledger, alive, uri)
     silent = take(ledger, far_lease()).number  # on another machine
     assert main(["action=reap", "grace=0.5"]) == 0

@@ -71,7 +71,7 @@ def test_objective_that_is_not_logged_is_refused(
     assert line in str(caught.value)
 
 
-def refused(path: Path, **settings: Any) -> tuple[str, ...]:
+def refusal_lines(path: Path, **settings: Any) -> tuple[str, ...]:
     """Open a study as another one, and return the lines that refuse it."""
     with pytest.raises(ConfigError) as caught:
         open_ledger(path, **settings)
@@ -86,7 +86,7 @@ def test_each_change_of_a_study_is_refused(
     before = ledger.facts
     space = space_of({"optimizer.lr": "tag(log, interval(1e-5, 1e-1))"})
     base = {**BASE, "seed": 1, "trainer": {"max_epochs": 9}}
-    assert refused(path, space=space, base=base, enqueue=[{"optimizer.lr": 0.01}]) == (
+    assert refusal_lines(path, space=space, base=base, enqueue=[{"optimizer.lr": 0.01}]) == (
         "sweep.space.optimizer.lr was tag(log, interval(0.0001, 0.1)) and is "
         f"tag(log, interval(1e-05, 0.1)) now; {REMEDY}",
         f"seed was 0 and is 1 now; {REMEDY}",
@@ -105,7 +105,7 @@ def test_allowed_change_applies_from_then_on(path: Path) -> None:
     assert len(points) == 6
     assert all(1 <= float(point["optimizer.lr"]) <= 2 for point in points)
     open_ledger(path, space=space, base=base)
-    assert len(refused(path)) == 2
+    assert len(refusal_lines(path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_another_objective_always_needs_another_name(
 ) -> None:
     """So does another kind of range of a parameter."""
     open_ledger(path)
-    assert refused(path, **settings, allow_change=allow_change) == (f"{line}; {OTHER_NAME}",)
+    assert refusal_lines(path, **settings, allow_change=allow_change) == (f"{line}; {OTHER_NAME}",)
 
 
 def test_another_name_is_another_study(path: Path) -> None:
@@ -171,7 +171,7 @@ def test_foreign_study_is_refused_and_left_unchanged(
     study.optimize(lambda _: [0.5] * len(directions), n_trials=n_trials)
     for key, value in attributes.items():
         study.set_user_attr(key, value)
-    assert refused(path) == (FOREIGN,)
+    assert refusal_lines(path) == (FOREIGN,)
     stored_study = optuna.load_study(storage=f"sqlite:///{path}", study_name="lr")
     assert (stored_study.directions, stored_study.user_attrs) == (study.directions, attributes)
     assert len(stored_study.trials) == n_trials
@@ -186,11 +186,13 @@ def test_other_data_are_refused_with_both_hashes(path: Path) -> None:
         f"data.path=rows.csv: the data had the hash {'a' * 12} in this study and now have "
         f"{'b' * 12}; {REMEDY}"
     )
-    assert refused(path, base=base, data="b" * 64) == (line,)
+    assert refusal_lines(path, base=base, data="b" * 64) == (line,)
     assert ledger.facts == before
     open_ledger(path, base=base, data="a" * 64)
     open_ledger(path, base=base, data="b" * 64, allow_change=True)
-    assert "b" * 12 in refused(path, base=base, data="a" * 64)[0].partition(" in this study")[0]
+    assert (
+        "b" * 12 in refusal_lines(path, base=base, data="a" * 64)[0].partition(" in this study")[0]
+    )
 
 
 def test_each_data_config_has_its_own_hash(tmp_path: Path) -> None:

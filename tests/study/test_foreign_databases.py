@@ -11,9 +11,9 @@ from faults.test_foreign_folders import content_of
 from ledgers import COMPLETE, dead_lease, failed, open_ledger, take
 from recorded_trials import (
     STUDY,
+    assign_to_missing_process,
     begin_trial,
     database_in,
-    give_to_a_process_that_never_was,
     runs,
 )
 
@@ -128,7 +128,7 @@ def test_reap_ends_no_trial_that_its_process_trains(
     assert journal.path.read_bytes() == content
     assert not (journal.folder / FORGET).exists()
     assert [row.state for row in ledger.trials()] == ["running"]
-    give_to_a_process_that_never_was(journal.folder)
+    assign_to_missing_process(journal.folder)
     assert main(words) == 0
     assert f"study {STUDY}: trial {number} was lost" in capsys.readouterr().out
 

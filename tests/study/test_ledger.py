@@ -24,13 +24,13 @@ from ledgers import (
     failed,
     far_lease,
     open_ledger,
+    read_taken_trials,
     space_of,
     start,
     take,
     take_all,
-    taken_in,
 )
-from recorded_trials import give_to_a_process_that_never_was
+from recorded_trials import assign_to_missing_process
 from sqlalchemy import event
 
 from pipeline.ends import End, TrialEnd
@@ -302,7 +302,7 @@ def test_concurrent_processes_share_total_and_grid(
     assert [process.exitcode for process in processes] == [0, 0, 0]
     for folder, settings in studies.items():
         count = settings["n_trials"] or 12
-        pairs = taken_in(folder.glob("*.txt"))
+        pairs = read_taken_trials(folder.glob("*.txt"))
         assert sorted(number for number, _ in pairs) == list(range(count))
         assert len({json.dumps(point) for _, point in pairs}) == count
         space = space_of(GRID) if settings is OF_GRID else None
@@ -314,7 +314,7 @@ def test_concurrent_processes_share_total_and_grid(
 # ── trials whose process is gone ────────────────────────────────────────────────────────────
 
 
-def looks(leases: Iterable[Lease | None], seconds: float = BEAT_SECONDS) -> list[bool]:
+def loss_verdicts(leases: Iterable[Lease | None], seconds: float = BEAT_SECONDS) -> list[bool]:
     """Look at a trial with each of these leases in turn; return each time whether it is lost."""
     now = 1000.0
     watch = LeaseWatch(GRACE, lambda: now)
@@ -342,11 +342,11 @@ FAR = far_lease()
 )
 def test_trial_is_lost_with_its_process(leases: list[Lease | None], lost: list[bool]) -> None:
     """A process of another machine is lost when its counter stands still."""
-    assert looks(leases) == lost
+    assert loss_verdicts(leases) == lost
 
 
 def test_time_while_the_watcher_stopped_is_ignored() -> None:
-    assert looks([FAR] * 2, 100 * GRACE) == [False, False]
+    assert loss_verdicts([FAR] * 2, 100 * GRACE) == [False, False]
 
 
 def test_lost_trial_is_reported_and_retried(path: Path) -> None:
@@ -474,7 +474,7 @@ def closed_after(folder: Path, values: str | None, end: End | TrialEnd) -> tuple
         journal.tag("pipeline.values", values)
         journal.end(end)
     else:
-        give_to_a_process_that_never_was(place)
+        assign_to_missing_process(place)
     (lost,) = close_lost(ledger, place)
     return ledger, lost, ledger.trials()[0]
 

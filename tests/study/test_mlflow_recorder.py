@@ -13,12 +13,12 @@ from mlflow.tracking import MlflowClient
 from recorded_trials import (
     STUDY,
     UID,
+    assign_to_missing_process,
     begin_trial,
     database_in,
     destination,
     ends,
     finish_trial,
-    give_to_a_process_that_never_was,
     recorder_pid,
     runs,
     trials,
@@ -135,7 +135,7 @@ def test_folders_are_removed_without_tracking_as_well(study: Path) -> None:
 def test_leftovers_exclude_trials_in_training(study: Path, uri: str) -> None:
     finished = finish_trial(begin_trial(study, 0, uri))
     lost = begin_trial(study, 1, uri).folder
-    give_to_a_process_that_never_was(lost)
+    assign_to_missing_process(lost)
     begin_trial(study, 2, uri)  # by this process, which lives
     assert leftovers(study) == [finished, lost]
 

@@ -65,7 +65,7 @@ def rows() -> list[Row]:
     return lr_epochs_clip(40)
 
 
-def summed_up(rows: Sequence[Row], objectives: Sequence[str] = ("val/f1",)) -> StudySummary:
+def summary_of(rows: Sequence[Row], objectives: Sequence[str] = ("val/f1",)) -> StudySummary:
     complete = [row for row in rows if row.state == "complete"]
     names = {key for row in complete for key in row.overrides} if len(complete) > 3 else ()
     shares = {name: 1 / place for place, name in enumerate(sorted(names), 2)}
@@ -81,7 +81,7 @@ def summed_up(rows: Sequence[Row], objectives: Sequence[str] = ("val/f1",)) -> S
     )
 
 
-def drawn(folder: Path) -> list[str]:
+def picture_names(folder: Path) -> list[str]:
     """Names of the pictures in a folder, each of which must show something."""
     paths = sorted(folder.glob("*.png"))
     for path in paths:
@@ -109,21 +109,21 @@ def figure(summary: StudySummary, name: str) -> Figure:
 
 def test_study_pictures_leave_matplotlib_unchanged(rows: list[Row], tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    assert pictures(summed_up(rows), tmp_path / "new") == []
-    assert drawn(tmp_path / "new") == ONE
+    assert pictures(summary_of(rows), tmp_path / "new") == []
+    assert picture_names(tmp_path / "new") == ONE
     assert dict(mpl.rcParams) == before
     assert pyplot.get_fignums() == []
 
 
 def test_two_objectives_get_a_front_and_own_pictures(tmp_path: Path) -> None:
-    assert pictures(summed_up(lr_epochs_clip(12, objectives=2), OBJECTIVES), tmp_path) == []
+    assert pictures(summary_of(lr_epochs_clip(12, objectives=2), OBJECTIVES), tmp_path) == []
     extra_names = ["history_2", "importances_2", "pareto_front", "slices_2"]
-    assert drawn(tmp_path) == sorted([*ONE, *extra_names])
+    assert picture_names(tmp_path) == sorted([*ONE, *extra_names])
 
 
 def test_each_picture_has_a_descriptive_caption(rows: list[Row]) -> None:
     points = {"[64]": 0.7, "[8]": 0.9, "[32,16]": 0.8, "[]": 0.6}
-    summary = summed_up(of_values("model.hidden", points))
+    summary = summary_of(of_values("model.hidden", points))
     best = "Best: trial 1 (val/f1 0.9000), hidden [8]."
     assert {
         picture.name: (picture.title, picture.alt) for picture in study_pictures(summary, "norm")
@@ -145,24 +145,24 @@ def test_each_picture_has_a_descriptive_caption(rows: list[Row]) -> None:
         ),
     }
     pruned = Row(number=9, state=End.PRUNED)
-    course, *_ = study_pictures(summed_up([*summary.rows, pruned]), "norm")
+    course, *_ = study_pictures(summary_of([*summary.rows, pruned]), "norm")
     marked = "4 of 5 trials completed. Pruned and failed trials are marked at the bottom. Best: "
     assert course.alt.startswith(marked)
-    *_, drawn_last = study_pictures(summed_up(rows), "norm")
+    *_, drawn_last = study_pictures(summary_of(rows), "norm")
     words = "Dots are completed trials, coloured by val/f1. off = no clipping. Best: trial "
     assert drawn_last.alt.startswith(words)
 
 
 def test_few_trials_leave_out_only_the_importances(tmp_path: Path) -> None:
-    assert pictures(summed_up(lr_epochs_clip(2)), tmp_path) == []
-    assert drawn(tmp_path) == [name for name in ONE if name != "importances"]
+    assert pictures(summary_of(lr_epochs_clip(2)), tmp_path) == []
+    assert picture_names(tmp_path) == [name for name in ONE if name != "importances"]
 
 
 @pytest.mark.parametrize("value", [None, math.inf, -math.inf])
 def test_study_without_finite_values_has_no_pictures(value: float | None, tmp_path: Path) -> None:
     failed = [Row(number=n, state=End.ERROR) for n in range(3)]
     infinite = [replace(row, state=End.COMPLETE, values=(value or 0.0,)) for row in failed]
-    summary = summed_up(failed if value is None else infinite)
+    summary = summary_of(failed if value is None else infinite)
     assert pictures(summary, tmp_path / "none") == ["no pictures: no trial has completed"]
     assert not (tmp_path / "none").exists()
 
@@ -170,16 +170,16 @@ def test_study_without_finite_values_has_no_pictures(value: float | None, tmp_pa
 def test_constant_parameters_and_values_can_be_drawn(tmp_path: Path) -> None:
     point = {"model.hidden": "[64]", LR: "0.01"}
     rows = [Row(number=n, state=End.COMPLETE, values=(0.5,), overrides=point) for n in range(5)]
-    assert pictures(summed_up(rows), tmp_path) == []
-    assert drawn(tmp_path) == [name for name in ONE if name != "lr_clip_map"]
+    assert pictures(summary_of(rows), tmp_path) == []
+    assert picture_names(tmp_path) == [name for name in ONE if name != "lr_clip_map"]
 
 
 def test_failed_picture_affects_no_other(tmp_path: Path) -> None:
     (tmp_path / "history.png").mkdir()
-    (note,) = pictures(summed_up(lr_epochs_clip(3)), tmp_path)
+    (note,) = pictures(summary_of(lr_epochs_clip(3)), tmp_path)
     assert note.startswith("no picture history: ")
     (tmp_path / "history.png").rmdir()
-    assert drawn(tmp_path) == ["lr_clip_map", "parallel_coordinates", "slices"]
+    assert picture_names(tmp_path) == ["lr_clip_map", "parallel_coordinates", "slices"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_failed_picture_affects_no_other(tmp_path: Path) -> None:
 )
 def test_axis_has_round_numbers_or_ordered_words(points: dict[str, float], ticks: str) -> None:
     """A value that is switched off comes first."""
-    (axes,) = figure(summed_up(of_values("key", points)), "slices").axes
+    (axes,) = figure(summary_of(of_values("key", points)), "slices").axes
     assert " ".join(label.get_text() for label in axes.get_xticklabels()) == ticks
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert all(box.x1 < next_box.x0 for box, next_box in pairwise(boxes))
@@ -207,7 +207,7 @@ def test_map_has_one_panel_per_algorithm(
     rows: list[Row],
 ) -> None:
     """Each has a point per trial and a band for trials without clipping."""
-    *panels, _ = figure(summed_up(rows), "lr_clip_map").axes  # the last is the colour bar
+    *panels, _ = figure(summary_of(rows), "lr_clip_map").axes  # the last is the colour bar
     for panel, algorithm in zip(panels, RANGES, strict=True):
         panel_rows = [row for row in rows if row.overrides[ALGORITHM] == algorithm]
         dots = [collection for collection in panel.collections if collection.get_label() != "best"]
@@ -245,7 +245,7 @@ def test_end_of_study_imports_no_large_library(
     words = [sys.executable, "-c", textwrap.dedent(script)]
     printed = subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert not {"matplotlib", "optuna", "pandas", "scipy", "sklearn"} & {*printed.split()}
-    assert "slices" in drawn(tmp_path)
+    assert "slices" in picture_names(tmp_path)
 
 
 def test_font_with_missing_letters_is_found() -> None:
@@ -255,6 +255,6 @@ def test_font_with_missing_letters_is_found() -> None:
 
 def test_letters_without_font_are_drawn_as_boxes(tmp_path: Path) -> None:
     rows = of_values("data.target", {"\U000f4321": 0.1, "other": 0.2})
-    (note,) = pictures(summed_up(rows), tmp_path)
+    (note,) = pictures(summary_of(rows), tmp_path)
     assert note == "no installed font has the letters \U000f4321; the pictures show boxes instead"
-    assert "slices" in drawn(tmp_path)
+    assert "slices" in picture_names(tmp_path)

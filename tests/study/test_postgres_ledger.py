@@ -14,10 +14,10 @@ from ledgers import (
     assert_read_as_by_optuna,
     dead_lease,
     open_ledger,
+    read_taken_trials,
     start,
     take,
     take_all,
-    taken_in,
 )
 from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import Wire, at_each_moment, wait_for_lines
@@ -178,23 +178,23 @@ def test_processes_keep_exact_trials_through_server_crashes(
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert sorted(number for number, _ in taken_in(outputs)) == list(range(60))
+    assert sorted(number for number, _ in read_taken_trials(outputs)) == list(range(60))
     ledger = open_ledger(server.url(database), **settings)
     assert states(ledger) == {"complete": 60}
 
 
 def test_optuna_and_ledger_read_the_same_on_server(server: Postgres, database: str) -> None:
     url = server.url(database)
-    given = {"enqueue": [{"optimizer.lr": 0.01}], "pruner": "asha", "max_retry": 1}
-    ledger = open_ledger(url, **given)
+    settings = {"enqueue": [{"optimizer.lr": 0.01}], "pruner": "asha", "max_retry": 1}
+    ledger = open_ledger(url, **settings)
     assert_read_as_by_optuna(ledger, server.url(database, scheme="postgresql+psycopg"))
 
 
 def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -> None:
     ledgers = [open_ledger(server.url(database), **MANY) for _ in range(2)]
     for ledger in ledgers:
-        taken = take(ledger)
-        assert ledger.finish(taken, COMPLETE)
+        trial = take(ledger)
+        assert ledger.finish(trial, COMPLETE)
     assert server.connections(database) == 2
 
 
@@ -205,11 +205,11 @@ def test_absent_server_is_waited_for_only_once(
     with running_postgres() as server:
         name = server.database()
         ledger = open_ledger(server.url(name), storage_patience=1.0)
-        taken = take(ledger)
+        trial = take(ledger)
         server.stop()
         for _ in range(2):  # the second time without any patience
             with pytest.raises(EnvironmentFaultError) as raised:
-                ledger.finish(taken, COMPLETE)
+                ledger.finish(trial, COMPLETE)
             assert str(raised.value) == (
                 f"the study database 'postgresql+psycopg://student@127.0.0.1:{server.port}/{name}' "
                 "does not answer (connection refused), and sweep.storage_patience=1 s are over; "
@@ -218,14 +218,14 @@ def test_absent_server_is_waited_for_only_once(
         (warning,) = capfd.readouterr().err.splitlines()
         assert warning.endswith("(connection refused); waiting up to 1 s")
         server.start()
-        assert ledger.finish(taken, COMPLETE)
+        assert ledger.finish(trial, COMPLETE)
         assert states(ledger) == {"complete": 1}
 
 
 def test_locked_study_is_reported_until_its_release(server: Postgres, database: str) -> None:
     url = server.url(database)
     ledger, other = open_ledger(url), open_ledger(url, wait=0.3, storage_patience=0)
-    taken = take(other)
+    trial = take(other)
     line = "is locked by another program; stop that program, then continue with the same command"
 
     def work_meanwhile() -> None:
@@ -234,10 +234,10 @@ def test_locked_study_is_reported_until_its_release(server: Postgres, database: 
             with pytest.raises(EnvironmentFaultError, match=line):
                 other.take(own_lease())
             with pytest.raises(EnvironmentFaultError, match=line):
-                other.finish(taken, INTERRUPTED)
+                other.finish(trial, INTERRUPTED)
 
     ledger._store.call(work_meanwhile)
-    assert other.finish(taken, INTERRUPTED)
+    assert other.finish(trial, INTERRUPTED)
 
 
 def test_lock_is_waited_for_like_the_server(
@@ -260,7 +260,7 @@ def test_lock_is_waited_for_like_the_server(
 
 def test_trials_taken_and_queued_together_keep_numbers(server: Postgres, database: str) -> None:
     ledger, other = open_ledger(server.url(database)), open_ledger(server.url(database))
-    taken, taking = take(other), Thread(target=ledger.take, args=[own_lease()])
+    trial, taking = take(other), Thread(target=ledger.take, args=[own_lease()])
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
     def take_meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -269,6 +269,6 @@ def test_trials_taken_and_queued_together_keep_numbers(server: Postgres, databas
             wait_until(lambda: server.ask(database, waiting) != [(0,)], what="the lock")
 
     event.listen(other._store.engine, "before_cursor_execute", take_meanwhile)
-    assert other.finish(taken, INTERRUPTED)
+    assert other.finish(trial, INTERRUPTED)
     taking.join()
     assert [row.number for row in ledger.trials()] == [0, 1, 2]

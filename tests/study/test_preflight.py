@@ -58,7 +58,7 @@ class Tried:
     problems: list[str]
 
 
-def tried(
+def run_preflight(
     python: str, folder: Path, *words: str, planted: Mapping[str, str] | None = None
 ) -> Tried:
     """Run a preflight beside such files; it leaves none, its temporary ones included."""
@@ -90,7 +90,7 @@ def tried(
 
 @pytest.fixture(scope="module")
 def broken(python: str, tmp_path_factory: pytest.TempPathFactory) -> Tried:
-    return tried(python, tmp_path_factory.mktemp("preflight"), *COMMAND, planted=PLANTED)
+    return run_preflight(python, tmp_path_factory.mktemp("preflight"), *COMMAND, planted=PLANTED)
 
 
 def test_pairs_that_would_fail_are_counted(broken: Tried) -> None:
@@ -169,7 +169,7 @@ def test_extreme_points_cover_every_end_and_choice() -> None:
 
 @pytest.mark.slow
 def test_everything_shipped_passes_the_preflight(own_folder: Path, python: str) -> None:
-    result = tried(python, own_folder, "sweeps=preflight")
+    result = run_preflight(python, own_folder, "sweeps=preflight")
     assert (result.code, result.problems) == (0, [])
     assert result.counts[0] >= 60
 
@@ -183,7 +183,9 @@ def test_network_that_kills_its_process_is_named(
     dies = {"model/dies.yaml": "_target_: preflight_nets.Dies\n"}
     words = ("--config-dir=conf", "trust=[${oc.env:TRUSTED}]", "sweep.workers=1", "data=iris")
     models = "model=choice(dies, mlp)"
-    result = tried(python, own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies)
+    result = run_preflight(
+        python, own_folder, *words, "sweeps=[preflight,seeds]", models, planted=dies
+    )
     assert result.code == 2
     assert result.counts == (4, 2)
     (problem,) = result.problems

@@ -33,7 +33,7 @@ def range_of(source: object) -> Range:
     return Range.read(source, key="seed")
 
 
-def drawn(space: Space, count: int) -> list[tuple[dict[str, Any], dict[str, str]]]:
+def random_points(space: Space, count: int) -> list[tuple[dict[str, Any], dict[str, str]]]:
     """Return random points as Optuna holds them and as they were suggested."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -49,7 +49,7 @@ def drawn(space: Space, count: int) -> list[tuple[dict[str, Any], dict[str, str]
 @pytest.mark.parametrize("words", [ARCHITECTURE, CLIP, EACH_KIND], ids=["when", "clip", "kinds"])
 def test_point_is_equal_in_optuna_hydra_and_config(words: tuple[str, ...]) -> None:
     space, trees = study(*words)
-    for params, texts in drawn(space, 40):
+    for params, texts in random_points(space, 40):
         groups = {key: value_of(text) for key, text in texts.items() if key in trees.choices}
         config = trees.config(texts)
         plain = {key: value_at(config, groups, key) for key in texts}
@@ -60,7 +60,7 @@ def test_point_is_equal_in_optuna_hydra_and_config(words: tuple[str, ...]) -> No
 
 def test_conditional_range_is_drawn_only_where_it_holds() -> None:
     space, _ = study(*ARCHITECTURE)
-    for params, texts in drawn(space, 40):
+    for params, texts in random_points(space, 40):
         assert ("model.channels" in texts) == (texts["model"] == "cnn1d")
         assert ("model.readout" in texts) == (texts["model"] == "gru")
         assert all(f"({texts['model']})" in name for name in params if "(" in name)
@@ -70,7 +70,7 @@ def test_conditional_range_is_drawn_only_where_it_holds() -> None:
 def test_condition_on_fixed_key_uses_the_config(kind: str) -> None:
     space, _ = study(*CLIP, f"trainer.gradient_clip_algorithm={kind}")
     name = f"trainer.gradient_clip_val ({kind})"
-    names = {name for params, _ in drawn(space, 20) for name in params if "clip" in name}
+    names = {name for params, _ in random_points(space, 20) for name in params if "clip" in name}
     assert names == {f"{name} on", name}
 
 

@@ -55,11 +55,11 @@ def row(number: int, value: float, lr: str = "0.00512345", clip: str = "null") -
     )
 
 
-def ended(end: End, times: int) -> list[Row]:
+def rows_of_end(end: End, times: int) -> list[Row]:
     return [Row(number=number, state=end) for number in range(times)]
 
 
-def ending(
+def made_summary(
     values: Sequence[float],
     *,
     base: int | None = 0,
@@ -89,11 +89,11 @@ def ending(
 
 def test_first_line_counts_the_ends_of_trials() -> None:
     """Interrupted and lost trials are counted separately."""
-    ends = [*ended(End.COMPLETE, 92), *ended(End.PRUNED, 5)]
-    ends += [*ended(End.DIVERGED, 2), *ended(End.ERROR, 1)]
+    ends = [*rows_of_end(End.COMPLETE, 92), *rows_of_end(End.PRUNED, 5)]
+    ends += [*rows_of_end(End.DIVERGED, 2), *rows_of_end(End.ERROR, 1)]
     line = "100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed"
     assert counts_line(ends) == line
-    stopped = [*ended(End.INTERRUPTED, 1), *ended(End.LOST, 2)]
+    stopped = [*rows_of_end(End.INTERRUPTED, 1), *rows_of_end(End.LOST, 2)]
     assert counts_line([*ends, *stopped]) == f"{line}; not counted: 1 interrupted, 2 lost"
     assert counts_line(ends[:1]) == "1 trial: 1 complete"
     assert counts_line([]) == "0 trials"
@@ -107,7 +107,7 @@ def test_values_are_shortened_and_null_is_off() -> None:
 
 def test_wide_space_is_shown_in_one_column() -> None:
     """Each key is shown by its last part where that is unique."""
-    study = ending([0.5])
+    study = made_summary([0.5])
     keys = ("model.dropout", "head.dropout", "model", *(f"model.p{n}" for n in range(3)))
     wide = replace(study.rows[0], overrides=dict.fromkeys(keys, "1"))
     table = best_table(replace(study, rows=[wide]))
@@ -116,7 +116,7 @@ def test_wide_space_is_shown_in_one_column() -> None:
 
 
 def test_two_objectives_show_their_pareto_front() -> None:
-    study = ending([0.9, 0.8, 0.7])
+    study = made_summary([0.9, 0.8, 0.7])
     rows = [
         replace(row, values=(*row.values, cost))
         for row, cost in zip(study.rows, (579, 75, 75), strict=True)
@@ -132,18 +132,22 @@ def test_two_objectives_show_their_pareto_front() -> None:
 
 FAILED = Row(number=3, state=End.OOM, attributes={"message": "no memory"})
 STUDIES = {
-    "better": ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.8}),
-    "no better on the test rows": ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.85}),
-    "confirmed": replace(ending([0.5, 0.9]), confirm_seeds=3),
-    "less is better": ending(
+    "better": made_summary([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.8}),
+    "no better on the test rows": made_summary(
+        [0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.85}
+    ),
+    "confirmed": replace(made_summary([0.5, 0.9]), confirm_seeds=3),
+    "less is better": made_summary(
         [5.0, 2.0],
         tested={"test/rmse": 3.0, "naive/rmse": 9.0},
         base_tested={"test/rmse": 4.0},
         direction="min",
     ),
-    "the default": ending([0.9, 0.5, 0.6]),
-    "no better than naive": ending([0.5], base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}),
-    "all failed": replace(ending([]), rows=[FAILED]),
+    "the default": made_summary([0.9, 0.5, 0.6]),
+    "no better than naive": made_summary(
+        [0.5], base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}
+    ),
+    "all failed": replace(made_summary([]), rows=[FAILED]),
 }
 VERDICTS = """
 better
@@ -186,7 +190,9 @@ def test_database_text_cannot_start_a_line(capsys: pytest.CaptureFixture[str]) -
     harm = "a\nFORGED\terror: none"
     failed = Row(number=1, state=End.ERROR, attributes={"message": harm})
     for rows in ([replace(row(0, 0.5, lr=harm), attributes={}), failed], [failed]):
-        study = replace(ending([0.5]), rows=rows, objectives=[harm], command=f"train x='{harm}'")
+        study = replace(
+            made_summary([0.5]), rows=rows, objectives=[harm], command=f"train x='{harm}'"
+        )
         print_summary(study)
     lines = capsys.readouterr().out.splitlines()
     assert any(r"a\nFORGED\terror: none" in line for line in lines)
@@ -201,7 +207,7 @@ def test_verdict_compares_winner_with_default_and_naive(words: list[str], lines:
 def test_too_few_trials_show_no_importance(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    study = replace(ending([0.5, 0.9]), importances=[Importances(trials=2)])
+    study = replace(made_summary([0.5, 0.9]), importances=[Importances(trials=2)])
     print_summary(study)
     printed = capsys.readouterr().out
     assert "parameter importance needs at least 10 complete trials (2 so far)" in printed
@@ -231,7 +237,7 @@ def test_command_is_quoted_only_where_needed() -> None:
 def test_pipe_gets_plain_lines_with_whole_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_summary(ending([0.5, 0.9], tested=TESTED))
+    print_summary(made_summary([0.5, 0.9], tested=TESTED))
     printed = capsys.readouterr().out
     assert not set(printed) & set("│┃━┏\x1b")
     lines = printed.splitlines()
@@ -255,7 +261,7 @@ def test_summary_fits_on_one_terminal_screen(monkeypatch: pytest.MonkeyPatch) ->
     tested = {f"{kind}/{metric}": value for kind, value in kinds.items() for metric in names}
     again = f"pipeline train --config-dir=runs/{name}/conf experiment={name}"
     values = (0.5, 0.9, *(0.6,) * 8)
-    study = replace(ending(values, tested=tested, base_tested=tested), yaml_command=again)
+    study = replace(made_summary(values, tested=tested, base_tested=tested), yaml_command=again)
     with terminal() as screen_output:
         print_summary(study)
         report = f"report  pipeline report study={name}"
@@ -283,7 +289,7 @@ def place(folder: Path, files: Sequence[str]) -> None:
         (folder / "artifacts" / file).write_bytes(head + struct.pack(">II", 640, 400))
 
 
-def noted(
+def summary_in_folder(
     folder: Path,
     *values: float,
     files: Sequence[str] = (),
@@ -291,7 +297,7 @@ def noted(
 ) -> StudySummary:
     """A study in a folder, whose trials all have the same point."""
     place(folder, files)
-    study = ending(values, tested=TESTED)
+    study = made_summary(values, tested=TESTED)
     rows = [replace(row, overrides=overrides) for row in study.rows]
     return replace(study, rows=rows, folder=folder)
 
@@ -303,7 +309,7 @@ def cells(line: str) -> list[str]:
 def test_note_shows_best_trials_scores_and_command(tmp_path: Path) -> None:
     place(tmp_path, ())
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
-    study = ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
+    study = made_summary([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
     facts = {"baselines": ["majority class", "ridge"], "intervals": {"f1": (0.81, 0.86)}}
     note = search_note(replace(study, folder=tmp_path, **facts))
     assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000, 0.4000 better")
@@ -328,7 +334,7 @@ def test_note_shows_best_trials_scores_and_command(tmp_path: Path) -> None:
 
 def test_three_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
     files = ("history.png", "lr_clip_map.png", "importances.png", "slices.png")
-    study = noted(tmp_path, 0.7, 0.9, files=files)
+    study = summary_in_folder(tmp_path, 0.7, 0.9, files=files)
     (tmp_path / "artifacts" / "trials.csv").touch()
     note = search_note(study)
     shown_files = [file for file in files if f"get-artifact?path={file}&run_uuid=abc123" in note]
@@ -339,7 +345,7 @@ def test_three_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
 
 def test_note_is_escaped_and_cut_at_end(tmp_path: Path) -> None:
     texts = {"data.<b>|`x`": "<script>" + "y" * 9000}
-    study = noted(tmp_path, 0.7, 0.9, files=["history.png"], overrides=texts)
+    study = summary_in_folder(tmp_path, 0.7, 0.9, files=["history.png"], overrides=texts)
     note = search_note(study)
     assert len(note) <= 8000
     assert "<b>" not in note
@@ -357,7 +363,7 @@ def test_comparison_note_shows_outcome_and_table(tmp_path: Path) -> None:
     )
     place(tmp_path, ["comparison.png"])
     outcome = ["lstm is best (test/f1 0.960); mlp is worse by 0.33"]
-    note = comparison_note(outcome, sheet, ended(End.COMPLETE, 6), tmp_path)
+    note = comparison_note(outcome, sheet, rows_of_end(End.COMPLETE, 6), tmp_path)
     assert note.startswith("- lstm is best ")
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
     assert lines[2] == ["**lstm**", "**3**", "**0.96 ± 0.01**"]
@@ -411,5 +417,5 @@ def test_csv_has_a_line_per_trial_without_formulas(tmp_path: Path) -> None:
 
 def test_custom_metric_follows_the_shipped_ones() -> None:
     tested = {"test/cost": 0.5, "test/loss": 0.2, "test/f1": 0.8, "test/accuracy": 0.9}
-    table = figures_table(ending([0.5, 0.9], tested=tested))
+    table = figures_table(made_summary([0.5, 0.9], tested=tested))
     assert [line[0] for line in table.lines] == ["accuracy", "f1", "cost"]

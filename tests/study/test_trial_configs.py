@@ -34,7 +34,7 @@ def as_plain(tree: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if key != "name"}
 
 
-def apart(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the keys that differ, those left out that no result depends on."""
     return [
         difference.key
@@ -119,10 +119,10 @@ def test_trial_is_reproduced_by_command_and_experiment(
     trees = TrialConfigs(words, None)
     config = plain(trees.config(varied))
     again = trees.train_words(varied)
-    assert apart(config, plain(compose(again))) == []
+    assert differing_keys(config, plain(compose(again))) == []
     assert not any(word.startswith(("sweep", "name=", "verbose=")) for word in again)
     by_experiment = as_experiment(trees, varied, own_folder)
-    assert apart(config, plain(by_experiment)) == []
+    assert differing_keys(config, plain(by_experiment)) == []
     assert by_experiment.name == "best"
 
 
@@ -163,9 +163,9 @@ def test_own_group_choice_is_named_in_the_command(own_folder: Path, group: str) 
     config = plain(trials.config(varied))
     words = trials.train_words(varied)
     assert words[:2] == [f"--config-dir={own_folder / 'mine'}", f"{group}=own"]
-    assert apart(config, plain(compose(words[1:], config_dir=own_folder / "mine"))) == []
+    assert differing_keys(config, plain(compose(words[1:], config_dir=own_folder / "mine"))) == []
     again = as_experiment(trials, varied, own_folder)
-    assert apart(config, plain(again)) == []
+    assert differing_keys(config, plain(again)) == []
     assert set(again[group]) == set(trials.config(varied)[group])
 
 
@@ -196,13 +196,13 @@ SWEEPS = [file.stem for file in FILES if "  space:" in file.read_text(encoding="
 MODELS = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
 
 
-def wrong(*words: str) -> list[str]:
+def problems_of(*words: str) -> list[str]:
     return value_problems(*study(*words))
 
 
 @pytest.mark.parametrize("sweeps", SWEEPS)
 def test_every_shipped_study_has_valid_values(sweeps: str) -> None:
-    assert wrong(f"sweeps={sweeps}") == []
+    assert problems_of(f"sweeps={sweeps}") == []
 
 
 def test_architectures_of_several_models_can_vary_together() -> None:
@@ -258,7 +258,7 @@ optimizer.lr=interval(0.1, 1)  seed=-1
 
 @pytest.mark.parametrize(("words", "lines"), cases(REFUSED))
 def test_invalid_ends_and_choices_name_allowed_values(words: list[str], lines: list[str]) -> None:
-    assert wrong(*words) == lines
+    assert problems_of(*words) == lines
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ SIZES = range(65)
 PLENTY = 1000
 
 
-def planned(*words: str) -> StudyPlan:
+def plan_of(*words: str) -> StudyPlan:
     lines = checked(*SMALL, LR, "trainer=cpu", *words)
     return make_study_plan(Composer("sweep").tree(lines), lines, None)
 
@@ -49,7 +49,7 @@ def gpus(count: int, *, room: int = WORKERS_PER_GPU) -> list[Gpu]:
     ]
 
 
-def placed(
+def gpus_of_workers(
     free_gpus: Sequence[Gpu], *, workers: int | None = None, together: int = 1, most: int = 1
 ) -> tuple[WorkerGpus, ...]:
     """The GPUs of each worker, of one byte each."""
@@ -101,10 +101,10 @@ def test_single_run_devices_are_refused_in_a_study(
 
 
 def test_cpu_workers_follow_option_or_free_cores() -> None:
-    assert planned("sweep.workers=7").gpus == ((),) * 7
-    assert planned().workers == cores()
-    assert planned("sweep.devices_per_trial=2").workers == max(1, cores() // 2)
-    assert planned(f"trainer.threads={cores()}", "sweep.devices_per_trial=2").workers == 1
+    assert plan_of("sweep.workers=7").gpus == ((),) * 7
+    assert plan_of().workers == cores()
+    assert plan_of("sweep.devices_per_trial=2").workers == max(1, cores() // 2)
+    assert plan_of(f"trainer.threads={cores()}", "sweep.devices_per_trial=2").workers == 1
 
 
 @pytest.mark.parametrize(
@@ -133,12 +133,12 @@ def test_gpus_are_chosen_by_memory_or_name(named: object, parameters: int, entri
 @pytest.mark.parametrize("count", SIZES[1:])
 def test_workers_share_gpus_evenly_if_too_few(count: int) -> None:
     for workers in range(1, 2 * count + 3):
-        placed_gpus = placed(gpus(count), workers=workers, most=count)
+        placed_gpus = gpus_of_workers(gpus(count), workers=workers, most=count)
         uses = Counter(chain(*placed_gpus))
         assert (len(placed_gpus), len(uses)) == (workers, min(workers, count))
         assert max(uses.values()) - min(uses.values()) <= 1
     for most in (1, 2, count, PLENTY):  # without a number of workers, four share one at most
-        placed_gpus = placed(gpus(count), most=most)
+        placed_gpus = gpus_of_workers(gpus(count), most=most)
         assert len(placed_gpus) == min(most, WORKERS_PER_GPU * count)
         assert max(Counter(placed_gpus).values()) <= WORKERS_PER_GPU
 
@@ -147,30 +147,32 @@ def test_workers_share_gpus_evenly_if_too_few(count: int) -> None:
 def test_gpu_groups_never_overlap(together: int) -> None:
     """As many are formed as there is room for."""
     for count, workers in product(range(together, 65), (None, 1, 2, 7, 64)):
-        groups = placed(gpus(count), workers=workers, together=together, most=PLENTY)
+        groups = gpus_of_workers(gpus(count), workers=workers, together=together, most=PLENTY)
         assert len(groups) == min(workers or PLENTY, count // together)
         assert {len(members) for members in groups} == {together}
         assert set(Counter(chain(*groups)).values()) == {1}
     for count, group in [(0, 1), *((count, together) for count in range(together))]:
         says = rf"_per_trial={group} needs {group} GPUs .* {count}"
         with pytest.raises(EnvironmentFaultError, match=says):
-            placed(gpus(count), together=group, most=PLENTY)
+            gpus_of_workers(gpus(count), together=group, most=PLENTY)
 
 
 def test_freest_gpus_are_used_and_neighbours_grouped() -> None:
     freest_first = [replace(gpus(1)[0], index=i, entry=f"GPU-{i}") for i in (3, 0, 2, 1)]
-    assert placed(freest_first, workers=2) == (("GPU-3",), ("GPU-0",))
-    assert placed(freest_first, workers=1, together=2) == (("GPU-0", "GPU-3"),)
-    pairs = placed(freest_first, workers=2, together=2)
+    assert gpus_of_workers(freest_first, workers=2) == (("GPU-3",), ("GPU-0",))
+    assert gpus_of_workers(freest_first, workers=1, together=2) == (("GPU-0", "GPU-3"),)
+    pairs = gpus_of_workers(freest_first, workers=2, together=2)
     assert pairs == (("GPU-0", "GPU-1"), ("GPU-2", "GPU-3"))
 
 
 def test_full_gpu_is_unused_unless_all_are() -> None:
     present_gpus = [gpus(1, room=2)[0], gpus(2, room=0)[1]]
-    assert placed(present_gpus, most=9) == (("0",), ("0",))
-    assert placed(present_gpus, workers=1) == (("0",),)
+    assert gpus_of_workers(present_gpus, most=9) == (("0",), ("0",))
+    assert gpus_of_workers(present_gpus, workers=1) == (("0",),)
     for together in (1, 2):
-        assert placed(gpus(4, room=0), together=together, most=9) == (("0", "1")[:together],)
+        assert gpus_of_workers(gpus(4, room=0), together=together, most=9) == (
+            ("0", "1")[:together],
+        )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def started(pool: WorkerPool, *, workers: int) -> list[tuple[psutil.Process, str
     return pairs
 
 
-def shown(pool: WorkerPool, *, workers: int) -> list[str | None]:
+def visible_variables(pool: WorkerPool, *, workers: int) -> list[str | None]:
     return [variable for _, variable in started(pool, workers=workers)]
 
 
@@ -217,16 +219,16 @@ def test_workers_see_only_gpus_of_their_slot(
 ) -> None:
     """A worker that replaces another sees the same ones."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    on_the_cpu = planned("sweep.workers=1")
+    on_the_cpu = plan_of("sweep.workers=1")
     with worker_pool(replace(on_the_cpu, gpus=(("4",), ("GPU-7", "GPU-9"))), None) as pool:
         processes, variables = zip(*started(pool, workers=3), strict=True)
         assert variables == ("4", "GPU-7,GPU-9", "4")
         processes[1].kill()
         (gone,) = (worker for worker, answer in pool.listen(10) if isinstance(answer, Gone))
         pool.dismiss(gone)
-        assert shown(pool, workers=3) == ["4", "4", "GPU-7,GPU-9"]
+        assert visible_variables(pool, workers=3) == ["4", "4", "GPU-7,GPU-9"]
     with worker_pool(on_the_cpu, None) as pool:
-        assert shown(pool, workers=1) == [None]
+        assert visible_variables(pool, workers=1) == [None]
 
 
 # ── what CUDA shows ─────────────────────────────────────────────────────────────────────────────
