@@ -325,6 +325,18 @@ def _line_ends(content: bytes) -> int:
     return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
 
 
+def _likely_encoding(text: bytes) -> str:
+    """Return the first encoding of which a text that is not UTF-8 may be."""
+    # Chinese words have four such bytes in a row, accented letters hardly ever.
+    if re.search(rb"[\x80-\xff]{4}", text) and _is_encoded(text, "GB18030"):
+        return "GB18030"
+    return "CP1252" if _is_encoded(text, "CP1252") else "LATIN1"
+
+
+def _is_encoded(text: bytes, encoding: str) -> bool:
+    return text.decode(encoding, "ignore").encode(encoding) == text
+
+
 def utf8_problems(path: Path) -> list[str]:
     """Return a message, in a list, on the first byte that is not UTF-8; empty = there is none."""
     line = 1
@@ -334,10 +346,7 @@ def utf8_problems(path: Path) -> list[str]:
                 content.decode("utf-8")
             except UnicodeDecodeError as error:
                 text = content + file.read(BLOCK_BYTES).rpartition(b"\n")[0]
-                # Chinese words have four such bytes in a row, accented letters hardly ever.
-                likely = ("GB18030",) * bool(re.search(rb"[\x80-\xff]{4}", text))
-                encodings = (*likely, "CP1252", "LATIN1")
-                code = next(c for c in encodings if text.decode(c, "ignore").encode(c) == text)
+                code = _likely_encoding(text)
                 letter = content[error.start :].decode(code, "replace")[0]
                 line += _line_ends(content[: error.start])
                 return [
