@@ -36,7 +36,7 @@ from pipeline.config.record import plain
 from pipeline.data import mnist1d, rgb_patches, synthetic_control
 from pipeline.networks.inspection import probabilities
 from pipeline.running.kept_weights import outputs_of
-from pipeline.running.plan import Occasion, make_plan
+from pipeline.running.plan import RunContext, make_plan
 from pipeline.running.trainer import Participant
 
 SEEDS = range(5)
@@ -171,8 +171,8 @@ def write(of: Set, seed: int, path: Path) -> str:
 def trained(words: Sequence[str]) -> Epochs:
     """Train a network and return the values of each epoch, `test/accuracy` among them."""
     tree = compose([*words, "tracking=none", "verbose=0", "data.scale=standard"])
-    occasion = Occasion(lean=True)
-    plan = make_plan(check(tree), plain(tree), started_at=perf_counter(), occasion=occasion)
+    context = RunContext(lean=True)
+    plan = make_plan(check(tree), plain(tree), started_at=perf_counter(), context=context)
     epochs: list[dict[str, float]] = []
 
     def test(_: int, values: Mapping[str, float]) -> None:

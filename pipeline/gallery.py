@@ -72,7 +72,7 @@ def texts(findings: Findings) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class PictureFile:
     """A picture in a file, or the reason why it is missing.
 
     Args:
@@ -96,7 +96,7 @@ def write_pictures(
     *,
     texts: Iterable[str] = (),
     on_fork: Callable[[], None] = lambda: None,
-) -> list[Written]:
+) -> list[PictureFile]:
     """Draw pictures as PNG into a folder, and list them in `pictures.json`.
 
     A fork draws every other one if there is a core for it. Raises OSError if the disk is full.
@@ -109,7 +109,7 @@ def write_pictures(
     """
     with drawing(texts) as notes:
         every = list(pictures)
-        drawing_beside: AbstractContextManager[dict[str, Written]] = nullcontext({})
+        drawing_beside: AbstractContextManager[dict[str, PictureFile]] = nullcontext({})
         if cores() > 1 and can_fork():
             drawing_beside = _forked(every[1::2], folder)
         with drawing_beside as files:
@@ -120,17 +120,17 @@ def write_pictures(
             if picture.name not in files:
                 files[picture.name] = _write(picture, folder)
     written = [files[picture.name] for picture in every]
-    written += [Written("letters", "Letters", alt="", file="", reason=note) for note in notes]
+    written += [PictureFile("letters", "Letters", alt="", file="", reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
     replace_json(folder / LIST, [asdict(picture_file) for picture_file in written])
     return written
 
 
 @contextmanager
-def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Written]]:
+def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, PictureFile]]:
     """Draw pictures in a fork while the body runs, and add those it could to the context."""
     reader, writer = os.pipe()
-    files: dict[str, Written] = {}
+    files: dict[str, PictureFile] = {}
     parent = os.getpid()
     with open(reader) as answers, open(writer, "w") as answer:  # noqa: PTH123 - no paths
         try:
@@ -150,21 +150,21 @@ def _forked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Wri
         try:
             yield files
             for line in answers:
-                written = Written(**json.loads(line))
+                written = PictureFile(**json.loads(line))
                 files[written.name] = written
         finally:
             with suppress(ChildProcessError):  # where SIGCHLD is ignored
                 os.waitpid(pid, 0)
 
 
-def read_list(folder: Path) -> list[Written]:
+def read_list(folder: Path) -> list[PictureFile]:
     """Read the list that `write_pictures` has written; return an empty list if it is missing.
 
     Raises:
         ValueError: It is damaged.
     """
     with suppress(FileNotFoundError):
-        return TypeAdapter(list[Written]).validate_python(read_json(folder / LIST))
+        return TypeAdapter(list[PictureFile]).validate_python(read_json(folder / LIST))
     return []
 
 
@@ -173,12 +173,12 @@ def write(picture: Picture, folder: Path) -> str:
     return use_drawn(picture, lambda figure: save(figure, folder / f"{picture.name}.png"))[1]
 
 
-def _write(picture: Picture, folder: Path) -> Written:
+def _write(picture: Picture, folder: Path) -> PictureFile:
     file = f"{picture.name}.png"
     content, reason = use_drawn(picture, png_of)
     if content is not None:
         _store(content, folder / file)
-    return Written(picture.name, picture.title, picture.alt, "" if reason else file, reason)
+    return PictureFile(picture.name, picture.title, picture.alt, "" if reason else file, reason)
 
 
 def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used | None, str]:

@@ -16,7 +16,7 @@ from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.helpers import Helpers, started_artist, started_helpers
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
-from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
+from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept
 from pipeline.running.recording import connecting, writable_store
 from pipeline.running.results import Result, print_overview
 from pipeline.signals import end_with_parent, stop
@@ -92,17 +92,17 @@ def _carry_out(
     with ExitStack() as stack:
         if helpers is None:
             helpers = stack.enter_context(started_helpers(records=uri is not None, fits=fits))
-        occasion = Occasion(datasets=Datasets(fitting=helpers.fitting))
+        context = RunContext(datasets=Datasets(fitting=helpers.fitting))
         with (
             _reporting_stop(),
             announcing(shown_verbosity(options.verbose) > 0),
             waiting_for("preparing the data", options.verbose),
         ):
             plan = make_plan(
-                options, plain(config), occasion=occasion, started_at=started_at, command=command
+                options, plain(config), context=context, started_at=started_at, command=command
             )
         if fits:
-            occasion.datasets.begin_baselines(plan.prepared)
+            context.datasets.begin_baselines(plan.prepared)
         return _train(plan, helpers.recorder, shows)
 
 

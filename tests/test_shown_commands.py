@@ -21,7 +21,7 @@ from pipeline.__main__ import main
 from pipeline.config.check import check
 from pipeline.config.record import plain
 from pipeline.errors import DivergedError
-from pipeline.running.plan import Datasets, Occasion, make_plan
+from pipeline.running.plan import Datasets, RunContext, make_plan
 from pipeline.study.plan import checked_study
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -100,10 +100,10 @@ def test_shown_studies_build_default_and_extreme_runs(
     monkeypatch.chdir(files)
     space, trials = study(*words)
     checked_study(trials.tree(), space, trials)
-    occasion = Occasion(datasets=Datasets(keeps=True))
+    context = RunContext(datasets=Datasets(keeps=True))
     for point in ({}, *space.extreme_points()):
         run = trials.config(point)
-        make_plan(check(run), plain(run), started_at=0.0, occasion=occasion)
+        make_plan(check(run), plain(run), started_at=0.0, context=context)
 
 
 @pytest.mark.slow

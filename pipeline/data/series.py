@@ -24,7 +24,7 @@ from pipeline.data.prepare import Filling, Values, cut_windows, differenced, fil
 from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, ColumnNames, Indices, Samples, Series, Source, local_file
-from pipeline.data.tables.file import CsvOptions, Place, TableFile, form_of, require_columns
+from pipeline.data.tables.file import CellLocation, CsvOptions, TableFile, form_of, require_columns
 from pipeline.data.tables.rows import FileRows
 from pipeline.errors import DataError, did_you_mean, typed
 
@@ -160,7 +160,7 @@ class SeriesValues:
     `place` is where they come from; `rows` (time,) are the positions of its rows there, from 0.
     """
 
-    place: Place
+    place: CellLocation
     layout: Layout
     times: timing.Times
     values: Values
@@ -228,14 +228,14 @@ def read_file(
         for name, column_blocks in blocks.items():
             column_blocks.append(_numbers(batch, name, place, layout))
     values = [np.concatenate(column_blocks) for column_blocks in blocks.values()]
-    return _checked(Place(file=str(path), csv=options), layout, labels, values, sort=sort)
+    return _checked(CellLocation(file=str(path), csv=options), layout, labels, values, sort=sort)
 
 
 def read_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> SeriesValues:
     """Read the columns of a layout from a DataFrame, as `read_file` does from a file."""
     import pyarrow as pa
 
-    place = Place(file=FRAME)
+    place = CellLocation(file=FRAME)
     cells = frame[[*layout.columns]].astype(object)
     cells = cells.where(cells.notna(), None)
     labels: list[str | None] = []
@@ -252,7 +252,7 @@ def read_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> SeriesValu
     return _checked(place, layout, labels, values, sort=sort)
 
 
-def _numbers(batch: pa.RecordBatch, name: str, place: Place, layout: Layout) -> Array:
+def _numbers(batch: pa.RecordBatch, name: str, place: CellLocation, layout: Layout) -> Array:
     grammar = layout.grammars.get(name, PLAIN)
     return grammar.read(Cells(batch.column(name), name, place))
 
@@ -275,7 +275,7 @@ def _label(cell: Any) -> str | None:
 
 
 def _checked(
-    place: Place, layout: Layout, labels: Texts, values: Sequence[Array], *, sort: bool
+    place: CellLocation, layout: Layout, labels: Texts, values: Sequence[Array], *, sort: bool
 ) -> SeriesValues:
     """Put rows in order and check them; without a column of times, they are numbered from 1."""
     table = np.column_stack(values)
@@ -516,7 +516,7 @@ class SeriesReader(Reader):
         schema = self.schema
         require_columns("the series", series.names, schema.features)
         if self._time is not None:
-            place = Place(file="the series")
+            place = CellLocation(file="the series")
             times = timing.read_times(series.times, place, self._time, order=self._layout.order)
             self._require_same_step("the series", times)
         columns = [series.names.index(name) for name in schema.features]

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.data.source import Array, Samples, Series, Source, Task
-from pipeline.data.tables.file import Place
+from pipeline.data.tables.file import CellLocation
 from pipeline.data.times import IRREGULAR, find_step, read_times
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.paths import read_cached, write_cached
@@ -99,7 +99,7 @@ class BundledSeries(Source):
         end = _position(all_times, "end", self.end) + 1
         times = all_times[start:end]
         test_from = _position(times, "test_from", self.test_from)
-        step = find_step(read_times(times, Place(file=self.file), header[0]))
+        step = find_step(read_times(times, CellLocation(file=self.file), header[0]))
         values = [float(value or "nan") for _, value in rows[start:end]]
         return Series(
             values=np.array(values).reshape(-1, 1),

@@ -25,7 +25,7 @@ from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables import store
 from pipeline.data.tables.beside import TEST, TRAIN, VALIDATION
 from pipeline.data.tables.conversion import raw_rows, read_samples, without_target
-from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, require_columns
+from pipeline.data.tables.file import CellLocation, CsvOptions, batches, form_of, require_columns
 from pipeline.data.tables.frames import frame_texts
 from pipeline.data.tables.roles import Keys
 from pipeline.data.tables.target import TargetColumn
@@ -182,7 +182,7 @@ class TableReader(reader.Reader):
     def rows(
         self,
         batch: pa.RecordBatch,
-        place: Place,
+        place: CellLocation,
         rules: Rules,
         new: NewRows,
         *,
@@ -229,7 +229,7 @@ class TableReader(reader.Reader):
         batch = frame_texts(frame, {code.name: code.levels for code in self.codes}, what=what)
         self._require_inputs(what, names)
         new = NewRows(heading=None)
-        return Block(raw=self.rows(batch, Place(file=what), Rules(missing=missing), new))
+        return Block(raw=self.rows(batch, CellLocation(file=what), Rules(missing=missing), new))
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
         """Read all rows of a file with the columns of the training file, including the target.

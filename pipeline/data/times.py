@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.source import Indices
-from pipeline.data.tables.file import Place
+from pipeline.data.tables.file import CellLocation
 from pipeline.errors import DataError, some
 
 Kind = Literal["whole", "year", "month", "day", "moment"]
@@ -214,7 +214,7 @@ def _looks_like_times(name: str, cells: Sequence[str | None], *, is_first: bool)
 
 
 def read_times(
-    labels: Sequence[str | None], place: Place, column: str, *, order: str = ""
+    labels: Sequence[str | None], place: CellLocation, column: str, *, order: str = ""
 ) -> Times:
     """Read labels of one form; `order` is that of dates such as 01/02/2020, empty = not known.
 
@@ -250,7 +250,7 @@ def read_times(
 
 
 def _common_form(
-    forms: Sequence[TimeForm], labels: Sequence[str | None], place: Place, column: str
+    forms: Sequence[TimeForm], labels: Sequence[str | None], place: CellLocation, column: str
 ) -> TimeForm:
     """Return the form of all labels, (time,). Raises DataError if two of them differ."""
     first = forms[0]
@@ -275,7 +275,7 @@ def _common_form(
 
 
 def _order_of(
-    labels: Sequence[str | None], slashed: Sequence[int], place: Place, column: str
+    labels: Sequence[str | None], slashed: Sequence[int], place: CellLocation, column: str
 ) -> str:
     """Return the order of dates such as 01/02/2020, by days above 12 or else by even steps.
 
@@ -308,7 +308,7 @@ def _has_even_steps(times: Times) -> bool:
     return step is not None and not missing_told(times, step)
 
 
-def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
+def in_order(times: Times, place: CellLocation, column: str, *, sort: bool) -> Indices:
     """Return the order in which the times ascend, (time,).
 
     Raises:

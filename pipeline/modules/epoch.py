@@ -212,7 +212,7 @@ def _norms_of_steps(norms: list[Tensor]) -> Sequence[Tensor]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Watched:
+class WeightStatistics:
     """Gradient norms and updates, over some steps, of the weights with two or more dimensions.
 
     Args:
@@ -275,7 +275,7 @@ class WeightWatch:
         if len(self._norms) == FOLD:
             self._fold()
 
-    def take(self) -> Watched | None:
+    def take(self) -> WeightStatistics | None:
         """Return the recorded values and start again; `None` if there was no step."""
         if self._before:
             self._measure()
@@ -287,7 +287,7 @@ class WeightWatch:
         if self._updates:
             ratios = torch.stack(self._updates)
             updates = torch.where(torch.isfinite(ratios), ratios, torch.nan).nanmean(0)
-        watched = Watched(
+        watched = WeightStatistics(
             weights=tuple(self._watched),
             gradients=self._sums / self._steps,
             first=missing if self._first is None else self._first,

@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.gallery import (
     DOTS_PER_INCH,
     OUTLINES,
-    Written,
+    PictureFile,
     drawing,
     png_of,
     read_list,
@@ -162,7 +162,7 @@ def embedded(folder: Path) -> list[PagePicture]:
     return []
 
 
-def _embedded(written: Written, folder: Path) -> PagePicture:
+def _embedded(written: PictureFile, folder: Path) -> PagePicture:
     png = None
     reason = written.reason
     if written.file:

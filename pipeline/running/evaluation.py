@@ -31,7 +31,7 @@ from pipeline.findings import save_findings
 from pipeline.networks.inspection import layer_table
 from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
-from pipeline.running.plan import Occasion, Plan, build_source
+from pipeline.running.plan import Plan, RunContext, build_source
 from pipeline.running.recording import connecting, recorded_run, writable_store
 from pipeline.running.results import (
     print_data,
@@ -177,7 +177,7 @@ def _plan(request: EvaluationRequest, model: Model, prepared: Prepared, started_
         devices=choose(options.trainer),
         started_at=started_at,
         notes=notes,
-        occasion=Occasion(tags=tags),
+        context=RunContext(tags=tags),
     ).filled_in()
 
 

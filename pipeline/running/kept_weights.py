@@ -53,7 +53,7 @@ def decide(plan: Plan, network: nn.Module) -> Decision:
     threshold = options.first_threshold
     ends: tuple[Interval, ...] = ()
     is_regression = plan.prepared.schema.task == "regression"
-    if is_regression and validation is not None and not plan.occasion.lean:
+    if is_regression and validation is not None and not plan.context.lean:
         ends = _intervals(plan, network, validation)
     return Decision(threshold=threshold, rule=str(threshold), intervals=ends)
 
@@ -187,7 +187,7 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     for key, value in trainer.callback_metrics.items():
         if key.startswith("test/"):
             values[key] = float(value)
-    baselines = plan.occasion.datasets.baselines(plan.prepared)
+    baselines = plan.context.datasets.baselines(plan.prepared)
     predictions = {}
     for kind, baseline in zip(BASELINES, baselines, strict=False):
         predicted = baseline.outputs[:rows]

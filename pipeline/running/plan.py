@@ -194,7 +194,7 @@ def _states(name: str) -> Iterator[tuple[str, int, int]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Occasion:
+class RunContext:
     """Context of a run: by itself, which is the default, or as one of many.
 
     Args:
@@ -223,7 +223,7 @@ class Occasion:
     reached: Callable[[int, Mapping[str, float]], None] | None = None
 
 
-BY_ITSELF = Occasion()
+BY_ITSELF = RunContext()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +241,7 @@ class Plan:
         start: Where training starts from.
         command: The command line that the configuration came from; `None` = there was none.
         notes: Lines about what the run leaves out.
-        occasion: Whether the run is done by itself or as one of many.
+        context: Whether the run is done by itself or as one of many.
         rank: This process among those that train together.
     """
 
@@ -255,7 +255,7 @@ class Plan:
     start: Start = field(default_factory=Start)
     command: Command | None = None
     notes: tuple[str, ...] = ()
-    occasion: Occasion = BY_ITSELF
+    context: RunContext = BY_ITSELF
     rank: Rank = ALONE
 
     @property
@@ -318,7 +318,7 @@ def make_plan(
     *,
     started_at: float,
     command: Command | None = None,
-    occasion: Occasion = BY_ITSELF,
+    context: RunContext = BY_ITSELF,
     rank: Rank | None = None,
 ) -> Plan:
     """Read the data, build the network and choose the devices.
@@ -334,7 +334,7 @@ def make_plan(
     start = find_start(options, config)
     devices = choose(options.trainer)
     rank = _rank_of(devices) if rank is None else rank
-    prepared = occasion.datasets.prepared(options)
+    prepared = context.datasets.prepared(options)
     require_possible(options, prepared)
     if options.feature_maps.samples is not None:
         chosen(prepared, options.feature_maps.samples)  # raises if the rows do not exist
@@ -366,7 +366,7 @@ def make_plan(
         started_at=started_at,
         command=command,
         notes=notes,
-        occasion=occasion,
+        context=context,
         rank=rank,
     ).filled_in()
 

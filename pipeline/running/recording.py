@@ -244,13 +244,13 @@ def recorded_run(
     With `begins_later`, the body calls `Record.begin`. If it refuses the run before that, with a
     ConfigError, nothing is written.
     """
-    folder = plan.occasion.folder or plan.start.folder
+    folder = plan.context.folder or plan.start.folder
     is_new = folder is None
     if folder is None:
         folder = create_run_folder(Path(plan.options.output), plan.name)
     record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "")
     try:
-        with log_to(folder / LOG, lean=plan.occasion.lean, is_held=True) as log:
+        with log_to(folder / LOG, lean=plan.context.lean, is_held=True) as log:
             record.begins = partial(_begin, plan, record, recorder, log)
             try:
                 if not begins_later:
@@ -283,13 +283,13 @@ def recorded_run(
 
 def _begin(plan: Plan, record: Record, recorder: Recorder | None, log: RunLog) -> None:
     """Write what is known of a run before its training, and let the recorder follow it."""
-    if not plan.occasion.lean:
+    if not plan.context.lean:
         remove_abandoned(Path(plan.options.output))
         remove_leftovers(record.checkpoints)
-    is_new = plan.occasion.folder is None and plan.start.folder is None
+    is_new = plan.context.folder is None and plan.start.folder is None
     if is_new:
         begin_own(record.folder)
-    if not plan.occasion.lean:
+    if not plan.context.lean:
         record.artifacts.mkdir(mode=0o750, exist_ok=True)
         write_config(record.artifacts, plan.config)
         replace_text(record.artifacts / LAYERS_FILE, layers_text(plan.layers) + "\n")
@@ -308,7 +308,7 @@ def _begin(plan: Plan, record: Record, recorder: Recorder | None, log: RunLog) -
 
 def _header(plan: Plan, uri: str, order: int | None) -> Header:
     options = plan.options
-    occasion = plan.occasion
+    context = plan.context
     parent = plan.start.parent
     tags = options.tags
     if isinstance(tags, list):
@@ -328,17 +328,17 @@ def _header(plan: Plan, uri: str, order: int | None) -> Header:
         uri=uri,
         params=flatten({**plan.config, **resolved}),
         tags={
-            **(environment_tags() if occasion.made_with is None else occasion.made_with),
+            **(environment_tags() if context.made_with is None else context.made_with),
             "data.hash": plan.prepared.content_hash,
             "device": plan.devices.words,
             "seed": str(options.seed),
             **{str(key): str(value) for key, value in tags.items()},
-            **occasion.tags,
+            **context.tags,
         },
         parent=None if parent is None else read_state(parent).run_id or None,
-        parent_folder=occasion.parent_folder,
-        key=occasion.key,
-        register=None if occasion.lean else options.register,
+        parent_folder=context.parent_folder,
+        key=context.key,
+        register=None if context.lean else options.register,
         trust=options.trust,
         rows=plan.prepared.rows,
         order=order,
@@ -355,7 +355,7 @@ def _end(plan: Plan, record: Record, error: BaseException) -> BaseException:
     # On a full disk this line may not fit; the recorder then closes the run as lost.
     with suppress(EnvironmentFaultError):
         record.journal.end(failed_end(error, perf_counter() - plan.started_at))
-    if isinstance(explained, Interrupted) and not plan.occasion.lean:
+    if isinstance(explained, Interrupted) and not plan.context.lean:
         say_how_to_go_on(record)
         if not stop.is_reported:
             stop.report(

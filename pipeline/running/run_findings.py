@@ -32,7 +32,7 @@ from pipeline.findings import (
     TestRows,
     save_findings,
 )
-from pipeline.gallery import FOLDER, LIST, Written, read_list
+from pipeline.gallery import FOLDER, LIST, PictureFile, read_list
 from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import Block, Command, Section, as_markdown
@@ -117,7 +117,7 @@ def findings_of(
         result: Metrics of the run, with their intervals.
         diverged: Whether the weights are not finite, so that they can't be scored.
     """
-    lean = plan.occasion.lean
+    lean = plan.context.lean
     vitals = participant.vitals
     batches = participant.trainer.num_training_batches
     accumulated = plan.options.trainer.accumulate_grad_batches
@@ -395,7 +395,7 @@ def _describe(
     findings: Findings,
     doctor: Sequence[str],
     *,
-    pictures: Sequence[Written],
+    pictures: Sequence[PictureFile],
 ) -> None:
     """Record the description of a run; print a warning if that fails."""
 
@@ -407,7 +407,7 @@ def _describe(
     unless_it_fails(describe, "the description of the run was not written")
 
 
-def _wait_for_pictures(artist: Child, artifacts: Path) -> list[Written]:
+def _wait_for_pictures(artist: Child, artifacts: Path) -> list[PictureFile]:
     """Wait for the pictures and return them; print a warning if they are missing."""
     problems = ["the pictures could not be drawn: their process could not be started"]
     hint = ""
@@ -426,7 +426,7 @@ def _wait_for_pictures(artist: Child, artifacts: Path) -> list[Written]:
 
 def description_text(
     findings: Findings,
-    pictures: Sequence[Written],
+    pictures: Sequence[PictureFile],
     folder: Path,
     *,
     doctor: Sequence[str],
@@ -455,7 +455,7 @@ def description_text(
     return description(blocks, folder, shown=embedded, linked=linked | FILES)
 
 
-def _main_pictures(pictures: Sequence[Written], folder: Path) -> list[Written]:
+def _main_pictures(pictures: Sequence[PictureFile], folder: Path) -> list[PictureFile]:
     """Return the pictures that the description shows: the first of each kind that `fits`."""
     fitting = [picture for picture in pictures if fits(folder / picture.file)]
     main = []

@@ -268,7 +268,7 @@ def evaluated_batches(plan: Plan, part: Part) -> Iterable[Any]:
 def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[Any]:
     device = plan.devices.device_of(plan.rank.local)
     return loader(
-        plan.occasion.datasets.on_device(part, device),
+        plan.context.datasets.on_device(part, device),
         batch_size=size,
         shuffle=shuffle,
         seed=plan.options.seed,
@@ -342,7 +342,7 @@ class Participant:
                 "data": plan.prepared.content_hash,
             },
         }
-        if plan.occasion.lean:
+        if plan.context.lean:
             return checkpoints.KeptWeights(**arguments)
         return checkpoints.Checkpoints(
             folder,
@@ -383,7 +383,7 @@ class Participant:
 def follow(plan: Plan) -> None:
     """Take part in a training that another process leads, records and decides about."""
     # Only the leading process decides about pruning; all processes prune together.
-    prunes = None if plan.occasion.prunes is None else (lambda _: False)
+    prunes = None if plan.context.prunes is None else (lambda _: False)
     participant = Participant(plan, Path(), prunes=prunes)
     participant.fit()
     if plan.options.test and not participant.pruned:

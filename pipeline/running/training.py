@@ -75,7 +75,7 @@ def train(
         shows: Takes the result once the run has finished on record, and a description of the
             remaining work; `None` = nothing is shown.
     """
-    check_callbacks(plan.options, plan.occasion.folder or plan.start.folder)
+    check_callbacks(plan.options, plan.context.folder or plan.start.folder)
     refuse_callbacks(plan.options)
     with (
         recorded_run(plan, recorder, begins_later=plan.start.saved is not None) as record,
@@ -83,7 +83,7 @@ def train(
         if peers is None
         else peers.training_together(record),
     ):
-        if peers is None and plan.rank.world > 1 and not plan.occasion.lean:
+        if peers is None and plan.rank.world > 1 and not plan.context.lean:
             shared_start(plan)  # trials always start afresh
         # Without an artist there is a child that is never started.
         session = Session(plan, record, artist or Child(()), shows)
@@ -91,7 +91,7 @@ def train(
         result = session.finish()
         if concludes is not None:
             record.ended = concludes(result)
-        file = plan.occasion.weights
+        file = plan.context.weights
         keeper = session.keeper
         if file is not None and not result.pruned and isinstance(keeper, KeptWeights):
             keeper.write(file)
@@ -112,9 +112,9 @@ class Session(Participant):
                     sum_so_far = self._earlier_seconds + values.get("time/epoch", 0.0)
                     self._earlier_seconds = values.get("time/fit", sum_so_far)
         logger = JournalLogger(record.journal, lambda: self.trainer.current_epoch)
-        self._epochs = EpochRecord(logger, plan.occasion.reached)
+        self._epochs = EpochRecord(logger, plan.context.reached)
         vitals = VitalSigns()
-        prunes = plan.occasion.prunes
+        prunes = plan.context.prunes
         super().__init__(
             plan,
             record.folder,
@@ -144,7 +144,7 @@ class Session(Participant):
         plan = self._plan
         decision = Decision()
         test = None
-        if not self.pruned and (plan.options.test or not plan.occasion.lean):
+        if not self.pruned and (plan.options.test or not plan.context.lean):
             best_weights = self.keeper.best_weights()
             if best_weights is not None:
                 self.task.load_state_dict(best_weights)
@@ -218,7 +218,7 @@ class Session(Participant):
         """Write the findings of a run, and the model unless it diverged; add the diagnosis."""
         plan = self._plan
         record = self._record
-        lean = plan.occasion.lean
+        lean = plan.context.lean
         if result.test is not None and not lean:
             result = replace(result, test=with_intervals(plan, result.test))
         findings = findings_of(plan, self, result, diverged=diverged)
@@ -385,8 +385,8 @@ def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
     """Take steps of the planned run at rising learning rates, on record; no weights are kept."""
     check_callbacks(plan.options)
     # `last` skips runs with this tag: they have no weights.
-    occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
-    with recorded_run(replace(plan, occasion=occasion), recorder) as record:
+    context = replace(plan.context, tags={**plan.context.tags, COMMAND_TAG: FIND_LR})
+    with recorded_run(replace(plan, context=context), recorder) as record:
         rates, losses = try_rates(plan)
         curve = read_curve(rates, losses)
         picture = write_curve(record.artifacts, curve, rates, losses)

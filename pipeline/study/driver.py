@@ -22,7 +22,7 @@ from pipeline.processes.lease import BEAT_SECONDS, LOOKS
 from pipeline.regular_files import require_plain_folder
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
-from pipeline.study.ledger.ledger import Ledger, Lost
+from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import FEWEST_TRIALS, Row
 from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import STARTING, Live
@@ -423,7 +423,7 @@ class TrialCloser:
         if lost or not self._lost.isdisjoint(died):
             self.failure = TrialEnd(end=End.LOST, message=why)
 
-    def _close_lost(self, died: Collection[int] = (), end: End = End.LOST) -> list[Lost]:
+    def _close_lost(self, died: Collection[int] = (), end: End = End.LOST) -> list[LostTrial]:
         lost = self._ledger.close_lost(self._plan.trial_folder, died, end)
         for trial in lost:
             end_journal(self._plan.trial_folder(trial.number), trial.ended)

@@ -26,7 +26,7 @@ from pipeline.study.ledger.definition import (
     facts_on_record,
     find_study,
 )
-from pipeline.study.ledger.ledger import Ledger, Lost
+from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named, odd_values
@@ -168,7 +168,7 @@ class Studies:
 
 def reap_trials(
     studies: Studies, names: Iterable[str], output: Path, *, grace: float
-) -> Iterator[tuple[str, Lost]]:
+) -> Iterator[tuple[str, LostTrial]]:
     """Close the lost trials of some studies, and yield each with the name of its study.
 
     A study that can't be read is passed over with a warning.
@@ -194,7 +194,7 @@ def reap_trials(
         time.sleep(min(grace / REAP_LOOKS, BEAT_SECONDS))
 
 
-def _reap(ledger: Ledger, study_folder: Path) -> list[Lost]:
+def _reap(ledger: Ledger, study_folder: Path) -> list[LostTrial]:
     folder_of = partial(trial_folder, study_folder, ledger.uid)
     lost_trials = ledger.close_lost(folder_of)
     for lost in lost_trials:

@@ -12,7 +12,7 @@ from findings_made import made_findings
 
 from pipeline.ends import End
 from pipeline.findings import Findings
-from pipeline.gallery import Written
+from pipeline.gallery import PictureFile
 from pipeline.running.run_findings import description_text
 
 MOST = 8000
@@ -22,7 +22,7 @@ LINKED = ["layers/updates", "curves/lr", "inside/feature_maps_2", "columns/impor
 DRAWN = [*LINKED[:2], *SHOWN, *LINKED[2:]]
 
 
-def note_text(findings: Findings, folder: Path, pictures: Iterable[Written] = ()) -> str:
+def note_text(findings: Findings, folder: Path, pictures: Iterable[PictureFile] = ()) -> str:
     """The description of a run that MLflow has, unless its findings have no id."""
     state = {"run_id": findings.run_id, "experiment_id": "7"} if findings.run_id else {}
     (folder / "mlflow.json").write_text(json.dumps(state), encoding="utf-8")
@@ -31,13 +31,13 @@ def note_text(findings: Findings, folder: Path, pictures: Iterable[Written] = ()
     return description_text(findings, list(pictures), folder, doctor=doctor, command=command)
 
 
-def written_picture(folder: Path, name: str, *, width: int = 600, title: str = "") -> Written:
+def written_picture(folder: Path, name: str, *, width: int = 600, title: str = "") -> PictureFile:
     """A picture of which the file has no more than the beginning of a PNG."""
     file = folder / "artifacts" / "pictures" / f"{name}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     size = struct.pack(">II", width, 400)
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + size)
-    return Written(name=name, title=title or name, alt=f"What {name} shows", file=f"{name}.png")
+    return PictureFile(name=name, title=title or name, alt=f"What {name} shows", file=f"{name}.png")
 
 
 def images(note: str) -> list[str]:
@@ -85,7 +85,7 @@ def test_main_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
     linked = re.findall(r"\]\(#/experiments/7/runs/\w+/artifacts/pictures/([\w/]+)\.png\?", note)
     assert set(linked) == set(LINKED)
     # One wider than the page is linked, one without a file is left out.
-    lost = Written(name="classes/confusion", title="c", alt="", file="", reason="one class")
+    lost = PictureFile(name="classes/confusion", title="c", alt="", file="", reason="one class")
     note = note_text(
         made_findings(), tmp_path, [written_picture(tmp_path, "curves/loss", width=1800), lost]
     )

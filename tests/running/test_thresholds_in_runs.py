@@ -17,7 +17,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.record import plain
 from pipeline.running.kept_weights import read_weights
-from pipeline.running.plan import Occasion, make_plan
+from pipeline.running.plan import RunContext, make_plan
 from pipeline.serving.model import Model
 from pipeline.terminal import rounded
 from pipeline.train import main
@@ -94,8 +94,8 @@ def test_found_threshold_decides_only_the_test(runs: Runs, rule: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_study_winner_is_tested_like_its_command(runs: Runs, rule: str, tmp_path: Path) -> None:
-    tree, lean = compose([*CANCER, f"metrics.threshold={rule}"]), Occasion(lean=True)
-    plan = make_plan(check(tree), plain(tree), started_at=perf_counter(), occasion=lean)
+    tree, lean = compose([*CANCER, f"metrics.threshold={rule}"]), RunContext(lean=True)
+    plan = make_plan(check(tree), plain(tree), started_at=perf_counter(), context=lean)
     run, _ = runs[rule]
     again, values = read_weights(plan, run / "checkpoints" / "best.ckpt"), final_values(run)
     metrics = again.test(tmp_path).metrics

@@ -37,7 +37,7 @@ from pipeline.ends import End, TrialEnd
 from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, own_lease
 from pipeline.study.ledger.definition import Objective
-from pipeline.study.ledger.ledger import Ledger, Lost
+from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import Row
 from pipeline.tracking.folders import trial_folder
 from pipeline.tracking.journal import Header, Journal
@@ -55,7 +55,7 @@ def end_as(ledger: Ledger, end: TrialEnd) -> int:
     return trial.number
 
 
-def close_lost(ledger: Ledger, folder: Path = Path("nowhere")) -> list[Lost]:
+def close_lost(ledger: Ledger, folder: Path = Path("nowhere")) -> list[LostTrial]:
     """Close the lost trials of a study, whose trials left nothing unless in a folder."""
     return ledger.close_lost(lambda _: folder)
 
@@ -418,7 +418,7 @@ def test_heartbeat_is_seen_by_other_processes(path: Path) -> None:
         ledger.beat([trial.number])
         assert close_lost(watcher) == []
         time.sleep(0.1)
-    lost: list[Lost] = []
+    lost: list[LostTrial] = []
     for _ in range(6):
         lost += close_lost(watcher)
         time.sleep(0.15)
@@ -460,7 +460,9 @@ def test_only_comparing_pruners_read_running_trials(pruner: str, reads: bool, pa
     assert any("trial_params" in query for query in queries) == reads
 
 
-def closed_after(folder: Path, values: str | None, end: End | TrialEnd) -> tuple[Ledger, Lost, Row]:
+def closed_after(
+    folder: Path, values: str | None, end: End | TrialEnd
+) -> tuple[Ledger, LostTrial, Row]:
     """Close a trial whose process is gone after its journal had ended so, if it had."""
     ledger = open_ledger(database(folder))
     ledger.take(dead_lease())

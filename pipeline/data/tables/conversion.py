@@ -17,7 +17,7 @@ from pipeline.data.cells.texts import Cells
 from pipeline.data.source import Array, ReadColumn, Samples
 from pipeline.data.tables.beside import TEST, TRAIN, VALIDATION, instants, parts_of
 from pipeline.data.tables.features import Features, find_features
-from pipeline.data.tables.file import Place, form_of, require_columns
+from pipeline.data.tables.file import CellLocation, form_of, require_columns
 from pipeline.data.tables.roles import Keys, Roles, roles_of
 from pipeline.data.tables.rows import FileRows
 from pipeline.data.tables.target import TargetColumn, TargetEvidence, class_note
@@ -146,7 +146,7 @@ def _learned(
     return features, target, [*notes, *features.notes]
 
 
-def raw_rows(batch: pa.RecordBatch, columns: Sequence[ReadColumn], place: Place) -> Array:
+def raw_rows(batch: pa.RecordBatch, columns: Sequence[ReadColumn], place: CellLocation) -> Array:
     """Return the cells of some columns as float64 (rows, columns).
 
     NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.
@@ -178,7 +178,7 @@ class _Conversion:
         self.keys = keys
         self._groups: dict[str | None, int] = {}
         self._holes: Counter[str] = Counter()
-        self._first_holes: dict[str, tuple[Place, int]] = {}
+        self._first_holes: dict[str, tuple[CellLocation, int]] = {}
         self._unknown: Counter[str] = Counter()
         self.left_out = 0
         self._kept = 0
@@ -188,7 +188,7 @@ class _Conversion:
         self._high = np.full(shape, -np.inf)
         self._whole = np.ones(len(self.columns), dtype=np.bool_)
 
-    def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
+    def converted(self, batch: pa.RecordBatch, place: CellLocation, part: int) -> dict[str, Array]:
         """Convert the next batch; its rows are of `part` unless a split column says otherwise.
 
         Returns `inputs`, `targets`, `parts`, `numbers`, and `groups`, `times` if a column has them.
@@ -229,7 +229,7 @@ class _Conversion:
         groups: Array = np.array(numbers)[places]
         return groups
 
-    def _counted_holes(self, inputs: Array, place: Place) -> Array:
+    def _counted_holes(self, inputs: Array, place: CellLocation) -> Array:
         """Count unknown categories and empty cells; return whether each cell is empty."""
         holes: Array = np.isnan(inputs)
         for index, column in enumerate(self.columns):
@@ -239,7 +239,7 @@ class _Conversion:
                 self._count_holes(column.in_file, holes[:, index], place)
         return holes
 
-    def _count_holes(self, column: str, empty: Array, place: Place) -> None:
+    def _count_holes(self, column: str, empty: Array, place: CellLocation) -> None:
         if empty.any():
             self._holes[column] += int(empty.sum())
             self._first_holes.setdefault(column, (place, int(empty.argmax())))

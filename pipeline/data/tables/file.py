@@ -142,7 +142,7 @@ def formats() -> Sequence[TableFormat]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class CellLocation:
     """Origin of a batch of cells, for messages.
 
     `first_row` counts from 1. `csv` is how the file is read; None = the rows are not in a file.
@@ -188,7 +188,7 @@ def require_columns(
 
 def batches(
     path: Path, options: CsvOptions, *, columns: Sequence[str] | None = None
-) -> Iterator[tuple[Place, pa.RecordBatch]]:
+) -> Iterator[tuple[CellLocation, pa.RecordBatch]]:
     """Yield the rows of a table file in batches, each after its place.
 
     All cells are texts without surrounding spaces; an empty cell is null. `columns` gives the
@@ -200,7 +200,7 @@ def batches(
     table = form_of(path, options)
     chosen = table.names if columns is None else tuple(columns)
     require_columns(path, table.names, chosen)
-    place = Place(file=str(path), csv=options, has_typed_cells=table.format.has_typed_cells)
+    place = CellLocation(file=str(path), csv=options, has_typed_cells=table.format.has_typed_cells)
     for batch in table.texts(chosen):
         if batch.num_rows:
             yield place, trimmed(batch)

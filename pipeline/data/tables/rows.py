@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.data.cells.texts import AS_CLASSES, Cells
-from pipeline.data.tables.file import CsvOptions, Place, batches
+from pipeline.data.tables.file import CellLocation, CsvOptions, batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,9 +37,9 @@ class FileRows:
         self._columns = columns
         self._kept = self._held() if keep else None
 
-    def _held(self) -> deque[tuple[Place, pa.RecordBatch]] | None:
+    def _held(self) -> deque[tuple[CellLocation, pa.RecordBatch]] | None:
         """Return all batches; None if they are too large."""
-        batches_read: deque[tuple[Place, pa.RecordBatch]] = deque()
+        batches_read: deque[tuple[CellLocation, pa.RecordBatch]] = deque()
         size = 0
         for place, batch in self._read():
             size += batch.nbytes
@@ -48,14 +48,14 @@ class FileRows:
             batches_read.append((place, batch))
         return batches_read
 
-    def _read(self) -> Iterator[tuple[Place, pa.RecordBatch]]:
+    def _read(self) -> Iterator[tuple[CellLocation, pa.RecordBatch]]:
         return batches(self._path, self._options, columns=self._columns)
 
-    def __iter__(self) -> Iterator[tuple[Place, pa.RecordBatch]]:
+    def __iter__(self) -> Iterator[tuple[CellLocation, pa.RecordBatch]]:
         """Iterate over the batches, each after its place."""
         return self._read() if self._kept is None else iter(self._kept)
 
-    def taken(self) -> Iterator[tuple[Place, pa.RecordBatch]]:
+    def taken(self) -> Iterator[tuple[CellLocation, pa.RecordBatch]]:
         """Iterate over the batches for the last time; each is freed when the next one comes."""
         if self._kept is None:
             yield from self._read()

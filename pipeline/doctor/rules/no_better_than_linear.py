@@ -11,7 +11,7 @@ WORSE = 1.1
 #: The least that the baseline is surely better by, as a share of the rows or of its squared error.
 BY_A_POINT = 0.01
 #: Training error as a share of the test error, below which regularization is offered.
-BY_HEART = 0.5
+MEMORIZED = 0.5
 
 
 def find(run: Evidence) -> Verdict | None:
@@ -43,7 +43,7 @@ def _cures(run: Evidence, turn: int | None) -> tuple[str, ...]:
     """Return overrides against overfitting, or for a network that learns more."""
     train = run.error("train")
     test = run.error("test")
-    if train is not None and test is not None and train < BY_HEART * test:
+    if train is not None and test is not None and train < MEMORIZED * test:
         return run.regularization
     learns_more = (*run.less_regularization, run.larger_if_narrow)
     if turn:

@@ -48,7 +48,7 @@ FRESH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class LostTrial:
     """A trial whose process is gone, and the end with which another process has closed it.
 
     `adopted` is true if the end comes from the trial's journal, and `queued_again` is true if its
@@ -266,14 +266,14 @@ class Ledger:
 
     def close_lost(
         self, folder_of: Callable[[int], Path], died: Collection[int] = (), end: End = End.LOST
-    ) -> list[Lost]:
+    ) -> list[LostTrial]:
         """Close the trials of all processes that are gone or silent, and return them.
 
         If the journal in a trial's folder holds an end, that end is recorded; otherwise the trial
         ends as `end`. `died` are the numbers of trials whose process was seen to die,
         possibly on another machine.
         """
-        closed: dict[int, Lost] = {}
+        closed: dict[int, LostTrial] = {}
         self._call(partial(self._close_all_lost, closed, folder_of, died, end))
         for number in closed:
             self._own.pop(number, None)
@@ -281,7 +281,7 @@ class Ledger:
 
     def _close_all_lost(
         self,
-        closed: dict[int, Lost],
+        closed: dict[int, LostTrial],
         folder_of: Callable[[int], Path],
         died: Collection[int],
         end: End,
@@ -334,14 +334,14 @@ class Ledger:
             return True
         return self._watch.judge((number, folder), journal_lease)
 
-    def _close_lost(self, trial: FrozenTrial, folder: Path, end: End) -> Lost | None:
+    def _close_lost(self, trial: FrozenTrial, folder: Path, end: End) -> LostTrial | None:
         """Close a lost trial; `None` = its process has just closed it."""
         recorded_end = end_in_journal(folder) if RunRecord.read(folder).is_trial else None
         ended = self._storable(recorded_end or TrialEnd(end=end))
         retry = self._retry_after(trial, ended)
         if not self._close_trial(trial, ended, retry):
             return None
-        return Lost(
+        return LostTrial(
             number=trial.number,
             ended=ended,
             adopted=recorded_end is not None,

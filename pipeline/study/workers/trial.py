@@ -30,7 +30,7 @@ from pipeline.paths import CHECKPOINTS
 from pipeline.ranks import ALONE, Rank
 from pipeline.running.kept_weights import read_weights
 from pipeline.running.peers import is_cut, process_group
-from pipeline.running.plan import Datasets, Occasion, Plan, make_plan, torch_settings_kept
+from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept
 from pipeline.running.recording import LOG, explain, failed_end, log_to, one_line
 from pipeline.running.results import Result
 from pipeline.running.run_findings import findings_of_winner
@@ -68,15 +68,15 @@ class TrialTrainer:
         `reached` takes each epoch that has ended, and the value of the first objective after it.
         """
         started_at = perf_counter()
-        occasion = self._occasion(job, prunes, reached)
+        context = self._context(job, prunes, reached)
         try:
             with torch_settings_kept():
-                plan = self._plan(job, occasion, name=job.name, test=job.test)
+                plan = self._plan(job, context, name=job.name, test=job.test)
                 result = train(plan, None, concludes=partial(_end, job, plan))
             return result.record.ended
         except BaseException as error:
             ended = failed_end(error, perf_counter() - started_at)
-            _put_on_record(job, occasion, error, ended)
+            _put_on_record(job, context, error, ended)
             return ended
 
     def follow(self, job: Job) -> TrialEnd:
@@ -86,10 +86,10 @@ class TrialTrainer:
         """
         started_at = perf_counter()
         prunes = (lambda *_: False) if job.rungs else None
-        occasion = Occasion(datasets=self._datasets, lean=True, prunes=prunes)
+        context = RunContext(datasets=self._datasets, lean=True, prunes=prunes)
         try:
             with torch_settings_kept():
-                plan = self._plan(job, occasion, test=job.test)
+                plan = self._plan(job, context, test=job.test)
                 with process_group(plan.rank, plan.devices, None):
                     follow(plan)
         except Exception as error:
@@ -103,8 +103,8 @@ class TrialTrainer:
             with torch_settings_kept():
                 # A model contains a report on its data, which would take trials too much time.
                 datasets = self._datasets if job.leave is None else Datasets()
-                occasion = Occasion(datasets=datasets, lean=job.leave is None)
-                plan = self._plan(job, occasion)
+                context = RunContext(datasets=datasets, lean=job.leave is None)
+                plan = self._plan(job, context)
                 run = read_weights(plan, Path(job.folder) / CHECKPOINTS / messages.KEPT)
                 test = None if job.into is None else run.test(Path(job.into))
                 figure = None
@@ -135,7 +135,7 @@ class TrialTrainer:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _occasion(self, job: Job, prunes: Prunes, reached: Reached | None) -> Occasion:
+    def _context(self, job: Job, prunes: Prunes, reached: Reached | None) -> RunContext:
         folder = Path(job.folder)
         first = job.objectives[0] if job.objectives else ""
 
@@ -145,7 +145,7 @@ class TrialTrainer:
             value = _finite(first, metrics)
             return prunes(Rung(step=job.rungs[epoch], epoch=epoch, value=value))
 
-        return Occasion(
+        return RunContext(
             datasets=self._datasets,
             folder=folder,
             key=job.key,
@@ -158,7 +158,7 @@ class TrialTrainer:
             reached=reached and (lambda epoch, values: reached(epoch, values.get(first))),
         )
 
-    def _plan(self, job: Job | TestJob, occasion: Occasion, **changes: Any) -> Plan:
+    def _plan(self, job: Job | TestJob, context: RunContext, **changes: Any) -> Plan:
         """Plan a run as its command would, but without printing or resuming.
 
         Raises ChangedDataError if the data are not those of the job.
@@ -170,7 +170,7 @@ class TrialTrainer:
         if isinstance(job, TestJob):  # several processes would not make it faster
             options = options.on_one_device()
         rank = ALONE if isinstance(job, TestJob) else None
-        plan = make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
+        plan = make_plan(options, plain(tree), started_at=started_at, context=context, rank=rank)
         data = plan.prepared.content_hash
         if job.data not in (None, data):
             raise errors.ChangedDataError(messages.changed_data_line(plan.config, job.data, data))
@@ -216,7 +216,7 @@ def _end(job: Job, plan: Plan, result: Result) -> TrialEnd:
     return TrialEnd(end=End.COMPLETE, values=values, attributes=attributes, data=data)
 
 
-def _put_on_record(job: Job, occasion: Occasion, error: BaseException, ended: TrialEnd) -> None:
+def _put_on_record(job: Job, context: RunContext, error: BaseException, ended: TrialEnd) -> None:
     """Write the journal of a trial that failed before its run began: its config and its end."""
     folder = Path(job.folder)
     if (folder / JOURNAL).exists():
@@ -232,9 +232,9 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException, ended: Tr
         experiment="" if tracking is None else tracking.experiment,
         uri="" if tracking is None else store_uri(tracking) or "",
         params=flatten(plain(job.config)),
-        tags={**(occasion.made_with or {}), **occasion.tags},
-        parent_folder=occasion.parent_folder,
-        key=occasion.key,
+        tags={**(context.made_with or {}), **context.tags},
+        parent_folder=context.parent_folder,
+        key=context.key,
     )
     # If the disk is full, this fails too; the driver learns it from the message that follows.
     with suppress(errors.EnvironmentFaultError), closing(Journal(folder)) as journal:

@@ -17,7 +17,7 @@ from pipeline.data.cells.kinds.number import PLAIN
 from pipeline.data.cells.texts import MISSING, Cells
 from pipeline.data.tables import file as table_file
 from pipeline.data.tables import formats
-from pipeline.data.tables.file import CsvOptions, Place, batches, form_of, where
+from pipeline.data.tables.file import CellLocation, CsvOptions, batches, form_of, where
 from pipeline.data.tables.formats import _arrow
 from pipeline.data.tables.formats import csv as csv_format
 from pipeline.errors import ConfigError, DataError
@@ -331,7 +331,7 @@ def test_given_separator_overrides_detection() -> None:
 
 
 def parsed(*cells: str | None) -> list[float]:
-    place = Place(file="the request", first_row=10)
+    place = CellLocation(file="the request", first_row=10)
     return PLAIN.read(Cells(pa.array(cells, pa.string()), "dose", place)).tolist()
 
 

@@ -21,7 +21,7 @@ from own_sources import new_rows
 
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
-from pipeline.data.tables.file import Place
+from pipeline.data.tables.file import CellLocation
 from pipeline.data.times import (
     Step,
     Times,
@@ -487,7 +487,7 @@ def test_date_part_named_like_a_column_is_refused() -> None:
 
 
 def times_of(labels: Sequence[str | None]) -> Times:
-    return read_times(labels, Place(file="f.csv"), "time")
+    return read_times(labels, CellLocation(file="f.csv"), "time")
 
 
 FORMS = [
