@@ -34,7 +34,7 @@ from pipeline.serving.files import CARD, CODE, FOLDER, cell, write_csv
 from pipeline.serving.model import Decision, Interval, conformal, rows_at_once, save_model
 from pipeline.serving.predictions import interface
 from pipeline.terminal import number
-from pipeline.tracking.journal import Figure, RunRecord
+from pipeline.tracking.journal import ModelScore, RunRecord
 
 # ── the decision ────────────────────────────────────────────────────────────────────────────
 
@@ -269,7 +269,7 @@ class TrainedWeights:
         test.write(into, self.plan.prepared.schema)
         return test
 
-    def write(self, folder: Path, findings: Findings) -> Figure:
+    def write(self, folder: Path, findings: Findings) -> ModelScore:
         """Write the network with everything that it needs to answer, and its card.
 
         Args:
@@ -315,7 +315,7 @@ class TrainedWeights:
         )
         replace_text(folder / FOLDER / CARD, f"{as_markdown(card)}\n")
         value = self.kept.get(monitor or "", math.nan)
-        return Figure(
+        return ModelScore(
             data=plan.prepared.content_hash,
             monitor=monitor,
             value=value if math.isfinite(value) else None,

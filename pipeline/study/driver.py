@@ -28,9 +28,9 @@ from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import STARTING, Live
 from pipeline.study.messages import (
     Answer,
-    Gone,
     Job,
     Rung,
+    WorkerDied,
     changed_data_line,
     end_journal,
 )
@@ -316,10 +316,10 @@ class Driver:
                 if ended.end is End.ERROR and code == EnvironmentFaultError.exit_code:
                     message = ended.message or "the environment stopped a trial"
                     raise EnvironmentFaultError(message)
-            case Gone():
+            case WorkerDied():
                 self._close_died(worker, answer)
 
-    def _close_died(self, worker: Worker, gone: Gone) -> None:
+    def _close_died(self, worker: Worker, gone: WorkerDied) -> None:
         """Dismiss a worker that has died, and close its trial."""
         died = [worker.number] if worker.is_busy else []
         self._pool.dismiss(worker)  # first, so that a failing store can't leave it busy
@@ -341,7 +341,7 @@ class Driver:
             for worker, answer in self._pool.listen(TICK_SECONDS):
                 if isinstance(answer, TrialEnd) and worker.is_busy:
                     self._closer.end(worker, answer)
-                elif isinstance(answer, Gone):
+                elif isinstance(answer, WorkerDied):
                     if worker.is_busy:
                         died.append(worker.number)
                     self._pool.dismiss(worker)

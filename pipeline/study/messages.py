@@ -90,7 +90,7 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class TestResult:
     """Result of a `TestJob`.
 
     Args:
@@ -115,7 +115,7 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
+class WorkerDied:
     """The worker's process has died, and sends no more answers.
 
     `message` says how it died. If `final`, no other worker can run there either, and `message` is
@@ -126,7 +126,7 @@ class Gone:
     final: bool = False
 
 
-Answer = Rung | TrialEnd | Tested | Gone
+Answer = Rung | TrialEnd | TestResult | WorkerDied
 _ANSWERS: Mapping[str, type[Answer]] = {kind.__name__: kind for kind in get_args(Answer)}
 
 

@@ -31,7 +31,7 @@ from pipeline.networks import MISFIT
 from pipeline.processes.fork_server import ForkServer
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import read_objectives
-from pipeline.study.messages import Gone, Job
+from pipeline.study.messages import Job, WorkerDied
 from pipeline.study.outcome.summary import point_words
 from pipeline.study.plan import checked_study
 from pipeline.study.space.space import Space, read_ranges
@@ -180,9 +180,9 @@ class Preflight:
 
     def _listen(self, pool: WorkerPool, seconds: float) -> None:
         for worker, answer in pool.listen(seconds):
-            if isinstance(answer, Gone):
+            if isinstance(answer, WorkerDied):
                 pool.dismiss(worker, answer)
-            if isinstance(answer, Gone | TrialEnd) and worker.is_busy:
+            if isinstance(answer, WorkerDied | TrialEnd) and worker.is_busy:
                 self._judge(worker, answer)
         for worker in pool.busy():
             worker.end_if_slower_than(self._options.trial_timeout)
@@ -309,12 +309,12 @@ class Preflight:
         self._set_message(rehearsal, " ".join(message.split()))
         return rehearsal
 
-    def _judge(self, worker: Worker, ended: TrialEnd | Gone) -> None:
+    def _judge(self, worker: Worker, ended: TrialEnd | WorkerDied) -> None:
         """Record how a run has ended."""
         rehearsal = self._rehearsals[worker.number]
         worker.is_busy = False
         rmtree(worker.job.folder)
-        if isinstance(ended, Gone):
+        if isinstance(ended, WorkerDied):
             died = f"its process died ({ended.message})"
             ended = TrialEnd(end=End.ERROR, message=died)
         elif worker.is_overdue and ended.end.is_failure:

@@ -16,7 +16,7 @@ from pipeline.study.ledger.rows import Progress
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import COMMAND_TAG, NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import trial_folder
-from pipeline.tracking.journal import Figure, Header, Journal, Scalar
+from pipeline.tracking.journal import Header, Journal, ModelScore, Scalar
 from pipeline.tracking.ownership import OWNER, begin_own, forget_own
 
 LOCK = ".study.lock"
@@ -174,7 +174,7 @@ class StudyRun:
             latest = max(self._journal.read().epochs, default=0)
             self._journal.epoch(latest + 1, metrics)
 
-    def record_model(self, figure: Figure) -> None:
+    def record_model(self, figure: ModelScore) -> None:
         """Record the winner's model, saved in the study's folder, if this process leads."""
         if self._journal is not None:
             self._journal.model(figure)

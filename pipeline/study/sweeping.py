@@ -30,7 +30,7 @@ from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.terminal import console, print_lines, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state
-from pipeline.tracking.journal import Figure
+from pipeline.tracking.journal import ModelScore
 from pipeline.tracking.uri import uri_words, where_to_look
 
 #: Fact of a study: number of the trial whose weights are the study's model.
@@ -346,7 +346,7 @@ def _test(
             raise ChangedDataError(problem)
         raise EnvironmentFaultError(problem)
     if result.figure is not None:
-        driver.run.record_model(Figure(**result.figure))
+        driver.run.record_model(ModelScore(**result.figure))
         driver.ledger.set_fact(LEFT, row.number)
     if tests:
         test = {

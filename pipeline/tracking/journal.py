@@ -65,7 +65,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class ModelScore:
     """The validation value by which a model is judged, and the hash of its training data.
 
     `monitor` is the metric, `None` if none was monitored; `value` is `None` if it is unknown.
@@ -136,7 +136,7 @@ class ModelEvent(_Line):
     """The folder holds the run's complete model."""
 
     event: Literal["model"]
-    figure: Annotated[Figure, BeforeValidator(partial(_without_other_keys, Figure))]
+    figure: Annotated[ModelScore, BeforeValidator(partial(_without_other_keys, ModelScore))]
 
 
 class EndEvent(_Line):
@@ -349,8 +349,8 @@ class RunRecord:
         return {event.key: event.value for event in self.lines if isinstance(event, TagEvent)}
 
     @property
-    def model(self) -> Figure | None:
-        """Figure of the model that the folder holds; `None` if it holds none."""
+    def model(self) -> ModelScore | None:
+        """Score of the model that the folder holds; `None` if it holds none."""
         for event in reversed(self.lines):
             if isinstance(event, ModelEvent):
                 return event.figure
@@ -452,7 +452,7 @@ class Journal:
         """Record a tag of the run; a later value of the same key replaces it."""
         self._append("tag", key=key, value=redact_value(key, value))
 
-    def model(self, figure: Figure) -> None:
+    def model(self, figure: ModelScore) -> None:
         """Record that the folder holds the run's complete model, and how the model is judged."""
         self._append("model", figure=asdict(figure))
 

@@ -30,7 +30,7 @@ from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.terminal import number
 from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.folders import State
-from pipeline.tracking.journal import Figure, Header
+from pipeline.tracking.journal import Header, ModelScore
 from pipeline.tracking.store import SERVED_ARTIFACTS, Store, create_private
 from pipeline.tracking.uri import FOREIGN_ANSWER, StoreError
 
@@ -50,7 +50,7 @@ LOCK_SECONDS = 60.0
 
 
 def log_and_register(
-    store: Store, folder: Path, state: State, *, begin: Header, figure: Figure, has_code: bool
+    store: Store, folder: Path, state: State, *, begin: Header, figure: ModelScore, has_code: bool
 ) -> str | None:
     """Log the model in a run's folder and register it; each step is done only once.
 
@@ -240,7 +240,7 @@ def _type(name: str) -> DataType | AnyType:
 # ── the registry ────────────────────────────────────────────────────────────────────────────────
 
 
-def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str:
+def register(store: Store, name: str, model: LoggedModel, figure: ModelScore) -> str:
     """Register a run's model as a version, which becomes champion if its figure is better.
 
     Returns the decision and its reason. It is made only once, so an alias that a person has moved
@@ -310,7 +310,7 @@ def _registration_lock(store: Store, name: str) -> Iterator[None]:
         ) from error
 
 
-def version_tags(figure: Figure) -> dict[str, str]:
+def version_tags(figure: ModelScore) -> dict[str, str]:
     """Return a figure as tags of a registered version."""
     tags = {"data.hash": figure.data}
     if figure.monitor is not None:
@@ -321,7 +321,7 @@ def version_tags(figure: Figure) -> dict[str, str]:
 
 
 def verdict(
-    figure: Figure, champion_tags: Mapping[str, str] | None, champion: str | None
+    figure: ModelScore, champion_tags: Mapping[str, str] | None, champion: str | None
 ) -> tuple[bool, str]:
     """Decide whether a new version becomes champion; the reason is the end of a sentence.
 

@@ -20,7 +20,7 @@ from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.ends import End
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import State, read_state, write_state
-from pipeline.tracking.journal import Figure, Header, Journal, resume_words
+from pipeline.tracking.journal import Header, Journal, ModelScore, resume_words
 from pipeline.tracking.ownership import OWNER, adopt, is_own
 
 MORE = ("trainer.max_epochs=4", "scheduler=none", "verbose=0")
@@ -412,7 +412,7 @@ def test_named_foreign_run_is_sent_without_its_claims(
     shutil.copytree(run / "model", foreign.folder / "model")
     (foreign.folder / "code" / "harm").mkdir(parents=True)
     (foreign.folder / "code" / "harm" / "__init__.py").write_text("", encoding="utf-8")
-    foreign.model(Figure(data="", monitor="val/f1", value=1.0, better="max"))
+    foreign.model(ModelScore(data="", monitor="val/f1", value=1.0, better="max"))
     foreign.tag("pipeline.folder", own_journal.folder.name)
     write_state(foreign.folder, replace(state, sent=1, done=False))
 

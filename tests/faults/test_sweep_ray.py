@@ -22,7 +22,7 @@ from faults.study_records import Records
 from faults.sweeps import BASE, behaving
 from pipeline.errors import EnvironmentFaultError
 from pipeline.runs import main as runs
-from pipeline.study.messages import Answer, Gone
+from pipeline.study.messages import Answer, WorkerDied
 from pipeline.study.workers.pool import Worker
 from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec
 from pipeline.sweep import main as sweep_here
@@ -320,7 +320,7 @@ def test_workers_see_only_gpus_reserved_by_ray(
             lambda: answers.extend(workers[0].answers()) or workers[0].is_gone,
             what="the loss of the connection",
         )
-        assert answers[-1] == Gone(message="the connection to Ray was lost")
+        assert answers[-1] == WorkerDied(message="the connection to Ray was lost")
         with pytest.raises(EnvironmentFaultError, match=r"connection to Ray on this machine was l"):
             Worker(cluster.worker())
         for worker in workers:

@@ -15,7 +15,7 @@ from pipeline.config.compose import compose
 from pipeline.config.values import written
 from pipeline.ends import TrialEnd
 from pipeline.processes.fork_server import ForkServer
-from pipeline.study.messages import Answer, Job, Rung, Tested, TestJob
+from pipeline.study.messages import Answer, Job, Rung, TestJob, TestResult
 from pipeline.study.workers.pool import Worker
 from pipeline.study.workers.worker import worker_command, worker_process, worker_server
 
@@ -95,10 +95,10 @@ class Conversation:
             self.worker.verdict(prune)
         return self.hear(TrialEnd)
 
-    def test(self, job: Job, **changes: Any) -> Tested:
+    def test(self, job: Job, **changes: Any) -> TestResult:
         """Let it test the kept weights of a trial."""
         self.worker.test(TestJob(folder=job.folder, config=job.config, trust=job.trust, **changes))
-        return self.hear(Tested)
+        return self.hear(TestResult)
 
 
 def started(server: ForkServer | None = None) -> Conversation:

@@ -32,7 +32,7 @@ from pipeline.processes.child import Child
 from pipeline.processes.fork_server import ForkServer
 from pipeline.running.recording import one_line
 from pipeline.running.training import train as train_on_record
-from pipeline.study.messages import Answer, Gone, Job, Rung, end_in_journal
+from pipeline.study.messages import Answer, Job, Rung, WorkerDied, end_in_journal
 from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.study.workers.trial import TrialTrainer
 from pipeline.study.workers.worker import worker_command, worker_process, worker_server
@@ -408,7 +408,7 @@ def test_worker_without_libraries_names_what_is_missing() -> None:
     (broken / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n")
     path = {"PYTHONPATH": f"{broken}{os.pathsep}{ROOT}"}
     worker = Worker(worker_process(path, worker_command()))
-    gone = Conversation(worker).hear(Gone)
+    gone = Conversation(worker).hear(WorkerDied)
     assert gone.message == "ImportError: libtorch.so: no such file"
     worker.quit()
 
@@ -427,7 +427,7 @@ def test_killed_worker_names_its_signal() -> None:
         mortal = pool.idle()[0]
         mortal.train(job_of(*ENDLESS))
         mortal.kill()
-        assert Conversation(mortal).hear(Gone).message == "ended by SIGKILL"
+        assert Conversation(mortal).hear(WorkerDied).message == "ended by SIGKILL"
         assert mortal.answers() == []
         mortal.verdict(prune=True)
     with (
@@ -479,7 +479,7 @@ def test_stuck_worker_is_killed_and_named(capsys: pytest.CaptureFixture[str]) ->
         assert is_running(psutil.Process(computing.lease.pid))
         assert computing not in gone
         computing.kill()
-    assert list(gone.values()) == [Gone(message="ended by SIGKILL")] * 3
+    assert list(gone.values()) == [WorkerDied(message="ended by SIGKILL")] * 3
     assert sorted(capsys.readouterr().err.splitlines()) == sorted(map(killed_line, gone))
 
 
@@ -503,7 +503,7 @@ def test_unkillable_worker_is_abandoned(
         answers: list[tuple[Worker, Answer]] = []
         wait_until(lambda: answers.extend(pool.listen(0.1)) or answers, what="its end")
         ((worker, gone),) = answers
-        assert gone == Gone(message="does not end, not even by SIGKILL")
+        assert gone == WorkerDied(message="does not end, not even by SIGKILL")
         process = psutil.Process(worker.lease.pid)
         pool.dismiss(worker, gone)
         assert not pool.idle()

@@ -25,7 +25,7 @@ from pipeline.devices import (
 )
 from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.cpu import cores
-from pipeline.study.messages import Gone
+from pipeline.study.messages import WorkerDied
 from pipeline.study.plan import StudyPlan, make_study_plan
 from pipeline.study.space.trial_configs import device_problems
 from pipeline.study.workers.pool import WorkerPool, worker_pool
@@ -224,7 +224,7 @@ def test_workers_see_only_gpus_of_their_slot(
         processes, variables = zip(*started(pool, workers=3), strict=True)
         assert variables == ("4", "GPU-7,GPU-9", "4")
         processes[1].kill()
-        (gone,) = (worker for worker, answer in pool.listen(10) if isinstance(answer, Gone))
+        (gone,) = (worker for worker, answer in pool.listen(10) if isinstance(answer, WorkerDied))
         pool.dismiss(gone)
         assert visible_variables(pool, workers=3) == ["4", "4", "GPU-7,GPU-9"]
     with worker_pool(on_the_cpu, None) as pool:

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.ends import End
 from pipeline.runs import main as runs
 from pipeline.tracking.folders import STATE, State, read_state
-from pipeline.tracking.journal import Figure, Header, Journal
+from pipeline.tracking.journal import Header, Journal, ModelScore
 from pipeline.tracking.ownership import adopt
 
 INTERFACE = {
@@ -23,7 +23,7 @@ INTERFACE = {
     "inputs": [{"name": "age", "type": "double"}],
     "outputs": [{"name": "prediction", "type": "string"}],
 }
-FIGURE = Figure(data="a" * 64, monitor="val/f1", value=0.9, better="max")
+FIGURE = ModelScore(data="a" * 64, monitor="val/f1", value=0.9, better="max")
 #: More tries than a journal has kinds of calls.
 TRIES = 60
 

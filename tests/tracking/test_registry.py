@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fetch import fetched, fetched_run
 from pipeline.tracking.folders import STATE, read_state
-from pipeline.tracking.journal import Figure, Header, Journal
+from pipeline.tracking.journal import Header, Journal, ModelScore
 from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.ownership import adopt
 from pipeline.tracking.store import Store
@@ -39,17 +39,17 @@ INTERFACE = {
 EXAMPLE = [{"age": 51.0, "city": "Oslo"}, {"age": None, "city": "Rome"}]
 
 
-def figure(value: float | None, *, data: str = "a" * 64) -> Figure:
-    return Figure(data=data, monitor="val/f1", value=value, better="max")
+def figure(value: float | None, *, data: str = "a" * 64) -> ModelScore:
+    return ModelScore(data=data, monitor="val/f1", value=value, better="max")
 
 
 GOOD = figure(0.9)
 OTHER_DATA = figure(0.99, data="b" * 64)
-RMSE = Figure(data="a" * 64, monitor="val/rmse", value=3.0, better="min")
+RMSE = ModelScore(data="a" * 64, monitor="val/rmse", value=3.0, better="min")
 
 
 def begun_with_model(
-    folder: Path, uri: str, judged: Figure = GOOD, *, register: str = "ward"
+    folder: Path, uri: str, judged: ModelScore = GOOD, *, register: str = "ward"
 ) -> Journal:
     """Write a run folder whose training has finished, and its journal but for the end."""
     model = folder / "model"
@@ -117,10 +117,12 @@ def weights(name: str, uri: str) -> Path:
         ),
     ],
 )
-def test_alias_moves_only_to_a_better_version(mine: Figure, theirs: Figure | str, why: str) -> None:
+def test_alias_moves_only_to_a_better_version(
+    mine: ModelScore, theirs: ModelScore | str, why: str
+) -> None:
     """The values must come from the same data."""
     stranger = {**version_tags(GOOD), "value": str(theirs)}  # whose value is a text of his own
-    tags = version_tags(theirs) if isinstance(theirs, Figure) else stranger
+    tags = version_tags(theirs) if isinstance(theirs, ModelScore) else stranger
     takes = not why.endswith("here") and "against" in why
     line = f" (champion instead of v3): {why}" if takes else f"; champion is still v3: {why}"
     assert verdict(mine, tags, "3") == (takes, line)

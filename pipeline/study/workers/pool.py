@@ -14,7 +14,7 @@ from pipeline.processes.child import Child, ChildGoneError
 from pipeline.processes.fork_server import ForkServer
 from pipeline.processes.lease import Lease, LeaseWatch, is_local, status
 from pipeline.study import messages
-from pipeline.study.messages import Answer, Gone, Job, Tested, TestJob
+from pipeline.study.messages import Answer, Job, TestJob, TestResult, WorkerDied
 from pipeline.study.workers.ray import RayProcess, cluster_of
 from pipeline.study.workers.worker import worker_command, worker_process
 from pipeline.tracking.facts import command_tags
@@ -113,7 +113,7 @@ class Worker:
         self._process.send({"do": "train", "job": asdict(job)})
 
     def test(self, job: TestJob) -> None:
-        """Let the worker test the kept weights of a trial; it answers with Tested."""
+        """Let the worker test the kept weights of a trial; it answers with TestResult."""
         self._process.send({"do": "test", "job": asdict(job)})
 
     def verdict(self, prune: bool) -> None:
@@ -139,7 +139,7 @@ class Worker:
         self.is_gone = True
 
     def answers(self) -> list[Answer]:
-        """Return the answers since the last call, ending with Gone, once, if the process died.
+        """Return the answers since the last call, `WorkerDied` last, once, if the process died.
 
         A process that SIGKILL has not ended within `KILL_SECONDS` is gone as well: it is left.
         """
@@ -159,15 +159,15 @@ class Worker:
                 answers.append(messages.decode(message))
             elif self.is_busy and message.get("trial") == self.number:
                 self.reached = (message["epoch"], message["value"])
-        reports_end = any(isinstance(answer, Gone) for answer in answers)
+        reports_end = any(isinstance(answer, WorkerDied) for answer in answers)
         if reports_end or self._process.has_ended:
             end = self._process.see_end()
             self.is_gone = True
             if not reports_end:
-                answers.append(Gone(message=end))
+                answers.append(WorkerDied(message=end))
         elif time.monotonic() - self._killed_at > KILL_SECONDS:
             self.is_gone = self.is_left = True
-            answers.append(Gone(message="does not end, not even by SIGKILL"))
+            answers.append(WorkerDied(message="does not end, not even by SIGKILL"))
         return answers
 
     def is_stuck(self) -> bool:
@@ -291,7 +291,7 @@ class WorkerPool:
             for answer in answers:
                 yield worker, answer
 
-    def test(self, job: TestJob, meanwhile: Iterator[object]) -> Tested:
+    def test(self, job: TestJob, meanwhile: Iterator[object]) -> TestResult:
         """Test the weights of a trial with an idle worker; raises what `dismiss` raises.
 
         Until the answer is there, this process takes the steps of `meanwhile`.
@@ -299,21 +299,21 @@ class WorkerPool:
         while not self.idle():
             self.start(1)
             for worker, answer in self.listen(1.0):
-                if isinstance(answer, Gone):
+                if isinstance(answer, WorkerDied):
                     self.dismiss(worker, answer)
         worker = self.idle()[0]
         worker.test(job)
         while True:
             has_steps = next(meanwhile, worker) is not worker  # `worker` stands for the end
             for sender, answer in self.listen(0.0 if has_steps else 1.0):
-                if sender is worker and isinstance(answer, Tested):
+                if sender is worker and isinstance(answer, TestResult):
                     return answer
-                if isinstance(answer, Gone):
+                if isinstance(answer, WorkerDied):
                     self.dismiss(sender)
                     if sender is worker:
-                        return Tested(problem=f"its process died ({answer.message})")
+                        return TestResult(problem=f"its process died ({answer.message})")
 
-    def dismiss(self, worker: Worker, gone: Gone | None = None) -> None:
+    def dismiss(self, worker: Worker, gone: WorkerDied | None = None) -> None:
         """End a worker, or remove one that has died, with its last answer `gone`.
 
         Raises EnvironmentFaultError if several workers in a row died before they were ready, or if

@@ -327,7 +327,7 @@ class RayProcess:
                 self.lease = Lease(**message["lease"])
                 continue
             messages.append(message)
-            if message["say"] == "Gone":
+            if message["say"] == "WorkerDied":
                 is_gone = True
         self.has_ended = self._cluster.is_lost or is_gone
         return messages

@@ -26,7 +26,7 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.child import Child, Parent
-from pipeline.study.messages import Gone, encode
+from pipeline.study.messages import WorkerDied, encode
 from pipeline.study.workers.ray import RaySpec, free_words
 
 ANSWER_SECONDS = 5.0
@@ -227,24 +227,24 @@ class Relay(threading.Thread):
         self._refusal = problem
         self.end_actor()
 
-    def _relay_until_end(self) -> Gone:
+    def _relay_until_end(self) -> WorkerDied:
         ray = library()
         try:
             started = ray.get(self._actor.start.remote(self._process))
             if "problem" in started:
-                return Gone(message=started["problem"], final=True)
+                return WorkerDied(message=started["problem"], final=True)
             self.node = started["lease"]["host"]
             self._say({"say": "placed", **started})
             while messages := ray.get(self._actor.messages.remote()):
                 self._say(*messages)
-            return Gone(message=ray.get(self._actor.see_end.remote()))
+            return WorkerDied(message=ray.get(self._actor.see_end.remote()))
         except ray.exceptions.RayTaskError as error:
-            return Gone(message=f"its Ray actor failed: {type(error.cause).__name__}")
+            return WorkerDied(message=f"its Ray actor failed: {type(error.cause).__name__}")
         except ray.exceptions.RayError:
             if self._refusal is not None:
-                return Gone(message=self._refusal, final=True)
+                return WorkerDied(message=self._refusal, final=True)
             place = f" on node {self.node}" if self.node else ", which was not placed yet,"
-            return Gone(message=f"its Ray actor{place} died")
+            return WorkerDied(message=f"its Ray actor{place} died")
         finally:
             self.end_actor()
 

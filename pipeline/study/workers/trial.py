@@ -37,7 +37,7 @@ from pipeline.running.run_findings import findings_of_winner
 from pipeline.running.trainer import follow
 from pipeline.running.training import train
 from pipeline.study import messages
-from pipeline.study.messages import Job, Rung, Tested, TestJob
+from pipeline.study.messages import Job, Rung, TestJob, TestResult
 from pipeline.tracking.facts import process_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import store_uri
@@ -97,7 +97,7 @@ class TrialTrainer:
             return TrialEnd(end=End.LOST) if is_cut(error) else ended
         return TrialEnd(end=End.COMPLETE)
 
-    def test(self, job: TestJob) -> Tested:
+    def test(self, job: TestJob) -> TestResult:
         """Test an ended trial's kept weights, and save them as a model; errors are returned."""
         try:
             with torch_settings_kept():
@@ -112,9 +112,9 @@ class TrialTrainer:
                     winner = findings_of_winner(run, Path(job.leave), test)
                     figure = asdict(run.write(Path(job.leave), winner))
             if test is None:
-                return Tested(figure=figure)
+                return TestResult(figure=figure)
             ends = {} if test.intervals is None else test.intervals.ends
-            return Tested(
+            return TestResult(
                 metrics=test.metrics,
                 baselines=test.baselines,
                 intervals=ends,
@@ -123,7 +123,7 @@ class TrialTrainer:
             )
         except BaseException as error:
             explained = explain(error)
-            return Tested(problem=one_line(explained), exit_code=exit_code(explained))
+            return TestResult(problem=one_line(explained), exit_code=exit_code(explained))
 
     def tidy(self) -> None:
         """Free the memory of the last trial, forget changed data, and reset the compiler."""

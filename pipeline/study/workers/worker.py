@@ -33,7 +33,7 @@ from pipeline.processes.fork_server import ForkServer, launch_with_torch
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
 from pipeline.study import messages
-from pipeline.study.messages import Gone, Job, Rung, Tested, TestJob
+from pipeline.study.messages import Job, Rung, TestJob, TestResult, WorkerDied
 
 if TYPE_CHECKING:
     from pipeline.study.workers.trial import Ranks, TrialTrainer
@@ -47,7 +47,7 @@ DEFAULTS = {"PYTHONSAFEPATH": "1", **HERE_ALONE}
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_")
 
 Order = dict[str, Any]
-_Result = TypeVar("_Result", TrialEnd, Tested)
+_Result = TypeVar("_Result", TrialEnd, TestResult)
 
 
 def worker_command(ranks: int = 1) -> tuple[str, ...]:
@@ -145,14 +145,14 @@ class WorkerProcess:
                 self._train(trainer, messages.read(Job, order["job"]), ranks)
             elif order["do"] == "test":
                 test = partial(trainer.test, messages.read(TestJob, order["job"]))
-                tested = self._interruptible(test, Tested(problem="interrupted"))
+                tested = self._interruptible(test, TestResult(problem="interrupted"))
                 self._driver.say(messages.encode(tested))
             # A verdict that arrives after its trial has ended is ignored.
             trainer.tidy()
 
     def end(self, why: str, *last: TrialEnd) -> NoReturn:
         """Send the answers `last` and the reason why this process can't go on, and exit."""
-        self._driver.say(*map(messages.encode, last), messages.encode(Gone(message=why)))
+        self._driver.say(*map(messages.encode, last), messages.encode(WorkerDied(message=why)))
         os._exit(1)
 
     def _train(self, trainer: "TrialTrainer", job: Job, ranks: "Ranks | None") -> None:
