@@ -35,9 +35,9 @@ OPERATIONS = 10_000_000
 #: Seconds of processor time in which all metrics that are scored draw by draw have to be drawn, and
 #: their numbers of draws: steps, since equal runs take different times.
 SINGLE_SECONDS = 0.3
-#: Real time may be this many times longer: other processes may use the processor.
-SLOWEST = 10
 SINGLE_DRAWS = (1000, 300, 100, 30)
+#: Real time may be this many times longer: other processes may use the processor.
+REAL_TIME_FACTOR = 10
 #: Shares of the rows on which such a metric is tried first: it may take long.
 TRIED = (64, 16, 4, 1)
 #: Limit above which the area under the ROC curve has no interval: its sort takes too long.
@@ -110,8 +110,8 @@ class Units:
         It is half the number of units on the smallest side, a class or its complement: a mean over
         pairs varies less from draw to draw than from test to test.
         """
-        there = np.unique(targets)
-        sides = [targets == one for one in there] + [targets != one for one in there]
+        labels = np.unique(targets)
+        sides = [targets == label for label in labels] + [targets != label for label in labels]
         counts = [len(np.unique(self.of_row[side])) for side in sides if side.any()]
         return float(min([self.effective, *counts])) / 2
 
@@ -245,7 +245,7 @@ def intervals(
     return Intervals(draws=draws, units=units.words, ends=ends, fewer=fewer)
 
 
-class _Stopwatch:
+class _TimeLimit:
     """Tells whether this thread has computed for more than `seconds`, however busy the machine is.
 
     A thread that waits does not compute, so real time is limited, too.
@@ -253,7 +253,7 @@ class _Stopwatch:
 
     def __init__(self, seconds: float) -> None:
         self._computed_until = thread_time() + seconds
-        self._real_until = perf_counter() + SLOWEST * seconds
+        self._real_until = perf_counter() + REAL_TIME_FACTOR * seconds
 
     @property
     def is_over(self) -> bool:
@@ -272,23 +272,23 @@ def _single_draws(
 ) -> tuple[float, Values]:
     """Return a metric on all rows and on single draws, as many as the seconds allow.
 
-    There is no draw if a few would take too long. The first score may take all the seconds, since
-    the metric may have to import something.
+    There is no draw if a few would take too long; the value may then be that of a share of the
+    rows. The first score may take all the seconds, since the metric may have to import something.
     """
     count = len(rows[1])
-    allowed = _Stopwatch(seconds)
+    import_limit = _TimeLimit(seconds)
     value = _single_score(metric, rows, np.arange(0, count, TRIED[0]))
-    if allowed.is_over:
+    if import_limit.is_over:
         return value, np.empty(0)
-    allowed = _Stopwatch(seconds)
+    draw_limit = _TimeLimit(seconds)
     for share in TRIED:
-        trial = _Stopwatch(seconds / SINGLE_DRAWS[-1])
+        score_limit = _TimeLimit(seconds / SINGLE_DRAWS[-1])
         value = _single_score(metric, rows, np.arange(0, count, share))
-        if trial.is_over:
+        if score_limit.is_over:
             return value, np.empty(0)
     generator = np.random.default_rng(seed)
     sample: list[float] = []
-    while len(sample) < draws and not allowed.is_over:
+    while len(sample) < draws and not draw_limit.is_over:
         times = drawn(units, 1, generator=generator)[0].astype(np.int64)
         sample.append(_single_score(metric, rows, np.repeat(np.arange(count), times)))
     reached_steps = [step for step in (draws, *SINGLE_DRAWS) if step <= len(sample)]

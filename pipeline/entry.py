@@ -127,7 +127,7 @@ class _Entry:
         with _settings_of_hydra([*lines, *flags], multirun=arguments.multirun):
             try:
                 if tree is not None and not flags:
-                    _carry_out(runs.carry_out, tree)
+                    _run_composed(runs.carry_out, tree)
                 else:
                     hydra.main(str(conf_folder()), self.config_name, version_base=None)(
                         runs.carry_out
@@ -161,7 +161,7 @@ class _Runs:
         self.exit_codes.append(code)
 
 
-def _carry_out(job: Callable[[DictConfig], None], tree: DictConfig) -> None:
+def _run_composed(job: Callable[[DictConfig], None], tree: DictConfig) -> None:
     """Run a job with its composed tree, as Hydra does for a command line without flags."""
     hydra_config = HydraConfig.instance()
     before = hydra_config.cfg

@@ -115,9 +115,10 @@ def named(error: BaseException) -> str:
     For an error of the user's own code that is the place in this code, and its function as well.
     """
     user_frame = _own_frame(error)
-    frames = (
-        list(traceback.walk_tb(error.__traceback__))[-1:] if user_frame is None else [user_frame]
-    )
+    if user_frame is None:
+        frames = list(traceback.walk_tb(error.__traceback__))[-1:]
+    else:
+        frames = [user_frame]
     place = "".join(f" ({_file_name(frame)}:{line})" for frame, line in frames)
     text = " ".join(str(error).split()) or "no message"
     line = f"{type(error).__name__}: {text}{place}"

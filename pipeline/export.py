@@ -52,7 +52,7 @@ def body(options: ExportOptions) -> int:
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={options.output!r} is a file; expected a folder")
-    names = [*map(exporting.FILES.__getitem__, options.formats), INTERFACE]
+    names = [*(exporting.FILES[name] for name in options.formats), INTERFACE]
     existing = [name for name in names if (folder / name).exists()]
     if existing and not options.overwrite:
         raise ConfigError(

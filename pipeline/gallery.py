@@ -282,7 +282,9 @@ def _fonts_for(text: str) -> tuple[list[str], list[str]]:
     usual_font = font_manager.FontProperties()
     fonts = list(usual_font.get_family())
     missing = _missing_letters(font_manager.findfont(usual_font), set(text))
-    for entry in _other_fonts() if missing else ():
+    if not missing:
+        return fonts, []
+    for entry in _other_fonts():
         if BOXES not in entry.name:
             still_missing = _missing_letters(entry.fname, missing)
             if len(still_missing) < len(missing):

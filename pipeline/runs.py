@@ -232,8 +232,10 @@ def _study_line(studies: "Studies", name: str, output: Path) -> tuple[float, dic
     trials = progress.words
     if progress.running:
         trials += f", {progress.running} running"
-    instants = [instant for row in rows for instant in (row.started, row.ended)]
-    latest = max(filter(None, instants), default=None)
+    instants: list[float] = []
+    for row in rows:
+        instants += [instant for instant in (row.started, row.ended) if instant is not None]
+    latest = max(instants, default=None)
     age = inf if latest is None else max(0.0, time.time() - latest)
     cells = {
         "study": name,

@@ -512,16 +512,17 @@ def _unknown(
     keys = _names_for_value(parsed, names, source, options)
     place = ""
     hint = ""
-    owner = _key_of_other_choices(key, keys, tree)
-    if owner is not None:
-        full_key, choices = owner
+    key_and_choices = _key_of_other_choices(key, keys, tree)
+    if key_and_choices is not None:
+        full_key, choices = key_and_choices
         subject = "it" if full_key == key else full_key
         place = f"; {subject} belongs to {choices}"
         keys = [name for name in keys if name in (f"{full_key}s", full_key.removesuffix("s"))]
         if not keys and full_key != key:
             keys = [full_key]
         path = parsed.override.value()
-        if full_key == "data.path" and isinstance(path, str):  # it does not say how it is read
+        # A path does not say how its file is read.
+        if full_key == "data.path" and isinstance(path, str):
             if problem := _url_as_data(key, path):
                 return problem
             keys = []

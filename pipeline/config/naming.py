@@ -98,10 +98,10 @@ def _changes(
         leaf = key.rpartition(".")[2]
         is_option = leaf in DataOptions.model_fields
         describes_file = has_data_file and key.startswith("data.") and not is_option
-        has_secret = "${" in word or redact_word(word) != word
+        may_hold_secret = "${" in word or redact_word(word) != word
         if key in ("model", "data", "trainer") or lies_in(key, _NOT_NAMED):
             continue
-        if describes_file or has_secret:
+        if describes_file or may_hold_secret:
             continue
         if key in defaults and defaults[key] == choices.get(key, node_at(tree, key)):
             continue
@@ -133,12 +133,12 @@ def _defaults(choices: Mapping[str, str | None], words: Iterable[str]) -> dict[s
     for default in root["defaults"]:
         if isinstance(default, dict):
             defaults |= default
-    for word in words:
-        section, dot, _ = key_of(word).partition(".")
-        if dot:
-            values = {**(root.get(section) or {}), **shipped_values(files.get(section))}
-            for key, value in values.items():
-                defaults[f"{section}.{key}"] = value
+    keys = [key_of(word) for word in words]
+    sections = dict.fromkeys(key.partition(".")[0] for key in keys if "." in key)
+    for section in sections:
+        values = {**(root.get(section) or {}), **shipped_values(files.get(section))}
+        for name, value in values.items():
+            defaults[f"{section}.{name}"] = value
     return defaults
 
 

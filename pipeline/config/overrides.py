@@ -186,9 +186,9 @@ def _problem(
         )
     if override is None and not _KEY_VALUE.fullmatch(line):
         choice = nearest(line, choices)
-        hint = (
-            "; see --help." if choice is None else f". Did you mean '{choices[choice]}={choice}'?"
-        )
+        hint = "; see --help."
+        if choice is not None:
+            hint = f". Did you mean '{choices[choice]}={choice}'?"
         return f"{line!r} is not KEY=VALUE{hint}"
     if override is None:
         escaped = value.replace('"', '\\"')
@@ -408,11 +408,11 @@ def _problems_in_text(text: str) -> Iterator[str]:
 
 
 def _packages(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the packages that comments of a file set, with their lines."""
-    for line, comment in enumerate(text.splitlines(), start=1):
-        match = _PACKAGE.match(comment)
+    """Yield each package that a comment of a file sets, with the number of its line."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = _PACKAGE.match(line)
         if match:
-            yield line, match[1]
+            yield number, match[1]
 
 
 def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:

@@ -48,8 +48,8 @@ class _Sizes:
 
     def of_references(self, path: Path, text: str) -> int:
         """Return the size of all that a text at a path refers to."""
-        references = _OF_ENVIRONMENT.sub("", text)
-        if "${" not in references:
+        remaining_text = _OF_ENVIRONMENT.sub("", text)
+        if "${" not in remaining_text:
             return 0
         if path in self._sizes:
             return self._sizes[path]
@@ -58,10 +58,10 @@ class _Sizes:
         if len(self._open) > LONGEST_CHAIN:
             return MOST_CHARACTERS + 1
         self._open.add(path)
-        if _COMPUTED_KEY.search(references):
-            size = references.count("${") * self._of_all((), self._values)
+        if _COMPUTED_KEY.search(remaining_text):
+            size = remaining_text.count("${") * self._of_all((), self._values)
         else:
-            size = sum(self._at(path, key) for key in _KEY.findall(references))
+            size = sum(self._at(path, key) for key in _KEY.findall(remaining_text))
         self._open.remove(path)
         self._sizes[path] = min(size, MOST_CHARACTERS + 1)
         return self._sizes[path]

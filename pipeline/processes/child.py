@@ -407,14 +407,16 @@ class Child:
 
 def kill_session(pid: int) -> None:
     """Kill a process and those that it has started, even before its session has begun."""
-    pids = descendants(pid)  # the ranks that torchrun has started have sessions of their own
+    descendant_pids = descendants(
+        pid
+    )  # the ranks that torchrun has started have sessions of their own
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    for descendant in pids:
+    for descendant_pid in descendant_pids:
         with suppress(ProcessLookupError, PermissionError):
-            os.kill(descendant, signal.SIGKILL)
+            os.kill(descendant_pid, signal.SIGKILL)
 
 
 def claim_streams() -> tuple[int, int]:

@@ -238,7 +238,7 @@ def fork_here(command: Sequence[str], environment: Environment, stream: socket.s
 
 
 def _redirect_all_but(descriptors: set[int]) -> None:
-    """Let all other open file descriptors of this process lead nowhere."""
+    """Redirect all open file descriptors of this process but these to `/dev/null`."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     open_descriptors = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
     for descriptor in open_descriptors - descriptors - {nowhere}:

@@ -212,11 +212,11 @@ def _around_images(png: bytes) -> str | None:
     points = list(EDGE)
     try:
         outlines = json.loads(png[chunk + len(keyword) : chunk + len("tEXt") + length])
-        rings = []
+        rings = set()
         for outline in outlines:
-            ring = [(float(x) / width, float(y) / height) for x, y in outline]
+            ring = tuple((float(x) / width, float(y) / height) for x, y in outline)
             if ring not in rings:  # images may lie on each other
-                rings.append(ring)
+                rings.add(ring)
                 points += [*ring, ring[0], EDGE[0]]
     except Exception:  # the file of another person's run may be damaged in any way
         return None

@@ -81,9 +81,8 @@ class RunPair:
         """Why the test rows of A and B can't be compared; empty if they can."""
         first, second = self.findings
         if first.test is None or second.test is None:
-            letters = [] if first.test is not None else ["A"]
-            if second.test is None:
-                letters.append("B")
+            tests = {"A": first.test, "B": second.test}
+            letters = [letter for letter, test in tests.items() if test is None]
             return f"no test predictions recorded for {' and '.join(letters)}"
         if (first.task, first.classes) != (second.task, second.classes):
             return f"A is a {_task_words(first)}, B is a {_task_words(second)}"
@@ -313,7 +312,7 @@ def verdict(pair: RunPair) -> str:
 
 
 def _difference_words(size: float, interval: Sequence[float], ends: tuple[float, float]) -> str:
-    """Return a difference, rounded as its interval `ends`, and an interval unless it is missing."""
+    """Return a difference, rounded to the precision of `ends`, and its interval if it has one."""
     words = f"difference {rounded(size, ends)}"
     text = interval_text(interval)
     return words if text == MISSING else f"{words}, 95 % CI {text}"

@@ -163,14 +163,14 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
     left_out = len(summary.rows) - len(rows)
     lines = []
     for row in rows:
-        seconds = MISSING
+        time = MISSING
         if row.started is not None and row.ended is not None:
-            seconds = duration(max(0.0, row.ended - row.started))
+            time = duration(max(0.0, row.ended - row.started))
         values = [*map(outcome.value_text, summary.objectives, row.values)]
         if not values:
             values = [MISSING] * len(summary.objectives)
         parameters = [outcome.shown_text(row.overrides.get(key)) for key in keys]
-        lines.append([str(row.number), state_word(row.state), *values, *parameters, seconds])
+        lines.append([str(row.number), state_word(row.state), *values, *parameters, time])
     notes = [f"{left_out:,} more trials are in trials.csv"] if left_out else []
     if any(MISSING in line for line in lines):
         notes.append(f"{MISSING}: the trial did not complete, or does not have this parameter")

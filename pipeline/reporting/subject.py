@@ -222,7 +222,7 @@ def _data_fields(
         classes = tuple(labelled.name for labelled in report.classes)
         return {"task": report.task, "units": report.units, "rows": report.rows, "classes": classes}
     suffix = f"/{default_name('regression')}"
-    keys = {key for values in epochs.values() for key in values}
+    keys = set().union(*epochs.values())
     is_regression = any(key.endswith(suffix) for key in keys)
     return {"task": "regression" if is_regression else "multiclass", "rows": {}}
 

@@ -46,8 +46,8 @@ def decide(plan: Plan, network: nn.Module) -> Decision:
     rule = options.rule
     if rule is not None:
         assert validation is not None, "a rule without validation rows was refused"
-        scores = probabilities(outputs_of(network, validation.blocks()))
-        best = find_threshold(rule, scores, validation.targets)
+        outputs = outputs_of(network, validation.blocks())
+        best = find_threshold(rule, probabilities(outputs), validation.targets)
         words = f"{rule} on {best.rows} validation rows: {best.metric} {number(best.reached)}"
         return Decision(threshold=best.threshold, rule=rule, found=words)
     threshold = options.first_threshold
@@ -279,7 +279,7 @@ class TrainedWeights:
                 rows.
 
         Returns:
-            The figure by which the model is compared with others.
+            The score by which the model is compared with others.
         """
         plan = self.plan
         monitor = plan.options.monitor

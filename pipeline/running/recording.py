@@ -523,7 +523,10 @@ def log_to(path: Path, *, lean: bool = False, is_held: bool = False) -> Iterator
 
 
 def unless_it_fails(call: Callable[[], _Item], consequence: str) -> _Item | None:
-    """Return the result of a call; if it fails, print a warning and return `None`."""
+    """Return the result of a call; if it fails, print a warning and return `None`.
+
+    The warning begins with the consequence.
+    """
     try:
         return call()
     except Exception as error:  # a user's own network may raise anything

@@ -182,7 +182,7 @@ def _newest_unfinished(output: Path, options: RunConfig, config: Mapping[str, An
         if not (folder / CHECKPOINTS / "last.ckpt").exists():
             continue
         record = RunRecord.read_status(folder)
-        if record.is_finished:
+        if record.has_finished:
             continue
         if not is_own(folder):
             foreign.append(folder)
@@ -224,7 +224,7 @@ def _start_from_newest(
             f"trainer.max_epochs={facts['epoch'] + epochs}."
         )
     earlier_epochs = facts["config"]["trainer"]["max_epochs"]
-    if not changes and record.is_finished and epochs <= earlier_epochs:
+    if not changes and record.has_finished and epochs <= earlier_epochs:
         raise ConfigError(
             f"{folder} has finished; continue with more epochs, such as trainer.max_epochs="
             f"{2 * earlier_epochs}, or with another config and resume_allow_change=true."

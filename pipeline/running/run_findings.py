@@ -178,7 +178,7 @@ def _with_test(findings: Findings, test: ScoredTest | None) -> Findings:
         metrics=test.metrics,
         intervals={} if test.intervals is None else test.intervals.ends,
         baselines=test.baselines,
-        test=_sample(test.rows),
+        test=_sampled_rows(test.rows),
     )
 
 
@@ -262,7 +262,7 @@ def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, f
     return {key: float(score) for key, score in scores.items()}
 
 
-def _sample(test: TestRows) -> TestRows:
+def _sampled_rows(test: TestRows) -> TestRows:
     """Return the test rows, or evenly spaced ones if there are many."""
     count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.size))
     positions = evenly_spaced(len(test.targets), count).numpy()

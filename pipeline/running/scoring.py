@@ -205,18 +205,18 @@ def _own_metric_problems(options: RunConfig, prepared: Prepared) -> Iterator[str
     for rows in _shaped(outputs, targets):
         shapes.append("(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})")
     kind = "values" if schema.task == "regression" else "probabilities"
-    inputs = f"; its inputs are {kind} {shapes[0]} and targets {shapes[1]}"
+    inputs_words = f"; its inputs are {kind} {shapes[0]} and targets {shapes[1]}"
     for name, metric in own_metrics(options.metrics).items():
         try:
             value = _value(metric, outputs, targets)
         except Exception as error:  # a user's own class may raise anything
             line = " ".join(str(error).split())
-            yield f"metrics.more.{name} fails: {type(error).__name__}: {line[:200]}{inputs}"
+            yield f"metrics.more.{name} fails: {type(error).__name__}: {line[:200]}{inputs_words}"
             continue
         if value.numel() != 1:
             yield (
                 f"metrics.more.{name} returns shape {shown(tuple(value.shape))}; expected a "
-                f"scalar{inputs}"
+                f"scalar{inputs_words}"
             )
 
 
@@ -352,7 +352,7 @@ def _limit(trainer: TrainerOptions, key: str, batches: int) -> int:
 
 
 def _share_problems(trainer: TrainerOptions, key: str, batches: int) -> Iterator[str]:
-    """Refuse a share that is less than one batch."""
+    """Yield a problem if a share of the batches is less than one batch."""
     share = getattr(trainer, key)
     if batches and share and isinstance(share, float) and not _limit(trainer, key, batches):
         yield (

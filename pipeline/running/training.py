@@ -287,9 +287,9 @@ class RecordedBeginning(OnceAnEpoch, Checkpoint):
 
 
 class JournalLogger(Logger):
-    """Writes the values of an epoch, and what else is logged, into the run's journal.
+    """Writes the values of each epoch, and everything else that is logged, into the run's journal.
 
-    Epochs are counted from 1 there, and from 0 by Lightning.
+    Epochs are counted from 1 in the journal, and from 0 by Lightning.
 
     Args:
         journal: The journal. Of a resumed run, it may have epochs that are yet to be repeated.

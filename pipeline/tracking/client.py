@@ -24,7 +24,7 @@ ADVICE = (
     "again; tracking=none records nothing"
 )
 #: Shortest time between two restarts of a recorder that keeps dying: its imports take seconds.
-REVIVAL_SECONDS = 30.0
+RESTART_SECONDS = 30.0
 TICK_SECONDS = 0.25
 
 
@@ -298,7 +298,7 @@ class Recorder:
             command["id"] = self._child.tell(**command)
 
     def _has_just_restarted(self) -> bool:
-        return time.monotonic() - self._restarted_at <= REVIVAL_SECONDS
+        return time.monotonic() - self._restarted_at <= RESTART_SECONDS
 
 
 def _command(name: str, folder: Path, **content: object) -> Message:

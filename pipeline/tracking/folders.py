@@ -115,12 +115,12 @@ def is_finished(folder: Path) -> bool:
 
 def run_folders(output: Path) -> list[Path]:
     """Return the run folders below `output`, in the order in which they began."""
-    return [record.folder for record in _first_lines(entries(output))]
+    return [record.folder for record in _records_of(entries(output))]
 
 
 def damaged_folders(output: Path) -> list[Path]:
     """Return the folders below `output` whose journal does not begin with that of a run."""
-    return [record.folder for record in _first_lines(entries(output)) if record.is_damaged]
+    return [record.folder for record in _records_of(entries(output)) if record.is_damaged]
 
 
 def trial_folder(study: Path, uid: str, number: int) -> Path:
@@ -130,22 +130,23 @@ def trial_folder(study: Path, uid: str, number: int) -> Path:
 
 def unfinished(output: Path) -> list[Path]:
     """Return folders of which the store lacks values or the end: runs by age, then trials."""
-    runs = [run for run in entries(output) if not is_finished(run)]
-    trials = [trial for trial in _trial_folders(output) if not is_finished(trial)]
+    folders = entries(output)
+    runs = [run for run in folders if not is_finished(run)]
+    trials = [trial for trial in _trial_folders(folders) if not is_finished(trial)]
     return [
-        *(record.folder for record in _first_lines(runs)),
-        *sorted(record.folder for record in _first_lines(trials)),
+        *(record.folder for record in _records_of(runs)),
+        *sorted(record.folder for record in _records_of(trials)),
     ]
 
 
-def _trial_folders(output: Path) -> Iterator[Path]:
-    for run in entries(output):
+def _trial_folders(runs: Iterable[Path]) -> Iterator[Path]:
+    for run in runs:
         yield from entries(run / TRIALS)
 
 
 def with_trials(folder: Path) -> list[Path]:
     """Return the folder of a run, or that of a study and those of its trials."""
-    trials = _first_lines(entries(folder / TRIALS))
+    trials = _records_of(entries(folder / TRIALS))
     return [folder, *sorted(trial.folder for trial in trials)]
 
 
@@ -174,13 +175,13 @@ def _matching_folder(
     for folder in (Path(reference), output / reference):
         if reference and (folder / JOURNAL).exists():
             return folder
-    records = _first_lines(entries(output))[::-1]
+    records = _records_of(entries(output))[::-1]
     if reference == LAST:
         for record in records:
             if record.command == "train":
                 return record.folder
         raise ConfigError(f"no runs below {key}={str(output)!r}; train one first")
-    records += _first_lines(_trial_folders(output))
+    records += _records_of(_trial_folders(entries(output)))
     matching = _matching(records, reference)
     if not matching:
         raise _unknown_run(reference, records, f"{key}={str(output)!r}")
@@ -218,11 +219,11 @@ def _unknown_run(reference: str, records: Sequence[RunRecord], output: str) -> C
 
 def newest_study(output: Path) -> str | None:
     """Return the name of the study that began after all runs; `None` = a run is newer."""
-    records = _first_lines(entries(output))
+    records = _records_of(entries(output))
     return records[-1].folder.name if records and records[-1].command == SWEEP else None
 
 
-def _first_lines(folders: Iterable[Path]) -> list[RunRecord]:
+def _records_of(folders: Iterable[Path]) -> list[RunRecord]:
     """Return the records of the runs in folders, oldest first, with the first line alone.
 
     Links to folders, folders with a line break in their names, and folders without a journal are

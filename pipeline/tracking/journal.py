@@ -249,8 +249,8 @@ class RunRecord:
         return self.end is not None
 
     @property
-    def is_finished(self) -> bool:
-        """Whether the run has ended on record as MLflow's FINISHED, complete or pruned."""
+    def has_finished(self) -> bool:
+        """Whether the run has ended as complete or pruned, which is FINISHED in MLflow."""
         return self.status == End.COMPLETE.status
 
     @property

@@ -241,7 +241,7 @@ def _type(name: str) -> DataType | AnyType:
 
 
 def register(store: Store, name: str, model: LoggedModel, figure: ModelScore) -> str:
-    """Register a run's model as a version, which becomes champion if its figure is better.
+    """Register a run's model as a version, which becomes champion if its score is better.
 
     Returns the decision and its reason. It is made only once, so an alias that a person has moved
     stays.
@@ -311,7 +311,7 @@ def _registration_lock(store: Store, name: str) -> Iterator[None]:
 
 
 def version_tags(figure: ModelScore) -> dict[str, str]:
-    """Return a figure as tags of a registered version."""
+    """Return a score as tags of a registered version."""
     tags = {"data.hash": figure.data}
     if figure.monitor is not None:
         tags["monitor"] = str(figure.monitor)

@@ -273,7 +273,7 @@ class Replay:
             return
         self._upload_artifacts(store)
         end = self.record.end or End.LOST
-        if self.record.is_finished:
+        if self.record.has_finished:
             self._log_model(store)
         tags = self._tags_of(self._pending)
         if tags:

@@ -202,7 +202,7 @@ def reap(store: "Store", *, grace: float) -> "list[Run]":
             if is_lost is None:
                 doubtful.append(run_id)
             elif is_lost:
-                lost_run = _running(store, run_id)
+                lost_run = _run_if_running(store, run_id)
                 if lost_run is not None:  # otherwise its own recorder has closed it
                     _close_as_lost(store, lost_run)
                     closed.append(lost_run)
@@ -210,13 +210,13 @@ def reap(store: "Store", *, grace: float) -> "list[Run]":
             time.sleep(min(grace / LOOKS, BEAT_SECONDS))
         running = []
         for run_id in doubtful:
-            doubtful_run = _running(store, run_id)
+            doubtful_run = _run_if_running(store, run_id)
             if doubtful_run is not None:
                 running.append(doubtful_run)
     return closed
 
 
-def _running(store: "Store", run_id: str) -> "Run | None":
+def _run_if_running(store: "Store", run_id: str) -> "Run | None":
     """Return a run as the store has it now; `None` if it is gone or has ended."""
     run = store.run(run_id)
     return run if run is not None and run.info.status == "RUNNING" else None

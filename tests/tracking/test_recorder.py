@@ -271,7 +271,7 @@ def test_repeatedly_hanging_recorder_is_abandoned(
         recorder.connect(database, experiment="pipeline")
         for name in ("CLOSE_SECONDS", "START_SECONDS"):
             monkeypatch.setattr(f"pipeline.tracking.client.{name}", 1.0)
-        monkeypatch.setattr("pipeline.tracking.client.REVIVAL_SECONDS", 0.0)
+        monkeypatch.setattr("pipeline.tracking.client.RESTART_SECONDS", 0.0)
         begin = recorder.start
 
         def hang() -> None:
