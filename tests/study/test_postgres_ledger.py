@@ -122,6 +122,27 @@ def test_lost_trial_is_queued_once_despite_connection_loss(wire: Wire, url: str)
     assert states(ledger) == {"failed": len(lost), "waiting": 1}
 
 
+def test_lost_trial_is_reported_despite_two_connection_losses(wire: Wire, url: str) -> None:
+    """The first loss hides the commit; the second cuts the next attempt at each of its moments."""
+    ledger = open_ledger(url, **MANY)
+    second_cuts: list[int] = []
+
+    def cut_again(*_: object) -> None:
+        if second_cuts:
+            wire.cut_after(second_cuts.pop())
+
+    event.listen(ledger._store.engine, "connect", cut_again)
+    messages = 0
+    while not wire.is_armed:
+        messages += 1
+        trial = take(ledger, dead_lease())
+        second_cuts.append(messages)
+        wire.cut_at_commit()
+        (lost_trial,) = ledger.close_lost(lambda _: Path("nowhere"))
+        assert (lost_trial.number, lost_trial.queued_again) == (trial.number, True)
+    assert messages > 5
+
+
 def test_pruner_notes_are_kept_despite_connection_loss(
     server: Postgres, wire: Wire, url: str, database: str
 ) -> None:

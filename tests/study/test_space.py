@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from spaces import cases, study
 
 from pipeline.errors import ConfigError
@@ -117,6 +118,14 @@ def test_config_is_a_point_if_within_the_space(words: tuple[str, ...]) -> None:
     point, outside = space.point_of(trees.config(), trees.choices)
     assert point == POINTS[words]
     assert outside == ([] if point else ["optimizer.lr=0.01"])
+
+
+def test_value_without_its_condition_is_not_read() -> None:
+    space, _ = study(
+        "model=choice(mlp,lstm)", r"sweep.when={model\=lstm: {model.dropout: 'choice(0.1,0.2)'}}"
+    )
+    tree = OmegaConf.create({"model": {"dropout": "${absent}"}})
+    assert space.point_of(tree, {"model": "mlp"}) == ({"model": "mlp"}, [])
 
 
 def test_start_point_without_its_condition_is_refused() -> None:

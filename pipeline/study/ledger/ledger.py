@@ -288,23 +288,25 @@ class Ledger:
     ) -> None:
         """Close all lost trials, and put them into `closed` by their numbers.
 
-        If this call repeats one that was cut short, `closed` has the trials that the other one
+        If this call repeats one that was cut short, `closed` has the trials that earlier attempts
         closed; those that are not on record with this end are removed.
         """
         lost = self._lost_trials(folder_of, died)
         if not lost and not closed:
             return
         with self._store.lock(self.name):
-            closed_before = dict(closed)
-            closed.clear()
+            on_record: dict[int, LostTrial] = {}
             for trial in self._trials.now(fresh=True):
-                closed_trial = closed_before.get(trial.number)
+                closed_trial = closed.get(trial.number)
                 if trial.state == TrialState.RUNNING and trial.number in lost:
                     closed_trial = self._close_lost(trial, folder_of(trial.number), end)
-                elif closed_trial and not self._has_ended_as(trial, closed_trial.ended):
+                elif closed_trial is not None and not self._has_ended_as(trial, closed_trial.ended):
                     closed_trial = None
                 if closed_trial is not None:
-                    closed[trial.number] = closed_trial
+                    on_record[trial.number] = closed_trial
+            # Only at the end, so that an attempt that is cut short forgets nothing.
+            closed.clear()
+            closed.update(on_record)
 
     def _lost_trials(self, folder_of: Callable[[int], Path], died: Collection[int]) -> set[int]:
         """Return the numbers of running trials that are lost, and set `is_in_doubt`."""

@@ -154,7 +154,10 @@ class Range:
         return [OFF, *texts] if self.off else texts
 
     def ends(self) -> list[str]:
-        """Return low end, null if it may be off, and high end, or all choices, as Hydra's texts."""
+        """Return the ends of the range as Hydra's texts, or all choices.
+
+        If the range may be off, null stands between its ends.
+        """
         if self.kind == "choice":
             return list(self.choices)
         between = [OFF] if self.off else []

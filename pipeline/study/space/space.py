@@ -4,7 +4,8 @@ import contextlib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ class Space:
             if key not in self.keys:
                 hint = unknown_key(str(key), self.keys).partition(" is unknown.")[2]
                 problems.append(f"{place}.{key} is not varied by this study.{hint}")
-        params, chosen, outside = self._read_values(point)
+        params, chosen, outside = self._read_values(point, point.__getitem__)
         for parameter in outside:
             text = text_of(point[parameter.key])
             problems.append(f"{place}.{parameter.key}={text} is outside of {parameter.override}.")
@@ -113,23 +114,27 @@ class Space:
 
         The point is `None` if there are such values; they are written as `key=value`.
         """
-        values = {key: value_at(tree, choices, key) for key in self.keys}
-        params, _, outside = self._read_values(values)
+        value_of_key = partial(value_at, tree, choices)
+        params, _, outside = self._read_values(self.keys, value_of_key)
         keys = dict.fromkeys(parameter.key for parameter in outside)
-        lines = [f"{key}={text_of(values[key])}" for key in keys]
+        lines = [f"{key}={text_of(value_of_key(key))}" for key in keys]
         return (None if outside else params), lines
 
     def _read_values(
-        self, values: Mapping[str, object]
+        self, keys: Container[str], value_of_key: Callable[[str], object]
     ) -> tuple[dict[str, object], dict[str, str], list[Range]]:
-        """Return Optuna's params for values, the values' texts, and the ranges that lack them."""
+        """Return Optuna's params for the values of keys, their texts, and the ranges lacking them.
+
+        The value of a key is asked for only if a range of the key applies: another network may not
+        have the key.
+        """
         params: dict[str, object] = {}
         chosen: dict[str, str] = {}
         outside: list[Range] = []
         for parameter in self.parameters:
-            if parameter.key not in values or not self._holds(parameter, chosen):
+            if parameter.key not in keys or not self._holds(parameter, chosen):
                 continue
-            value = values[parameter.key]
+            value = value_of_key(parameter.key)
             if parameter.holds(value):
                 params.update(parameter.to_params(value))
                 chosen[parameter.key] = text_of(value)
@@ -320,7 +325,7 @@ def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
             yield from error.problems
 
 
-def _grid_problems(space: Space, most: object) -> Iterator[str]:
+def _grid_problems(space: Space, max_grid: object) -> Iterator[str]:
     parameters = [parameter for parameter in space.parameters if not space.is_idle(parameter)]
     for parameter in parameters:
         if parameter.count() is None:
@@ -329,10 +334,10 @@ def _grid_problems(space: Space, most: object) -> Iterator[str]:
                 "range(start, stop, step), choice(a, b) or int(interval(low, high))."
             )
     size = space.size()
-    if size is not None and isinstance(most, int) and size > most:
+    if size is not None and isinstance(max_grid, int) and size > max_grid:
         largest = max(parameters, key=lambda parameter: parameter.count() or 0)
         yield (
-            f"sweep.space has {size:,} points, more than sweep.max_grid={most}; raise it, or "
+            f"sweep.space has {size:,} points, more than sweep.max_grid={max_grid}; raise it, or "
             f"shorten a range, such as {largest.override} with {largest.count():,} values."
         )
 
