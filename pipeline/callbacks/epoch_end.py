@@ -43,9 +43,9 @@ class EpochRecord(OnceAnEpoch, Checkpoint):
     It is a Checkpoint only so that Lightning calls this last, after everything is logged.
 
     Args:
-        logger: The logger of the run. `fast_dev_run` takes all loggers from the Trainer.
-        reached: Takes the number of the epoch, counted from 1, and its values, once the loggers
-            have them; `None` = nothing does.
+        logger: The logger of the run; with `fast_dev_run` the Trainer does not have it.
+        reached: Called with the number of the epoch, counted from 1, and its values, after the
+            loggers; `None` = no call.
     """
 
     def __init__(
@@ -155,8 +155,8 @@ class VitalSigns(OnceAnEpoch):
         usual = {
             "layers": [""] * layers,
             "sizes": [0] * layers,
-            "first": None if state_dict["first"] is None else torch.zeros(layers),
             "epochs": [0] * epochs,
+            "first": None if state_dict["first"] is None else torch.zeros(layers),
             "values": torch.zeros(epochs, 2, layers) if epochs else None,
         }
         problem = form_problem(usual, state_dict, "VitalSigns")

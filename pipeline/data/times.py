@@ -325,8 +325,10 @@ def in_order(times: Times, place: CellLocation, column: str, *, sort: bool) -> I
             f"{distance} above; expected unique times. Keep "
             "one of the two, or put each series into its own columns or file"
         )
+    if sort:
+        return order
     steps_back = np.flatnonzero(np.diff(times.positions) < 0)
-    if len(steps_back) and not sort:
+    if len(steps_back):
         index = int(steps_back[0]) + 1
         raise DataError(
             f"{place.cell(index, column)}: {times.labels[index]!r} comes after "

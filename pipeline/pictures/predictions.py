@@ -290,10 +290,11 @@ def _true_and_predicted(
         return f"true {true}{units}", f"predicted {predicted}{units}"
     true_class = int(test.targets[position])
     predicted_class = int(test.called(findings.threshold)[position])
+    probabilities = test.probabilities[position]
     names = []
     for index in (true_class, predicted_class):
-        share = test.probabilities[position][index]
-        names.append(f"{short(findings.classes[index], most)} ({100 * share:.0f} %)")
+        name = short(findings.classes[index], most)
+        names.append(f"{name} ({100 * probabilities[index]:.0f} %)")
     return f"true class {names[0]}", f"predicted {names[1]}"
 
 

@@ -407,9 +407,8 @@ class Child:
 
 def kill_session(pid: int) -> None:
     """Kill a process and those that it has started, even before its session has begun."""
-    descendant_pids = descendants(
-        pid
-    )  # the ranks that torchrun has started have sessions of their own
+    # The ranks that torchrun has started have sessions of their own.
+    descendant_pids = descendants(pid)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     with suppress(ProcessLookupError):

@@ -339,7 +339,9 @@ def _gathered(
                     file.write(np.ascontiguousarray(inputs, dtype="<f8").tobytes())
                 for name, block in blocks.items():
                     rows[name].append(block)
-    pa.default_memory_pool().release_unused()  # it may hold as much as the texts had
+    # The pool may still hold as much memory as the texts took.
+    pa.default_memory_pool().release_unused()
+    # Each list of blocks is freed as soon as it is joined.
     arrays = {name: np.concatenate(rows.pop(name)) for name in [*rows]}
     if folder is not None:
         arrays |= mapped(folder, len(arrays["targets"]), len(conversion.columns))

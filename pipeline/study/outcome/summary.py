@@ -311,7 +311,8 @@ def _against_naive(summary: StudySummary) -> Iterator[str]:
         if test is None or naive is None:
             continue
         larger_is_better = direction(f"test/{name}") == "max"
-        if test <= naive if larger_is_better else test >= naive:
+        is_no_better = test <= naive if larger_is_better else test >= naive
+        if is_no_better:
             yield (
                 f"no better than the naive baseline: test/{name} {number(test)} against "
                 f"{number(naive)}; the network learned nothing useful"
@@ -361,9 +362,10 @@ def importance_table(importances: "Importances") -> TextTable:
     """Return a table of the parameters above chance, the most important first."""
     lines = []
     hidden = []
+    above_chance = importances.above_chance
     for name, share in importances.shares.items():
         chance = importances.chance[name]
-        if share > chance:
+        if name in above_chance:
             lines.append([name, f"{100 * share:.0f} %", f"{100 * chance:.0f} %"])
         else:
             hidden.append(name)
@@ -380,8 +382,9 @@ def importance_line(importances: "Importances") -> str:
     names = short_names(importances.shares)
     shares = []
     hidden = []
+    above_chance = importances.above_chance
     for key, share in importances.shares.items():
-        if share > importances.chance[key]:
+        if key in above_chance:
             shares.append(f"{names[key]} {100 * share:.0f} %")
         else:
             hidden.append(names[key])
@@ -407,7 +410,8 @@ def figures_table(summary: StudySummary) -> TextTable:
     notes = []
     if summary.baselines:
         pairs = zip(kinds, summary.baselines, strict=False)
-        notes.append(f"baselines: {', '.join(map(' = '.join, pairs))}")
+        baselines = [f"{kind} = {name}" for kind, name in pairs]
+        notes.append(f"baselines: {', '.join(baselines)}")
     if any(line[2] == MISSING for line in lines):
         notes.append(markup.NO_INTERVAL)
     title = "test results of the best trial"

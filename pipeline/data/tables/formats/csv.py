@@ -326,7 +326,7 @@ def _line_ends(content: bytes) -> int:
 
 
 def _likely_encoding(text: bytes) -> str:
-    """Return the first encoding of which a text that is not UTF-8 may be."""
+    """Return the likely encoding of a text that is not UTF-8."""
     # Chinese words have four such bytes in a row, accented letters hardly ever.
     if re.search(rb"[\x80-\xff]{4}", text) and _is_encoded(text, "GB18030"):
         return "GB18030"
@@ -346,12 +346,13 @@ def utf8_problems(path: Path) -> list[str]:
                 content.decode("utf-8")
             except UnicodeDecodeError as error:
                 text = content + file.read(BLOCK_BYTES).rpartition(b"\n")[0]
-                code = _likely_encoding(text)
-                letter = content[error.start :].decode(code, "replace")[0]
+                encoding = _likely_encoding(text)
+                letter = content[error.start :].decode(encoding, "replace")[0]
                 line += _line_ends(content[: error.start])
+                remedy = SAVE_AS.format(encoding, shlex.quote(str(path)))
                 return [
                     f"{path} line {line} has the byte 0x{content[error.start]:02x} ({letter!r} in "
-                    f"{code}), which is not UTF-8; {SAVE_AS.format(code, shlex.quote(str(path)))}"
+                    f"{encoding}), which is not UTF-8; {remedy}"
                 ]
             line += _line_ends(content)
     return []
