@@ -36,7 +36,7 @@ RATIO_FROM = 2**30
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK"
 GZIP_MAGIC = b"\x1f\x8b"
-#: Name of the array of a single `.npy`.
+#: Name of the array of a single `.npy` or idx file.
 ONLY = ""
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 
@@ -162,7 +162,7 @@ class StoredArray:
         if self.offset is not None and size > MAPPED_FROM_BYTES:
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         if self.offset is None:
-            self._refuse_bombs(size)
+            self._require_unpackable(size)
         content = bytearray()
         with _damage_as_data_error(self.label), _opened(self.path, self.member) as file:
             file.read(self.header_bytes)
@@ -197,7 +197,7 @@ class StoredArray:
                 "copy it again"
             )
 
-    def _refuse_bombs(self, size: int) -> None:
+    def _require_unpackable(self, size: int) -> None:
         """Raise DataError if compressed values would take too much memory once unpacked."""
         if self.member is None:
             packed = self.path.stat().st_size
@@ -225,7 +225,10 @@ class StoredArray:
 
 
 def arrays_at(place: Path) -> Mapping[str, StoredArray]:
-    """Return the arrays by name, of an `.npz` or a folder of `.npy`; `ONLY` = of `.npy` or idx."""
+    """Return the arrays of an `.npz`, or of a folder of `.npy`, by name.
+
+    The array of a single `.npy` or idx file is called `ONLY`.
+    """
     if place.is_dir():
         files = [file for file in files_in(place) if file.suffix.lower() == ".npy"]
         if not files:

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.data import array_files as files
 from pipeline.data.content import Content
 from pipeline.data.flat_rows import flat_rows
-from pipeline.data.labels import Asked, Word, joined_target, labelled_samples
+from pipeline.data.labels import TargetKeys, Word, joined_target, labelled_samples
 from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
@@ -88,7 +88,7 @@ class Arrays(Source):
         if len(label_types) > 1:
             shapes = ", ".join(f"{label} {array.shape}" for label, array in labels)
             raise DataError(f"the targets differ between the parts: {shapes}; expected one type")
-        keys = Asked(task=self.task, classes=self.classes, positive=self.positive)
+        keys = TargetKeys(task=self.task, classes=self.classes, positive=self.positive)
         return labelled_samples(
             inputs,
             joined_target(labels, keys),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from pipeline.data.labels import Asked, classes_of
+from pipeline.data.labels import TargetKeys, classes_of
 from pipeline.data.shipped import ScikitLearnSet
 from pipeline.data.source import Samples
 
@@ -23,7 +23,7 @@ class BreastCancer(ScikitLearnSet):
     def read(self) -> Samples:
         """Read the table, (rows, 30)."""
         table = super().read()
-        target = classes_of(table.targets, table.classes, Asked(positive=self.positive))
+        target = classes_of(table.targets, table.classes, TargetKeys(positive=self.positive))
         return replace(
             table, targets=target.values, classes=target.classes, is_turned=target.is_turned
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data import array_files as files
-from pipeline.data.labels import Asked, Word, joined_target, labelled_samples
+from pipeline.data.labels import TargetKeys, Word, joined_target, labelled_samples
 from pipeline.data.source import Array, Samples, Source
 from pipeline.errors import DataError
 
@@ -50,7 +50,7 @@ class Idx(Source):
             labels.append((stored_labels.path.name, stored_labels.read()))
         train = images["train"]
         layout = files.layout_of(train.shape, train.dtype, "images" if train.ndim == 3 else None)
-        keys = Asked(classes=self.classes, positive=self.positive, always_classes=True)
+        keys = TargetKeys(classes=self.classes, positive=self.positive, always_classes=True)
         return labelled_samples(
             files.join([files.arranged(array, layout) for array in images.values()]),
             joined_target(labels, keys),

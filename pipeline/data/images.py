@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.array_files import IN_MEMORY_BYTES, PARTS, PartName, readable
 from pipeline.data.content import Content
-from pipeline.data.labels import Asked, Word, classes_of, labelled_samples
+from pipeline.data.labels import TargetKeys, Word, classes_of, labelled_samples
 from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Source
 from pipeline.errors import DataError
@@ -36,8 +36,10 @@ Size = tuple[int, int]
 CHANNELS: dict[Mode, tuple[str, ...]] = {"L": ("grey",), "RGB": ("red", "green", "blue")}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 EXPECTED = "FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> (and val, test)"
-#: Heading of the column of file names; column of a DataFrame with the content of files.
-FILE, IMAGE = "file", "image"
+#: Heading of the column of file names.
+FILE = "file"
+#: Column of a DataFrame with the content of files.
+IMAGE = "image"
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 #: Most pixels of a picture; a small file can claim more than fits into memory.
@@ -90,7 +92,7 @@ class Images(Source):
         rows = Pictures([picture.file for picture in pictures], mode=mode, size=size)
         classes = sorted({picture.label for picture in pictures})
         indices = np.array([classes.index(picture.label) for picture in pictures])
-        target = classes_of(indices, classes, Asked(positive=self.positive))
+        target = classes_of(indices, classes, TargetKeys(positive=self.positive))
         return labelled_samples(
             rows.checked(),
             target,
@@ -483,7 +485,6 @@ def _pictures_below(root: Path) -> list[Path]:
 
 
 def _content(cell: object, place: str) -> bytes:
-
     if isinstance(cell, bytes | bytearray | memoryview):
         return bytes(cell)
     try:

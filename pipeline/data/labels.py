@@ -18,8 +18,8 @@ Word = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What the user asks of the target.
+class TargetKeys:
+    """Configuration of the target.
 
     Args:
         task: The task; None = inferred from the labels.
@@ -86,7 +86,7 @@ def labelled_samples(
     )
 
 
-def joined_target(labels: Sequence[tuple[str, Array]], keys: Asked) -> Target:
+def joined_target(labels: Sequence[tuple[str, Array]], keys: TargetKeys) -> Target:
     """Return the target of concatenated label arrays, each given with its name."""
 
     def where(row: int) -> str:
@@ -102,13 +102,13 @@ def joined_target(labels: Sequence[tuple[str, Array]], keys: Asked) -> Target:
     return target_of(joined, keys, where)
 
 
-def target_of(raw: Array, keys: Asked, where: Callable[[int], str]) -> Target:
+def target_of(raw: Array, keys: TargetKeys, where: Callable[[int], str]) -> Target:
     """Return the target for labels (rows,), (rows, 1) or (rows, outputs).
 
     `where` returns the name of a row's label for messages.
 
     Raises:
-        ConfigError: What the user asks does not suit the labels.
+        ConfigError: The configuration does not suit the labels.
         DataError: A label is missing, infinite or neither a class nor a value.
     """
     labels = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
@@ -157,13 +157,15 @@ class Classes:
     is_turned: bool
 
 
-def classes_named(counts: Mapping[str, int], keys: Asked, *, what: str = "the target") -> Classes:
+def classes_named(
+    counts: Mapping[str, int], keys: TargetKeys, *, what: str = "the target"
+) -> Classes:
     """Return the classes of a target, given the rows of each; the positive one of two comes second.
 
     It is the class that the user asks for, else the usual one. `what` names the target in messages.
 
     Raises:
-        ConfigError: What the user asks does not suit the classes.
+        ConfigError: The configuration does not suit the classes.
     """
     task: Task = keys.task or ("binary" if len(counts) == 2 else "multiclass")
     if task == "binary" and len(counts) != 2:
@@ -201,16 +203,16 @@ def listed_classes(counts: Mapping[str, int]) -> str:
     return some([f"{name}: {count:,}" for name, count in counts.items()], most=MOST_CLASSES)
 
 
-def classes_of(indices: Array, names: Sequence[str], keys: Asked) -> Target:
+def classes_of(indices: Array, names: Sequence[str], keys: TargetKeys) -> Target:
     """Return a classification target; the positive one of two classes gets the index 1.
 
     Args:
         indices: Class of each row, by its index in `names`, (rows,).
         names: Names of the classes.
-        keys: What the user asks.
+        keys: Configuration of the target.
 
     Raises:
-        ConfigError: What the user asks does not suit the classes.
+        ConfigError: The configuration does not suit the classes.
     """
     indices = indices.astype(np.int64, copy=False)
     rows = np.bincount(indices, minlength=len(names)).tolist()
@@ -251,7 +253,7 @@ def whole_text(value: object) -> str:
     return str(int(value)) if number.is_integer() else repr(number)
 
 
-def _target_of_numbers(labels: Array, keys: Asked, where: Callable[[int], str]) -> Target:
+def _target_of_numbers(labels: Array, keys: TargetKeys, where: Callable[[int], str]) -> Target:
     is_float = labels.dtype.kind == "f"
     fractions = np.flatnonzero(labels != np.floor(labels)).tolist() if is_float else []
     if fractions and keys.task not in (None, "regression"):
@@ -288,7 +290,7 @@ def _target_of_numbers(labels: Array, keys: Asked, where: Callable[[int], str]) 
     return classes_of(np.searchsorted(distinct, labels), names, keys)
 
 
-def _target_of_columns(labels: Array, keys: Asked, where: Callable[[int], str]) -> Target:
+def _target_of_columns(labels: Array, keys: TargetKeys, where: Callable[[int], str]) -> Target:
     """Return the target for labels (rows, columns): one-hot classes, or several values."""
     are_bits = bool(((labels == 0) | (labels == 1)).all())
     if keys.task == "regression" or not are_bits:
@@ -310,7 +312,7 @@ def _target_of_columns(labels: Array, keys: Asked, where: Callable[[int], str]) 
     return classes_of(labels.argmax(1), names, keys)
 
 
-def _values(values: Array, reason: str, keys: Asked) -> Target:
+def _values(values: Array, reason: str, keys: TargetKeys) -> Target:
     if keys.classes or keys.positive is not None:
         key = "classes" if keys.classes else "positive"
         raise ConfigError(
@@ -323,7 +325,7 @@ def _values(values: Array, reason: str, keys: Asked) -> Target:
     return Target(values=values.astype(np.float64), task="regression", notes=notes)
 
 
-def _named(texts: list[str], keys: Asked) -> list[str]:
+def _named(texts: list[str], keys: TargetKeys) -> list[str]:
     """Return the user's names of the classes, or else their texts."""
     if not keys.classes:
         return texts

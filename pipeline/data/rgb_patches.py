@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.labels import Asked, classes_of
+from pipeline.data.labels import TargetKeys, classes_of
 from pipeline.data.shipped import Arrays, cached
 from pipeline.data.source import Samples, Source
 
@@ -30,7 +30,7 @@ class RGBPatches(Source):
     def read(self) -> Samples:
         """Cut the patches, uint8 (rows, 3, 16, 16)."""
         arrays = cached("rgb_patches", _make, made_by="scikit-learn")
-        target = classes_of(arrays["targets"], PHOTOGRAPHS, Asked(positive=self.positive))
+        target = classes_of(arrays["targets"], PHOTOGRAPHS, TargetKeys(positive=self.positive))
         return Samples(
             inputs=arrays["inputs"],
             targets=target.values,

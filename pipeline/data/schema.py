@@ -419,10 +419,10 @@ class Schema:
 
     def beyond_single(self, inputs: Tensor) -> tuple[int, str] | None:
         """Return row and column of the first input that is not finite in single precision."""
-        is_infinite = inputs.isfinite().logical_not_()
-        if not bool(is_infinite.any()):
+        is_not_finite = inputs.isfinite().logical_not_()
+        if not bool(is_not_finite.any()):
             return None
-        position = is_infinite.nonzero()[0].tolist()
+        position = is_not_finite.nonzero()[0].tolist()
         row = position[0]
         column = position[axis_of(inputs.ndim)]
         return row, self.features[column] if self.features else f"number {column}"

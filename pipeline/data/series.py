@@ -37,7 +37,8 @@ Texts = Sequence[str | None]
 #: Number of first rows that show what a column holds.
 LOOKED_AT = 1000
 #: Names in messages: of the column of times if there is none, and of a DataFrame.
-ROW, FRAME = "row", "the frame"
+ROW = "row"
+FRAME = "the frame"
 MIDNIGHT = " 00:00:00"
 #: How empty cells are filled, in words.
 FILLED_BY = {
@@ -81,7 +82,7 @@ def layout_of(
         DataError: A column does not exist or is named twice.
     """
     names = form_of(path, options).names
-    _require_named_once(path, names, requested)
+    _require_valid_columns(path, names, requested)
     rows = rows or FileRows(path, options, None, keep=False)
     _, batch = next(iter(rows), (None, None))
     first_cells: dict[str, Texts] = {
@@ -104,7 +105,7 @@ def layout_of(
     return replace(requested, time=time, values=values, targets=requested.targets or values)
 
 
-def _require_named_once(path: Path, names: Sequence[str], requested: Layout) -> None:
+def _require_valid_columns(path: Path, names: Sequence[str], requested: Layout) -> None:
     times = () if requested.time is None else (requested.time,)
     keys = {"time": times, "columns": requested.values, "targets": requested.targets}
     problems = []

@@ -118,7 +118,7 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
 
 
 def _last(rows: Indices, source_test: Indices | None, options: DataOptions) -> Indices | None:
-    """Return the test rows that `last` or the source name; `None` = they are to be drawn."""
+    """Return the test rows that `data.last` or the source defines; `None` = neither does."""
     if options.last is None:
         return source_test
     if source_test is not None:

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 #: Most columns in a note before '…'.
 NAMED = 5
-#: Rows that are looked at for pixels, and fewest pixels along a side.
-PIXEL_ROWS, FEWEST_PIXELS = 100, 8
+#: Rows that are looked at for pixels.
+PIXEL_ROWS = 100
+#: Fewest pixels along a side.
+FEWEST_PIXELS = 8
 OF_MODEL = "the model was trained on"
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import array_files as files
 from pipeline.data.cells.texts import exceeds_float32
-from pipeline.data.labels import Asked, Target, Word, labelled_samples, target_of
+from pipeline.data.labels import Target, TargetKeys, Word, labelled_samples, target_of
 from pipeline.data.source import Array, Samples, Source, Task
 from pipeline.errors import DataError
 
@@ -218,7 +218,7 @@ class Ucr(Source):
             series += lines
             sizes[part] = len(lines)
         inputs = stack(series, length=self.length)
-        keys = Asked(task=self.task, positive=self.positive, always_classes=True)
+        keys = TargetKeys(task=self.task, positive=self.positive, always_classes=True)
         lengths = np.array([len(line.values) for line in series])
         notes = []
         if (lengths != inputs.shape[1]).any():
@@ -238,7 +238,7 @@ class Ucr(Source):
         )
 
 
-def _target(series: Sequence[LabelledSeries], keys: Asked) -> Target:
+def _target(series: Sequence[LabelledSeries], keys: TargetKeys) -> Target:
     labels = [line.label or "" for line in series]
     for line, label in zip(series, labels, strict=True):
         if label.lower() in MISSING:

@@ -48,9 +48,9 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
         for part in parts:
             course = _course(values_by_key[f"{part}/loss"])
             losses.append(f"the {style.PARTS[part]['label']} loss {course}")
-        words = f"{within}, {' and '.join(losses)}. {kept_weights}."
-        if not losses:
-            words = "No epoch was completed."
+        words = "No epoch was completed."
+        if losses:
+            words = f"{within}, {' and '.join(losses)}. {kept_weights}."
         yield Picture("curves/loss", "Loss by epoch", words, partial(_losses, findings, parts))
     metrics = [key for key in values_by_key if key.startswith("val/") and key != "val/loss"]
     if metrics:

@@ -201,7 +201,7 @@ class Driver:
             self._closer = TrialCloser(self.plan, self.ledger, self._recorder, self._live)
             self._closer.repair()
             self._progress = self.ledger.progress()
-            self._failures_at_start = self._progress.consecutive_failures
+            self._earlier_failures = self._progress.consecutive_failures
             self._started_at = self._look_at = self._beat_at = time.monotonic()
             try:
                 with stop.deferred():
@@ -243,8 +243,8 @@ class Driver:
         most = self.plan.options.max_consecutive_failures
         failure = self._closer.failure
         failures = self._progress.consecutive_failures
-        self._failures_at_start = min(self._failures_at_start, failures)  # 0 after a success
-        if failures - self._failures_at_start >= most and failure is not None:
+        self._earlier_failures = min(self._earlier_failures, failures)  # 0 after a success
+        if failures - self._earlier_failures >= most and failure is not None:
             raise StudyFailedError(
                 f"{most} trials failed in a row, the last with: {failure.message}; fix this, "
                 "or raise sweep.max_consecutive_failures",

@@ -12,7 +12,7 @@ from given_data import Given, labelled, options
 from own_sources import assert_equal_from_disk, prepared, read
 
 from pipeline.data.array_files import arrays_at
-from pipeline.data.labels import Asked, Target, target_of
+from pipeline.data.labels import Target, TargetKeys, target_of
 from pipeline.data.prepare import prepare
 from pipeline.data.reader import rows_as_saved
 from pipeline.data.source import Samples
@@ -269,7 +269,7 @@ def test_url_of_arrays_is_refused(name: str) -> None:
 
 
 def target(values: Any, **asked: Any) -> Target:
-    return target_of(np.asarray(values), Asked(**asked), lambda row: f"x.npz: y[{row}]")
+    return target_of(np.asarray(values), TargetKeys(**asked), lambda row: f"x.npz: y[{row}]")
 
 
 def named(values: Any, **asked: Any) -> list[str]:

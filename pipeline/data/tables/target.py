@@ -21,7 +21,7 @@ from pipeline.data.cells.texts import (
     numbers_or_none,
     shown,
 )
-from pipeline.data.labels import Asked, classes_named, listed_classes, usual_positive
+from pipeline.data.labels import TargetKeys, classes_named, listed_classes, usual_positive
 from pipeline.data.source import MOST_CLASSES, Array, Task
 from pipeline.data.tables.roles import Keys
 from pipeline.data.tables.rows import FileRows
@@ -143,7 +143,7 @@ class TargetEvidence(ColumnEvidence):
             raise DataError(
                 f"{keys.path}: the target {self.name!r} has {problem} data.target=COLUMN"
             )
-        target_keys = Asked(task=keys.task, positive=keys.positive)
+        target_keys = TargetKeys(task=keys.task, positive=keys.positive)
         classes = classes_named(counts, target_keys, what=f"the target {self.name!r}")
         notes = [
             f"{name!r} in the target {self.name!r} is a class ({self.texts[name]} rows); if it "

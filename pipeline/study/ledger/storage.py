@@ -230,7 +230,7 @@ class StudyStorage:
                 storage_faults(self._url),
                 self.engine.connect() as connection,
                 connection.begin(),
-                self._joining(connection),
+                self._shared_transaction(connection),
             ):
                 return self._call_locked(function, lock)
         except BaseException:
@@ -239,7 +239,7 @@ class StudyStorage:
             raise
 
     @contextmanager
-    def _joining(self, connection: "Connection") -> Iterator[None]:
+    def _shared_transaction(self, connection: "Connection") -> Iterator[None]:
         """Let Optuna's sessions join the transaction of a connection while the body runs."""
         self._connection = connection
         # Each commit of Optuna ends a savepoint, and not the transaction.

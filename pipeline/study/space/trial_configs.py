@@ -440,7 +440,7 @@ def _is_within(before: object, after: object) -> bool:
 def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
     """Return a line for each end of a range, and each choice, that its key does not allow."""
     base_problems = _problems_at({}, trials)
-    problems = list(_condition_problems(space, trials, base_problems))
+    problems = list(_condition_value_problems(space, trials, base_problems))
     for parameter in space.parameters:
         if space.is_idle(parameter):
             continue
@@ -453,7 +453,7 @@ def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _condition_problems(
+def _condition_value_problems(
     space: Space, trials: TrialConfigs, base_problems: Sequence[str]
 ) -> Iterator[str]:
     conditions = {parameter.when for parameter in space.parameters if parameter.when is not None}
