@@ -116,7 +116,7 @@ def _checked_run(config: DictConfig) -> int:
 
 def _checked_study(config: DictConfig) -> int:
     from pipeline.running.command_line import Command
-    from pipeline.study.plan import make_study_plan
+    from pipeline.study.study_plan import make_study_plan
 
     said = Command.of_this_process()
     make_study_plan(config, said.overrides, said.config_dir)
@@ -130,14 +130,14 @@ def _main(command: str) -> Main:
 
 
 def _check_of_run() -> Main:
-    from pipeline.entry import command
+    from pipeline.commands.entry import command
 
     return command("train", _checked_run)
 
 
 def _check_of_study() -> Main:
+    from pipeline.commands.entry import command
     from pipeline.config.options import SweepConfig
-    from pipeline.entry import command
     from pipeline.study.space.space import with_space
     from pipeline.study.space.trial_configs import names_of_study
 

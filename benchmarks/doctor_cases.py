@@ -28,7 +28,7 @@ from benchmarks.doctor_tables import write_tables
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pipeline.findings import Findings
+    from pipeline.base.findings import Findings
 
 SETS = ("A", "B", "C", "D", "healthy")
 QUIET = ("tracking=none", "verbose=0")
@@ -110,9 +110,9 @@ def findings_of(words: Sequence[str], *, seed: int, folder: Path) -> "Findings":
     """
     import sklearn.linear_model  # noqa: F401 - no run then starts a process to import it
 
-    from pipeline.config.record import plain
-    from pipeline.errors import DivergedError
-    from pipeline.findings import load_findings
+    from pipeline.base.errors import DivergedError
+    from pipeline.base.findings import load_findings
+    from pipeline.config.plain import plain
     from pipeline.run import run
 
     output = folder / "new"

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.doctor_cases import findings_of, merged
+from pipeline.base.findings import Findings
 from pipeline.doctor.diagnosis import HEALTHY, diagnose
-from pipeline.findings import Findings
 
 #: Cases of a kind for each seed.
 CASES = 8

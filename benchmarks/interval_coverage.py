@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings no types
 
-from pipeline import scores as scoring
-from pipeline.bootstrap import Units, flips, intervals, paired_differences, units_of
-from pipeline.findings import TestRows
+from pipeline.base.findings import TestRows
+from pipeline.scoring import scores as scoring
+from pipeline.scoring.bootstrap import Units, flips, intervals, paired_differences, units_of
 from pipeline.serving.model import conformal
 
 DRAWS = 200

@@ -32,7 +32,7 @@ from sklearn import datasets
 from pipeline.callbacks.epoch_end import EpochRecord
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.record import plain
+from pipeline.config.plain import plain
 from pipeline.data import mnist1d, rgb_patches, synthetic_control
 from pipeline.networks.inspection import probabilities
 from pipeline.running.kept_weights import outputs_of

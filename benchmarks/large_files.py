@@ -62,8 +62,8 @@ from omegaconf import OmegaConf
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import data_options
-from pipeline.data.loader import loader
-from pipeline.data.prepare import prepare
+from pipeline.data.preparation.loader import loader
+from pipeline.data.preparation.prepare import prepare
 from pipeline.running.plan import build_source
 options = check(compose(sys.argv[1:]))
 part = prepare(build_source(options), data_options(options)).train

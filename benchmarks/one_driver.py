@@ -18,8 +18,8 @@ from statistics import median
 from typing import Any, NoReturn
 
 from benchmarks.study_cost import open_ledger, value_of
-from pipeline.ends import End, TrialEnd
-from pipeline.processes.lease import own_lease
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.processes.lease import own_lease
 from pipeline.study.space.space import Space
 
 #: The rungs at which a trial is compared by default.

@@ -38,7 +38,7 @@ import torch
 from PIL import Image
 
 from benchmarks.messy_tables import HABITS, MessyTable
-from pipeline.processes.cpu import cores
+from pipeline.base.processes.cpu import cores
 
 ROOT = Path(__file__).parents[1]
 TABLE = ("data=table", "data.path=table.csv", "data.target=grade", "data.id=name")

@@ -37,12 +37,12 @@ import psutil
 
 from benchmarks.outage import server
 from benchmarks.study_cost import open_ledger, value_of
-from pipeline.ends import End, TrialEnd
-from pipeline.processes.lease import own_lease
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.processes.lease import own_lease
 from pipeline.study.ledger.rows import Row
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
-from pipeline.tracking.store import Store
+from pipeline.tracking.mlflow_store import Store
 from tests.postgres import PASSWORD, Postgres, running_postgres
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -16,10 +16,10 @@ from time import perf_counter, process_time
 
 from omegaconf import OmegaConf
 
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.processes.lease import own_lease
 from pipeline.config.compose import Composer
 from pipeline.config.options import SweepOptions
-from pipeline.ends import End, TrialEnd
-from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row

@@ -3,10 +3,10 @@
     python -m benchmarks.threads [--rounds 20] [--busy 4] [--spins 1000 …] [--models mlp …]
 
 A bare step is forward, loss, backward and fused Adam of one of the six networks, in sizes around
-the threshold of `pipeline.devices`. `2` spins as OpenMP does by itself; `2/1000` checks 1,000 times
-before it sleeps. The ways take turns in short rounds, on the machine as it is and beside busy
-processes. Each number says how many times as fast as one thread a way is: by the fastest steps,
-which other programs disturb least, and by the median round.
+the threshold of `pipeline.running.devices`. `2` spins as OpenMP does by itself; `2/1000` checks
+1,000 times before it sleeps. The ways take turns in short rounds, on the machine as it is and
+beside busy processes. Each number says how many times as fast as one thread a way is: by the
+fastest steps, which other programs disturb least, and by the median round.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
-from pipeline.processes.cpu import WAITING
+from pipeline.base.processes.cpu import WAITING
 
 
 class Case(NamedTuple):

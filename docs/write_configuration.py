@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.data.tables.file import formats
+from pipeline.data.parsing.tables.file import formats
 
 HERE = Path(__file__).parent
 CONF = HERE.parent / "conf"

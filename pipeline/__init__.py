@@ -40,6 +40,6 @@ if _is_ours():
     # called last, when all threads and all other functions that are called at exit have ended.
     atexit.register(lambda: os._exit(exit_codes[0]) if exit_codes else None)
 
-    from pipeline.errors import explain_failed_start
+    from pipeline.base.errors import explain_failed_start
 
     sys.excepthook = explain_failed_start

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from pipeline import COMMANDS, __version__
-from pipeline.errors import ConfigError, did_you_mean
-from pipeline.paths import conf_folder
-from pipeline.streams import make_tolerant
+from pipeline.base.errors import ConfigError, did_you_mean
+from pipeline.base.paths import conf_folder
+from pipeline.base.streams import make_tolerant
 
 _PURPOSE = re.compile(r"^header: (.+)$", re.MULTILINE)
 _COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
@@ -66,7 +66,7 @@ def _meant_for_train(word: str) -> str:
 def _command(name: str, words: Sequence[str], argv: Sequence[str] | None) -> int:
     if argv is None:  # the command reads its words there
         sys.argv[1:] = words
-    module = importlib.import_module(f"pipeline.{name}")
+    module = importlib.import_module(f"pipeline.commands.{name}")
     return int(module.main(None if argv is None else words))
 
 

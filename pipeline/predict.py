@@ -1,77 +1,8 @@
-"""`pipeline predict model_from=last input=new.csv`: predict new rows."""
+"""`python -m pipeline.predict`: the command `predict`."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field
-
-from pipeline.config.options import (
-    ModelReference,
-    OptionalPlace,
-    Options,
-    Permission,
-    Text,
-    TrackingOptions,
-    Trusted,
-)
-from pipeline.entry import command
-from pipeline.terminal import folded
-
-
-class PredictOptions(Options):
-    """Options of `pipeline predict`."""
-
-    model_from: ModelReference
-    input: Annotated[Text, Field(description="FILE is required.")]
-    output: OptionalPlace
-    overwrite: Permission
-    id: Text | None
-    unknown: Literal["other", "refuse"]
-    missing: Literal["refuse", "impute"]
-    runs: Text
-    verbose: Annotated[int, Field(ge=0, le=2)] | None
-    traceback: bool
-    trust: Trusted
-    tracking: TrackingOptions
-
-
-def body(options: PredictOptions) -> int:
-    """Write the predictions and print a summary."""
-    from pipeline.running.command_line import loaded_model
-    from pipeline.serving.files import require_places, write_sheet
-
-    require_places(options.input, options.output, overwrite=options.overwrite)
-    model = loaded_model(
-        options.model_from,
-        Path(options.runs),
-        options.tracking,
-        trust=options.trust,
-        verbose=options.verbose,
-    )
-    from pipeline.data.reader import Rules
-    from pipeline.serving.predictions import RowsDone, predictions, summary
-
-    verbose = options.verbose
-    if verbose is None:
-        verbose = 1 if sys.stderr.isatty() else 2
-    progress = RowsDone(verbose=verbose)
-    rules = Rules(id=options.id, unknown=options.unknown, missing=options.missing)
-    predicted = predictions(model, Path(options.input), rules, told=progress)
-    progress.total = predicted.new.total
-    try:
-        write_sheet(options.output, predicted.sheet)
-    finally:
-        progress.end()
-    if verbose != 0:
-        # Where the predictions themselves go to standard output, nothing may mix with them.
-        stream = sys.stderr if options.output is None else sys.stdout
-        for line in summary(model, predicted, place=options.output):
-            print(folded(line, stream), file=stream)
-    return 0
-
-
-main = command("predict", body, options=PredictOptions, validates=True)
+from pipeline.commands.predict import main
 
 if __name__ == "__main__":
     sys.exit(main())

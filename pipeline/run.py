@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.ranks import launched_rank
+from pipeline.base.signals import end_with_parent, stop
+from pipeline.base.terminal import announcing, shown_verbosity, waiting_for
 from pipeline.config.check import check
-from pipeline.config.record import plain
-from pipeline.errors import ConfigError
-from pipeline.ranks import launched_rank
+from pipeline.config.plain import plain
 from pipeline.running.command_line import Command
 from pipeline.running.helpers import Helpers, started_artist, started_helpers
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
 from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept
 from pipeline.running.recording import connecting, writable_store
 from pipeline.running.results import Result, print_overview
-from pipeline.signals import end_with_parent, stop
-from pipeline.terminal import announcing, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 
 if TYPE_CHECKING:

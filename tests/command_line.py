@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from pipeline.base.paths import conf_folder
+from pipeline.commands.entry import command
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig
-from pipeline.entry import command
-from pipeline.paths import conf_folder
 
 
 @dataclass

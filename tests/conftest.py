@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from pipeline.processes.child import tune_process
+from pipeline.base.processes.child import tune_process
 
 if TYPE_CHECKING:
     from faults.processes import Training
@@ -86,7 +86,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def train() -> Callable[..., int]:
     """Call the train command in this process: `train("model=mlp", …)` gives its exit code."""
-    from pipeline.train import main
+    from pipeline.commands.train import main
 
     def call(*words: str) -> int:
         return main(list(words))
@@ -110,7 +110,7 @@ def made(train: Callable[..., int]) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run of three epochs below `runs`."""
-    from pipeline.train import main
+    from pipeline.commands.train import main
 
     folder = tmp_path_factory.mktemp("trained")
     words = ["model=mlp", "data=iris", "scheduler=none", "tracking=none", "verbose=0"]
@@ -153,7 +153,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path, before = tmp_path_factory.mktemp("database") / "mlflow.db", dict(os.environ)
     quiet_mlflow()
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.mlflow_store import Store
 
     Store(sqlite_uri(path))
     os.environ.clear()

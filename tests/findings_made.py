@@ -8,12 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from pipeline import scores as scoring
-from pipeline.bootstrap import intervals, units_of
-from pipeline.config.compose import compose
-from pipeline.config.record import plain
-from pipeline.ends import End
-from pipeline.findings import (
+from pipeline.base.ends import End
+from pipeline.base.findings import (
     Activity,
     Array,
     Clipping,
@@ -23,6 +19,10 @@ from pipeline.findings import (
     TestRows,
     Vitals,
 )
+from pipeline.config.compose import compose
+from pipeline.config.plain import plain
+from pipeline.scoring import scores as scoring
+from pipeline.scoring.bootstrap import intervals, units_of
 
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["table", "series", "images"]

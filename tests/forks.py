@@ -144,7 +144,7 @@ def load(folder: str) -> None:
     import threading
 
     import pipeline
-    from pipeline.processes.child import tune_process
+    from pipeline.base.processes.child import tune_process
     from pipeline.tracking.uri import quiet_mlflow
 
     tune_process()
@@ -156,7 +156,7 @@ def load(folder: str) -> None:
     import sklearn.pipeline  # noqa: F401
     from PIL import Image
 
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.mlflow_store import Store
 
     Store(f"sqlite:///{folder}/mlflow.db")
     Image.init()

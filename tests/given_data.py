@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from pipeline.base.paths import conf_folder
 from pipeline.config.options import DataOptions
 from pipeline.config.values import build
-from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.source import Samples, Series, Source
-from pipeline.paths import conf_folder
 
 DEFAULTS: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
 

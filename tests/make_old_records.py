@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from pipeline.processes.lease import boot_id
+from pipeline.base.processes.lease import boot_id
 
 HOME = Path("/home/ada")
 WORK = HOME / "work"

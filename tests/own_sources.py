@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from given_data import Shipped, shipped
 
-from pipeline.data.prepare import Prepared
-from pipeline.data.reader import Block, Rules, reader_of
-from pipeline.data.schema import Schema
+from pipeline.data.preparation.prepare import Prepared
+from pipeline.data.preparation.reader import Block, Rules, reader_of
+from pipeline.data.preparation.schema import Schema
 from pipeline.data.source import Samples
 
 
@@ -29,8 +29,8 @@ def prepared(name: str, path: str | Path, **changes: Any) -> Prepared:
 def assert_equal_from_disk(name: str, path: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that are left on disk are those that memory holds, and scaled alike."""
     near = prepared(name, path, scale="standard")
-    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
-    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.parsing.array_files.MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.parsing.array_files.IN_MEMORY_BYTES", 0)
     assert not isinstance(read(name, path).inputs, np.ndarray)
     far = prepared(name, path, scale="standard", memory_budget=0)
     assert far.schema == near.schema

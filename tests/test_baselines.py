@@ -13,10 +13,10 @@ import torch
 from fixture_types import Patch
 from given_data import Given, options, series, shipped, valued
 
-from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
-from pipeline.data.prepare import Prepared, prepare
-from pipeline.data.reader import reader_of
-from pipeline.linear_fit import FittingProcess
+from pipeline.data.preparation.prepare import Prepared, prepare
+from pipeline.data.preparation.reader import reader_of
+from pipeline.scoring.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
+from pipeline.scoring.linear_fit import FittingProcess
 
 Measure = Callable[[Baseline, Prepared], float]
 
@@ -196,7 +196,7 @@ def test_baseline_of_other_process_is_bit_equal(
     here = linear(prepared, limits=limits)
     others, room = set(psutil.Process().children()), resource.getrlimit(resource.RLIMIT_FSIZE)
     if case == "has too many rows":
-        monkeypatch.setattr("pipeline.baselines.MAX_BYTES", 1_000)
+        monkeypatch.setattr("pipeline.scoring.baselines.MAX_BYTES", 1_000)
     with FittingProcess() as process:
         if case == "has no room":
             resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, room[1]))
@@ -206,7 +206,7 @@ def test_baseline_of_other_process_is_bit_equal(
             resource.setrlimit(resource.RLIMIT_FSIZE, room)
         assert list(temporary.iterdir()) == []  # a kill leaves no file
         if case == "fits":
-            monkeypatch.delattr("pipeline.baselines.predictions")  # a fit here would raise
+            monkeypatch.delattr("pipeline.scoring.baselines.predictions")  # a fit here would raise
         elif case == "dies":
             (child,) = set(psutil.Process().children()) - others
             child.kill()

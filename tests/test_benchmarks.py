@@ -40,14 +40,14 @@ def test_counts_are_those_of_a_small_file(tmp_path: Path) -> None:
 
 def test_arrows_count_a_package_once_a_module(tmp_path: Path) -> None:
     sources = {
-        "pipeline/errors.py": "",
-        "pipeline/data/rows.py": "from pipeline.errors import DataError",
-        "pipeline/data/table.py": "from pipeline.data import rows\nimport pipeline.errors",
+        "pipeline/base/errors.py": "",
+        "pipeline/data/rows.py": "from pipeline.base.errors import DataError",
+        "pipeline/data/table.py": "from pipeline.data import rows\nimport pipeline.base.errors",
         "pipeline/study/trial.py": "from pipeline.data import rows, table",
     }
     for name, source in sources.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(source, encoding="utf-8")
     imports = imports_between([tmp_path / name for name in sources], tmp_path)
-    assert imports["pipeline.data.table"] == {"pipeline.data.rows", "pipeline.errors"}
+    assert imports["pipeline.data.table"] == {"pipeline.data.rows", "pipeline.base.errors"}
     assert arrows_between(imports) == 3

@@ -11,10 +11,10 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from benchmarks.interval_coverage import Classes, Forecasts, coverage
-from pipeline.bootstrap import drawn, intervals, units_of, weighted_scores
 from pipeline.metrics import Metric, all_metrics, bounds, of_task
 from pipeline.metrics._rows import ScoredRows
-from pipeline.scores import for_task
+from pipeline.scoring.bootstrap import drawn, intervals, units_of, weighted_scores
+from pipeline.scoring.scores import for_task
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -267,8 +267,8 @@ CLOCK = Clock()
 @pytest.fixture
 def own_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of these tests, since a busy machine would allow fewer draws."""
-    monkeypatch.setattr("pipeline.bootstrap.perf_counter", CLOCK)
-    monkeypatch.setattr("pipeline.bootstrap.thread_time", CLOCK)
+    monkeypatch.setattr("pipeline.scoring.bootstrap.perf_counter", CLOCK)
+    monkeypatch.setattr("pipeline.scoring.bootstrap.thread_time", CLOCK)
     return CLOCK
 
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from fixture_types import Capture, Made, Patch, Train
 
+from pipeline.base.errors import ConfigError, EnvironmentFaultError
+from pipeline.base.processes.cpu import cores
 from pipeline.config.options import TrainerOptions
-from pipeline.devices import (
+from pipeline.running.devices import (
     OPERATIONS_PER_THREAD,
     Devices,
     Gpu,
@@ -18,8 +20,6 @@ from pipeline.devices import (
     choose,
     threads,
 )
-from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.processes.cpu import cores
 
 WORDS = ("model=mlp", "data=iris", "tracking=none", "verbose=2", "trainer.max_epochs=1")
 NAME = "NVIDIA H100"

@@ -19,8 +19,7 @@ from omegaconf import DictConfig
 
 from pipeline import COMMANDS, __version__
 from pipeline.__main__ import main
-from pipeline.entry import command
-from pipeline.errors import (
+from pipeline.base.errors import (
     ConfigError,
     DataError,
     DivergedError,
@@ -28,13 +27,14 @@ from pipeline.errors import (
     Interrupted,
     RecordsDifferError,
 )
-from pipeline.failures import print_error
-from pipeline.paths import conf_folder
+from pipeline.base.paths import conf_folder
+from pipeline.commands.entry import command
+from pipeline.running.failures import print_error
 
 Command = Callable[[Sequence[str] | None], int]
 SCRIPT = """
 import sys
-from pipeline.entry import command
+from pipeline.commands.entry import command
 
 def body(config):
     {body}
@@ -393,7 +393,8 @@ def test_config_of_a_command_is_composed_once() -> None:
     counting = (
         "import sys; read = []; sys.addaudithook(lambda name, given: "
         f"read.append(0) if name == 'open' and given[0] == {file!r} else None); "
-        "from pipeline.entry import command; command('train', lambda tree: 0)(sys.argv[1:]); "
+        "from pipeline.commands.entry import command; "
+        "command('train', lambda tree: 0)(sys.argv[1:]); "
         "print(len(read))"
     )
     assert python(counting, "model=lstm", "optimizer.lr=0.01").stdout == "1\n"
@@ -403,7 +404,7 @@ def test_config_of_a_command_is_composed_once() -> None:
     "start",
     [
         "from pipeline.predict import main; main()",
-        "from pipeline.processes.child import Parent; Parent.claim()",
+        "from pipeline.base.processes.child import Parent; Parent.claim()",
     ],
 )
 def test_garbage_is_not_collected_at_exit(start: str) -> None:
@@ -465,7 +466,9 @@ def test_unknown_command_suggests_the_nearest(word: str, near: str, capsys: Capt
 
 
 def test_error_of_one_rank_names_the_rank(monkeypatch: Patch, capsys: Capture) -> None:
-    monkeypatch.setattr("pipeline.failures.LEADER_SECONDS", 0.0)  # the first rank finds nothing
+    monkeypatch.setattr(
+        "pipeline.running.failures.LEADER_SECONDS", 0.0
+    )  # the first rank finds nothing
     rank = {"TORCHELASTIC_RUN_ID": "any", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
     for name, value in rank.items():
         monkeypatch.setenv(name, value)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from findings_made import made_findings
 
-from pipeline.ends import End
-from pipeline.errors import ConfigError
-from pipeline.findings import TestRows, load_findings, save_findings
+from pipeline.base.ends import End
+from pipeline.base.errors import ConfigError
+from pipeline.base.findings import TestRows, load_findings, save_findings
 
 
 def plainly(value: Any) -> Any:

@@ -13,11 +13,11 @@ from faults.processes import wait_until
 from fixture_types import Capture, Made, Train
 from records import checkpoint, epochs, events, final_values
 
-from pipeline.devices import visible_devices
-from pipeline.processes.child import Child, python_module
-from pipeline.processes.fork_server import ForkServer
+from pipeline.base.processes.child import Child, python_module
+from pipeline.base.processes.fork_server import ForkServer
+from pipeline.commands.sweep import main as sweep
+from pipeline.running.devices import visible_devices
 from pipeline.study.workers.worker import TRIAL, WORKER
-from pipeline.sweep import main as sweep
 
 COUNT = torch.cuda.device_count() if torch.cuda.is_available() else 0
 IRIS = ("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=3")
@@ -28,7 +28,7 @@ pytestmark = [
 # What a fork runs: a GPU that its server had used would fail here.
 ON_GPU = """
 import torch
-from pipeline.processes.child import Parent
+from pipeline.base.processes.child import Parent
 
 def main():
     Parent.claim().say({"id": 1, "sum": float(torch.zeros(1).cuda().sum())})

@@ -9,12 +9,12 @@ from sklearn.base import BaseEstimator
 from sklearn.inspection import permutation_importance
 from torch import Tensor
 
-from pipeline import scores as scoring
-from pipeline.data.cells.kinds.category import Category
-from pipeline.data.content import Part
-from pipeline.data.schema import Code, Encoder, Scaler, Schema, identity
-from pipeline.findings import ColumnImportances
-from pipeline.importance import importances_of
+from pipeline.base.findings import ColumnImportances
+from pipeline.data.parsing.cells.kinds.category import Category
+from pipeline.data.preparation.content import Part
+from pipeline.data.preparation.schema import Code, Encoder, Scaler, Schema, identity
+from pipeline.scoring import scores as scoring
+from pipeline.scoring.importance import importances_of
 
 Network = Callable[[Tensor], Tensor]
 

@@ -21,7 +21,10 @@ FREE_OF = {
     ),
     "pipeline.report run=last": (0, "torch mlflow optuna sqlalchemy pandas pyarrow sklearn"),
     "import pipeline.reporting.run_page": (0, "torch mlflow scipy pandas hydra"),
-    "import pipeline.tracking.store": (0, "torch sqlalchemy sklearn matplotlib optuna hydra"),
+    "import pipeline.tracking.mlflow_store": (
+        0,
+        "torch sqlalchemy sklearn matplotlib optuna hydra",
+    ),
     "import pipeline.tracking.client": (0, "torch numpy mlflow hydra"),
     "import pipeline.running.training": (0, "mlflow optuna sqlalchemy pandas sklearn"),
     "import pipeline.study.sweeping": (0, f"{LIGHTNING} mlflow scipy pandas matplotlib"),

@@ -1,6 +1,7 @@
 """Who may import whom: the table of docs/architecture.md, held by import-linter."""
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -31,8 +32,14 @@ def test_architecture_page_equals_the_import_contract(
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \d+ \| (.+?) \|", text, re.MULTILINE)
     told = [set(re.findall(r"`(\w+?)(?:\.py|/)`", row)) for row in rows]
-    held = [set(layer.split(" : ")) for layer in reversed(contracts[0]["layers"])]
+    held = [set(layer.split(" : ")) for layer in contracts[0]["layers"]]
     assert told == held
+
+
+def test_drawing_of_the_layers_is_current() -> None:
+    drawn = (ROOT / "docs" / "pictures" / "layers.svg").read_text(encoding="utf-8")
+    script = ROOT / "docs" / "draw_layers.py"
+    assert drawn == runpy.run_path(str(script))["drawing"](), f"run python {script}"
 
 
 def test_every_module_is_in_one_layer(contracts: list[dict[str, list[str]]]) -> None:

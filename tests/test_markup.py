@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.markup import (
+from pipeline.base.markup import (
     TextTable,
     aligned,
     as_markdown,
@@ -12,7 +12,7 @@ from pipeline.markup import (
     latex,
     score_rows,
 )
-from pipeline.terminal import number, rounded, significant
+from pipeline.base.terminal import number, rounded, significant
 
 
 def test_latex_escapes_all_special_characters() -> None:

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 from torchmetrics import functional
 
 from pipeline.metrics import of_task
-from pipeline.scores import (
+from pipeline.scoring.scores import (
     FoundThreshold,
     class_scores,
     find_threshold,

@@ -16,7 +16,7 @@ for more in ([], ["verbose=0"]):
     run(compose(["model=mlp", "data=iris", "trainer.max_epochs=3", "output=a", *more]))
 """
 MISTAKE = """
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 try:
     run(compose(["model=mlp", "data=iris", "optimizer.lr=-1"]))
 except ConfigError as error:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.records import load_records
+from pipeline.base.errors import ConfigError
+from pipeline.base.kinds import load_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

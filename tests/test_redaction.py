@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.redaction import (
+from pipeline.base.redaction import (
     SHAPES,
     Shape,
     Where,

@@ -18,11 +18,11 @@ from study.spaces import study
 
 from benchmarks.doctor_tables import write_tables
 from pipeline.__main__ import main
+from pipeline.base.errors import DivergedError
 from pipeline.config.check import check
-from pipeline.config.record import plain
-from pipeline.errors import DivergedError
+from pipeline.config.plain import plain
 from pipeline.running.plan import Datasets, RunContext, make_plan
-from pipeline.study.plan import checked_study
+from pipeline.study.study_plan import checked_study
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 FENCED = re.compile(r"^```.*?^```$", re.M | re.S)

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import ConfigError, EnvironmentFaultError, shown
-from pipeline.paths import lack_in_output
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, shown
+from pipeline.base.paths import lack_in_output
 
 #: Format of what the program adds to Lightning's checkpoint under the key `pipeline`.
 FORMAT = 1

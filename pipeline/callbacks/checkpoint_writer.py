@@ -17,9 +17,9 @@ import torch
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.paths import replace_file, sync_file
 from pipeline.callbacks.checkpoint_file import read_checkpoint, write_problem
-from pipeline.errors import EnvironmentFaultError
-from pipeline.paths import replace_file, sync_file
 
 #: Storage option of an epoch's checkpoint, which may wait: whether the epoch is the best so far.
 IS_BEST = "is_best"

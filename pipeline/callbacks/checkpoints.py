@@ -21,6 +21,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pipeline import __version__
+from pipeline.base.errors import ConfigError, DivergedError, EnvironmentFaultError
+from pipeline.base.paths import replace_file
+from pipeline.base.signals import stop
 from pipeline.callbacks.checkpoint_file import (
     FORMAT,
     form_problem,
@@ -33,11 +36,8 @@ from pipeline.callbacks.checkpoint_writer import (
     MemoryIO,
     link_or_copy,
 )
-from pipeline.errors import ConfigError, DivergedError, EnvironmentFaultError
 from pipeline.metrics import Direction
 from pipeline.modules.task import Task
-from pipeline.paths import replace_file
-from pipeline.signals import stop
 
 #: Optimizers whose state has a value for each number of a weight, and names of other states.
 ELEMENTWISE = (

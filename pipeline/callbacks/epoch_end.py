@@ -12,14 +12,14 @@ from pytorch_lightning.loggers import Logger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
+from pipeline.base.errors import DivergedError
+from pipeline.base.findings import Vitals
+from pipeline.base.terminal import console, duration, rounded
 from pipeline.callbacks.checkpoint_file import form_problem
 from pipeline.callbacks.checkpoints import Keeper
-from pipeline.data.schema import as_float64
-from pipeline.errors import DivergedError
-from pipeline.findings import Vitals
+from pipeline.data.preparation.schema import as_float64
 from pipeline.modules.task import Task
 from pipeline.networks.layers import LearnedPool
-from pipeline.terminal import console, duration, rounded
 
 REFRESH_SECONDS = 0.1
 _RECURRENT = re.compile(r"weight_(ih|hh|hr)_l(\d+)(_reverse)?")

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
+from pipeline.base.errors import ConfigError, did_you_mean, shown
+from pipeline.base.paths import leads_out, name_problem, output_problem
 from pipeline.config.options import (
     REFUSED,
     DataOptions,
@@ -15,7 +17,7 @@ from pipeline.config.options import (
     SchedulerOptions,
     parts,
 )
-from pipeline.config.record import flatten
+from pipeline.config.plain import flatten
 from pipeline.config.values import (
     CALLBACK,
     METRIC,
@@ -36,9 +38,7 @@ from pipeline.config.values import (
     validate,
     written,
 )
-from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.metrics import all_metrics, monitored
-from pipeline.paths import leads_out, name_problem, output_problem
 
 #: Names that a user's own metric can't have, besides those of the program's metrics.
 TAKEN = {"loss", "time", "parameters", "epoch"}

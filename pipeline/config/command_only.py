@@ -11,12 +11,12 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from pydantic import BaseModel
 
+from pipeline.base.errors import shown
+from pipeline.base.paths import conf_folder
+from pipeline.base.redaction import redact, redact_word
 from pipeline.config.options import CommandLineOnly
 from pipeline.config.overrides import LARGEST_FILE, shipped_values
 from pipeline.config.values import written
-from pipeline.errors import shown
-from pipeline.paths import conf_folder
-from pipeline.redaction import redact, redact_word
 
 _TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 _OF_ENVIRONMENT = re.compile(r"\$\{oc\.env:[^${}]*\}")

@@ -23,6 +23,9 @@ from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
+from pipeline.base.errors import ConfigError, did_you_mean, shown, typed_text, unknown_key
+from pipeline.base.paths import conf_folder, url_problem
+from pipeline.base.redaction import redact_word
 from pipeline.config.command_only import problems_of_files, reference_problems
 from pipeline.config.naming import with_name
 from pipeline.config.options import REFUSED, RunConfig
@@ -40,9 +43,6 @@ from pipeline.config.overrides import (
 )
 from pipeline.config.tree import dotted_keys, exists, has_keys, node_at
 from pipeline.config.values import allows, written
-from pipeline.errors import ConfigError, did_you_mean, shown, typed_text, unknown_key
-from pipeline.paths import conf_folder, url_problem
-from pipeline.redaction import redact_word
 
 _MAPPING = re.compile(r"[^=+~@]+=\{")
 #: Overrides KEY=VALUE without a mapping as value, except for a study's space, which is a mapping.

@@ -7,13 +7,13 @@ from zlib import crc32
 
 from omegaconf import DictConfig
 
+from pipeline.base.paths import conf_folder, is_url
+from pipeline.base.redaction import redact_word
 from pipeline.config.options import DataOptions
 from pipeline.config.overrides import key_of, shipped_values
-from pipeline.config.record import FREE
+from pipeline.config.plain import FREE
 from pipeline.config.tree import has_keys, node_at
 from pipeline.config.values import lies_in, written
-from pipeline.paths import conf_folder, is_url
-from pipeline.redaction import redact_word
 
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
 LONGEST_NAME = 64

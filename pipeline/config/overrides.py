@@ -25,9 +25,9 @@ from yaml.events import (  # type: ignore[import-untyped] # as above
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode  # type: ignore[import-untyped] # as above
 from yaml.reader import ReaderError  # type: ignore[import-untyped] # as above
 
-from pipeline.errors import ConfigError, nearest
-from pipeline.paths import is_url, output_problem, place_problem
-from pipeline.redaction import has_password
+from pipeline.base.errors import ConfigError, nearest
+from pipeline.base.paths import is_url, output_problem, place_problem
+from pipeline.base.redaction import has_password
 
 _KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
 _FOREIGN_WORD = re.compile(r"""[^,\[\]{}:'"]*[^\x00-\x7f][^,\[\]{}:'"]*""")

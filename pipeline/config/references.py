@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 #: Most characters that all references of a config may stand for.
 MOST_CHARACTERS = 2**20

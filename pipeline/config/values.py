@@ -27,9 +27,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from pipeline.base.errors import ConfigError, did_you_mean, own_packages, shown, unknown_key
 from pipeline.config.options import REFUSED, DataOptions
 from pipeline.config.references import require_small_references
-from pipeline.errors import ConfigError, did_you_mean, own_packages, shown, unknown_key
 
 Model = TypeVar("Model", bound=BaseModel)
 

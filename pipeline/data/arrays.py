@@ -9,15 +9,23 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from pipeline.data import array_files as files
-from pipeline.data.content import Content
-from pipeline.data.flat_rows import flat_rows
-from pipeline.data.labels import TargetKeys, Word, joined_target, labelled_samples
-from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
-from pipeline.data.schema import Schema
+from pipeline.base.errors import ConfigError, DataError, did_you_mean
+from pipeline.data.parsing import array_files as files
+from pipeline.data.parsing.flat_rows import flat_rows
+from pipeline.data.parsing.labels import TargetKeys, Word, joined_target, labelled_samples
+from pipeline.data.preparation.content import Content
+from pipeline.data.preparation.reader import (
+    Block,
+    NewRows,
+    Reader,
+    Rules,
+    first_rows,
+    numbers_of,
+    sliced,
+)
+from pipeline.data.preparation.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
 from pipeline.data.ucr import read_series, stack
-from pipeline.errors import ConfigError, DataError, did_you_mean
 
 Role = Literal["x", "y"]
 

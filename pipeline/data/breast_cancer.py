@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from pipeline.data.labels import TargetKeys, classes_of
+from pipeline.data.parsing.labels import TargetKeys, classes_of
 from pipeline.data.shipped import ScikitLearnSet
 from pipeline.data.source import Samples
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data import array_files as files
-from pipeline.data.labels import TargetKeys, Word, joined_target, labelled_samples
+from pipeline.base.errors import DataError
+from pipeline.data.parsing import array_files as files
+from pipeline.data.parsing.labels import TargetKeys, Word, joined_target, labelled_samples
 from pipeline.data.source import Array, Samples, Source
-from pipeline.errors import DataError
 
 EXPECTED = (
     "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "

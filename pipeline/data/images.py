@@ -18,13 +18,21 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from pipeline.data.array_files import IN_MEMORY_BYTES, PARTS, PartName, readable
-from pipeline.data.content import Content
-from pipeline.data.labels import TargetKeys, Word, classes_of, labelled_samples
-from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
+from pipeline.base.errors import DataError
+from pipeline.base.processes.cpu import cores
+from pipeline.data.parsing.array_files import IN_MEMORY_BYTES, PARTS, PartName, readable
+from pipeline.data.parsing.labels import TargetKeys, Word, classes_of, labelled_samples
+from pipeline.data.preparation.content import Content
+from pipeline.data.preparation.reader import (
+    Block,
+    NewRows,
+    Reader,
+    Rules,
+    first_rows,
+    numbers_of,
+    sliced,
+)
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Source
-from pipeline.errors import DataError
-from pipeline.processes.cpu import cores
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.labels import TargetKeys, classes_of
+from pipeline.data.parsing.labels import TargetKeys, classes_of
 from pipeline.data.shipped import Arrays, cached
 from pipeline.data.source import Samples, Source
 

@@ -12,21 +12,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.data import times as timing
-from pipeline.data.cells.evidence import CellKeys, ColumnEvidence, Decimals, settle
-from pipeline.data.cells.kind import Grammar, Refused, decide, from_plain, to_plain
-from pipeline.data.cells.kinds.number import PLAIN
-from pipeline.data.cells.texts import Cells
-from pipeline.data.cells.written import Thousands
-from pipeline.data.checks import check_reach, largest_by_column
-from pipeline.data.content import Content, Part
-from pipeline.data.prepare import Filling, Values, cut_windows, differenced, filled
-from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
-from pipeline.data.schema import Schema
+from pipeline.base.errors import DataError, did_you_mean, typed
+from pipeline.data.parsing import times as timing
+from pipeline.data.parsing.cells.evidence import CellKeys, ColumnEvidence, Decimals, settle
+from pipeline.data.parsing.cells.kind import Grammar, Refused, decide, from_plain, to_plain
+from pipeline.data.parsing.cells.kinds.number import PLAIN
+from pipeline.data.parsing.cells.texts import Cells
+from pipeline.data.parsing.cells.written import Thousands
+from pipeline.data.parsing.tables.file import (
+    CellLocation,
+    CsvOptions,
+    TableFile,
+    form_of,
+    require_columns,
+)
+from pipeline.data.parsing.tables.rows import FileRows
+from pipeline.data.preparation.checks import check_reach, largest_by_column
+from pipeline.data.preparation.content import Content, Part
+from pipeline.data.preparation.prepare import Filling, Values, cut_windows, differenced, filled
+from pipeline.data.preparation.reader import Block, NewRows, Reader, Rules, content_of_test
+from pipeline.data.preparation.schema import Schema
 from pipeline.data.source import Array, ColumnNames, Indices, Samples, Series, Source, local_file
-from pipeline.data.tables.file import CellLocation, CsvOptions, TableFile, form_of, require_columns
-from pipeline.data.tables.rows import FileRows
-from pipeline.errors import DataError, did_you_mean, typed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from pipeline.base.errors import ConfigError, did_you_mean
+from pipeline.base.paths import read_cached, write_cached
+from pipeline.data.parsing.tables.file import CellLocation
+from pipeline.data.parsing.times import IRREGULAR, find_step, read_times
 from pipeline.data.source import Array, Samples, Series, Source, Task
-from pipeline.data.tables.file import CellLocation
-from pipeline.data.times import IRREGULAR, find_step, read_times
-from pipeline.errors import ConfigError, did_you_mean
-from pipeline.paths import read_cached, write_cached
 
 Arrays = dict[str, Array]
 

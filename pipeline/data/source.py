@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from pipeline.data.cells.kind import Grammar
-from pipeline.data.cells.kinds.category import Category
-from pipeline.data.cells.kinds.number import PLAIN
-from pipeline.errors import ConfigError
-from pipeline.paths import url_problem
+from pipeline.base.errors import ConfigError
+from pipeline.base.paths import url_problem
+from pipeline.data.parsing.cells.kind import Grammar
+from pipeline.data.parsing.cells.kinds.category import Category
+from pipeline.data.parsing.cells.kinds.number import PLAIN
 
 Task = Literal["binary", "multiclass", "regression"]
 #: A list of columns, for which one name alone may stand.

@@ -11,25 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data import reader
-from pipeline.data.cells.class_names import ClassNames
-from pipeline.data.cells.kind import UNKNOWN, Grammar, from_plain
-from pipeline.data.cells.kinds.date_part import PARTS as DATE_PARTS
-from pipeline.data.cells.kinds.number import Number
-from pipeline.data.cells.texts import Cells, shown
-from pipeline.data.checks import check_reach, largest_by_column
-from pipeline.data.content import Content, Part
-from pipeline.data.reader import Block, NewRows, Rules
-from pipeline.data.schema import Code, Schema
+from pipeline.base.errors import ConfigError, DataError, did_you_mean, some, typed
+from pipeline.data.parsing.cells.class_names import ClassNames
+from pipeline.data.parsing.cells.kind import UNKNOWN, Grammar, from_plain
+from pipeline.data.parsing.cells.kinds.date_part import PARTS as DATE_PARTS
+from pipeline.data.parsing.cells.kinds.number import Number
+from pipeline.data.parsing.cells.texts import Cells, shown
+from pipeline.data.parsing.tables import row_store as store
+from pipeline.data.parsing.tables.beside import TEST, TRAIN, VALIDATION
+from pipeline.data.parsing.tables.conversion import raw_rows, read_samples, without_target
+from pipeline.data.parsing.tables.file import (
+    CellLocation,
+    CsvOptions,
+    batches,
+    form_of,
+    require_columns,
+)
+from pipeline.data.parsing.tables.frames import frame_texts
+from pipeline.data.parsing.tables.roles import Keys
+from pipeline.data.parsing.tables.target import TargetColumn
+from pipeline.data.preparation import reader
+from pipeline.data.preparation.checks import check_reach, largest_by_column
+from pipeline.data.preparation.content import Content, Part
+from pipeline.data.preparation.reader import Block, NewRows, Rules
+from pipeline.data.preparation.schema import Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
-from pipeline.data.tables import store
-from pipeline.data.tables.beside import TEST, TRAIN, VALIDATION
-from pipeline.data.tables.conversion import raw_rows, read_samples, without_target
-from pipeline.data.tables.file import CellLocation, CsvOptions, batches, form_of, require_columns
-from pipeline.data.tables.frames import frame_texts
-from pipeline.data.tables.roles import Keys
-from pipeline.data.tables.target import TargetColumn
-from pipeline.errors import ConfigError, DataError, did_you_mean, some, typed
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,11 +12,11 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from pipeline.data import array_files as files
-from pipeline.data.cells.texts import exceeds_float32
-from pipeline.data.labels import Target, TargetKeys, Word, labelled_samples, target_of
+from pipeline.base.errors import DataError
+from pipeline.data.parsing import array_files as files
+from pipeline.data.parsing.cells.texts import exceeds_float32
+from pipeline.data.parsing.labels import Target, TargetKeys, Word, labelled_samples, target_of
 from pipeline.data.source import Array, Samples, Source, Task
-from pipeline.errors import DataError
 
 Floats = NDArray[np.float64]
 MISSING = ("", "?", "nan", "na", "null", "none")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from pipeline.base.findings import Array
 from pipeline.doctor.evidence import Evidence
-from pipeline.findings import Array
 
 #: Best epoch as a share of all epochs that counts as early.
 EARLY = 0.25

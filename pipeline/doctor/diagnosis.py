@@ -6,12 +6,12 @@ from functools import cache
 from inspect import getfile
 from typing import Any
 
+from pipeline.base.errors import ConfigError, did_you_mean
+from pipeline.base.findings import Findings
+from pipeline.base.kinds import load_records
+from pipeline.base.markup import Block, Command, Section
 from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.rule import Rule, Verdict
-from pipeline.errors import ConfigError, did_you_mean
-from pipeline.findings import Findings
-from pipeline.markup import Block, Command, Section
-from pipeline.records import load_records
 
 HEALTHY = "healthy"
 MOST_LINES = 2

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from pipeline.bootstrap import LEVEL, Units, units_of_test
-from pipeline.findings import Array, Findings, Vitals
-from pipeline.markup import BASELINES
+from pipeline.base.findings import Array, Findings, Vitals
+from pipeline.base.markup import BASELINES
+from pipeline.scoring.bootstrap import LEVEL, Units, units_of_test
 
 #: Training error as a share of the naive error: less than a quarter of it is explained.
 #:

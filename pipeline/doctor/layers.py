@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pipeline.findings import Array
+from pipeline.base.findings import Array
 
 
 def short_name(layer: str) -> str:

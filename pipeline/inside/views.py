@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules import activation
 
-from pipeline.data.content import Part
-from pipeline.data.prepare import Prepared
-from pipeline.data.schema import Schema
+from pipeline.base.errors import ConfigError, some
+from pipeline.base.findings import Floats
+from pipeline.data.preparation.content import Part
+from pipeline.data.preparation.prepare import Prepared
+from pipeline.data.preparation.schema import Schema
 from pipeline.data.source import Indices
-from pipeline.errors import ConfigError, some
-from pipeline.findings import Floats
-from pipeline.importance import evenly_spaced
 from pipeline.networks.inspection import as_weights, watched
 from pipeline.networks.layers import Skip
 from pipeline.networks.recurrent import RecurrentLayer, ReluGRU, ReluLSTM
+from pipeline.scoring.importance import evenly_spaced
 
 #: Number of values of all views together, 16 MiB before compression, shared equally by the views.
 MOST_VALUES = 2**22

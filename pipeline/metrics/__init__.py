@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.records import load_records
+from pipeline.base.kinds import load_records
 
 if TYPE_CHECKING:
     import numpy as np

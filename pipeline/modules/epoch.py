@@ -16,8 +16,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_value_
 
-from pipeline.data.loader import rows_of_ranks
-from pipeline.data.schema import as_float64
+from pipeline.data.preparation.loader import rows_of_ranks
+from pipeline.data.preparation.schema import as_float64
 
 #: Steps after which the kept values are reduced to their sum, so that memory stays bounded.
 FOLD = 1024

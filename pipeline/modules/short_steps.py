@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pipeline.data.loader import Shared
+from pipeline.data.preparation.loader import Shared
 
 #: Inputs (batch, *input_shape) and targets (batch, …), or a rank's share of them.
 Batch = tuple[Tensor, Tensor] | Shared

@@ -14,13 +14,13 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from pipeline.data.loader import Shared
-from pipeline.data.schema import as_float64
-from pipeline.errors import DivergedError
+from pipeline.base.errors import DivergedError
+from pipeline.data.preparation.loader import Shared
+from pipeline.data.preparation.schema import as_float64
 from pipeline.modules.epoch import Algorithm, Clipper, EpochMean, EpochOutputs, WeightWatch
 from pipeline.modules.short_steps import Batch, ShortSteps
 from pipeline.networks.inspection import probabilities
-from pipeline.scores import Scores
+from pipeline.scoring.scores import Scores
 
 #: Number of outputs whose loss is computed at once in float64.
 LOSS_NUMBERS = 2**20
@@ -49,7 +49,7 @@ class Task(ShortSteps):
 
     Args:
         network: Maps inputs (batch, *input_shape) to outputs (batch, outputs).
-        scores: Metrics of a whole part, from `pipeline.scores`; they may be replaced later.
+        scores: Metrics of a whole part, from `pipeline.scoring.scores`; they may be replaced later.
         optimization: Optimizer and schedule.
 
     After an epoch, `trainer.callback_metrics` and `trainer.logged_metrics` hold its values as

@@ -5,7 +5,7 @@ This module defines the kinds of input, which are told apart by the shape of one
 
 from typing import Literal
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 Kind = Literal["table", "series", "images"]
 

@@ -17,7 +17,7 @@ import torch
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.networks import layers as common
 from pipeline.networks.layers import (
     MOST_LAYERS,

@@ -8,8 +8,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from pipeline.findings import Activity
-from pipeline.markup import TextTable, aligned
+from pipeline.base.findings import Activity
+from pipeline.base.markup import TextTable, aligned
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.findings import Array, Findings, TestRows
+from pipeline.base.findings import Array, Findings, TestRows
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, short
 

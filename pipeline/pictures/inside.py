@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.findings import Array, Findings, Floats, Inside
+from pipeline.base.findings import Array, Findings, Floats, Inside
+from pipeline.base.terminal import significant
 from pipeline.pictures import style
 from pipeline.pictures.style import (
     Picture,
@@ -20,7 +21,6 @@ from pipeline.pictures.style import (
     limits,
     short,
 )
-from pipeline.terminal import significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.findings import Array, ColumnImportances, Findings, Mistakes, TestRows
+from pipeline.base.findings import Array, ColumnImportances, Findings, Mistakes, TestRows
+from pipeline.base.terminal import rounded
 from pipeline.metrics import direction
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, short
-from pipeline.terminal import rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

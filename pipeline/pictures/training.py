@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.findings import Activity, Array, Findings, LrCurve, Vitals
+from pipeline.base.findings import Activity, Array, Findings, LrCurve, Vitals
+from pipeline.base.terminal import rounded, significant
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, layer_name, short
-from pipeline.terminal import rounded, significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

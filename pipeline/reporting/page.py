@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
+from pipeline.base.errors import ConfigError, EnvironmentFaultError
+from pipeline.base.markup import sentence
+from pipeline.base.paths import replace_text
 from pipeline.config.options import TrackingOptions
-from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.gallery import (
+from pipeline.pictures.gallery import (
     DOTS_PER_INCH,
     OUTLINES,
     PictureFile,
@@ -29,8 +31,6 @@ from pipeline.gallery import (
     read_list,
     use_drawn,
 )
-from pipeline.markup import sentence
-from pipeline.paths import replace_text
 from pipeline.pictures.style import Picture
 
 if TYPE_CHECKING:

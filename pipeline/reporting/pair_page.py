@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.bootstrap import Flips, PairedDifference, flips, paired_differences, units_of_test
+from pipeline.base.errors import ConfigError, shown
+from pipeline.base.findings import Array, Findings, TestRows
+from pipeline.base.markup import MISSING, TextTable, interval_text
+from pipeline.base.terminal import duration, number, rounded
 from pipeline.config.options import ReportOptions
-from pipeline.config.record import differences, flatten
+from pipeline.config.plain import differences, flatten
 from pipeline.config.values import TARGET
-from pipeline.errors import ConfigError, shown
-from pipeline.findings import Array, Findings, TestRows
-from pipeline.markup import MISSING, TextTable, interval_text
 from pipeline.metrics import direction, metric_label, of_task
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
@@ -23,7 +23,13 @@ from pipeline.reporting.run_page import size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
 from pipeline.running.run_document import main_metric, rows_words
 from pipeline.running.scoring import no_interval_notes, tested_names
-from pipeline.terminal import duration, number, rounded
+from pipeline.scoring.bootstrap import (
+    Flips,
+    PairedDifference,
+    flips,
+    paired_differences,
+    units_of_test,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,13 +13,13 @@ from typing import Any
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from pydantic import ValidationError
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.findings import LrCurve
+from pipeline.base.markup import Command, Section
+from pipeline.base.paths import replace_text
 from pipeline.config.options import LrRangeOptions, ReportOptions
 from pipeline.doctor.diagnosis import diagnose
-from pipeline.errors import ConfigError
-from pipeline.findings import LrCurve
-from pipeline.gallery import FOLDER, draw_for_run, gallery, texts
-from pipeline.markup import Command, Section
-from pipeline.paths import replace_text
+from pipeline.pictures.gallery import FOLDER, draw_for_run, gallery, texts
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, PagePicture, drawn, embedded, rendered, template_of

@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.markup import MISSING, Section, TextTable
+from pipeline.base.regular_files import require_plain_folder
+from pipeline.base.terminal import duration
 from pipeline.config.options import ReportOptions
-from pipeline.config.record import flatten
-from pipeline.errors import ConfigError
-from pipeline.markup import MISSING, Section, TextTable
-from pipeline.regular_files import require_plain_folder
+from pipeline.config.plain import flatten
 from pipeline.reporting.page import NAME, PagePicture, drawn, publish, rendered
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, state_word, winner
@@ -20,9 +21,8 @@ from pipeline.study.outcome import comparison_picture, pictures
 from pipeline.study.outcome import summary as outcome
 from pipeline.study.outcome.comparison import Comparison
 from pipeline.study.outcome.summary import StudySummary
-from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies, require_study
-from pipeline.terminal import duration
+from pipeline.study.study_plan import LONGEST_STEM
 from pipeline.tracking.sync import attach_to_own
 from pipeline.tracking.uri import sqlite_path
 

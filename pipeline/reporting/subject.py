@@ -12,12 +12,9 @@ from typing import Any, TypeVar
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 
-from pipeline.config.options import ReportOptions
-from pipeline.config.values import TARGET
-from pipeline.data.report import DataReport
-from pipeline.ends import End
-from pipeline.errors import ConfigError, typed_text
-from pipeline.findings import (
+from pipeline.base.ends import End
+from pipeline.base.errors import ConfigError, typed_text
+from pipeline.base.findings import (
     FINDINGS_FILE,
     FINDINGS_FOLDER,
     LAYERS_FILE,
@@ -25,8 +22,11 @@ from pipeline.findings import (
     Findings,
     load_findings,
 )
+from pipeline.base.regular_files import read_json, read_regular
+from pipeline.config.options import ReportOptions
+from pipeline.config.values import TARGET
+from pipeline.data.preparation.report import DataReport
 from pipeline.metrics import default_name, direction
-from pipeline.regular_files import read_json, read_regular
 from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run

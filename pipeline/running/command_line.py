@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
+from pipeline.base.errors import ConfigError, text_override
+from pipeline.base.paths import replace_text
+from pipeline.base.redaction import MASK, redact_word
+from pipeline.base.regular_files import require_plain_folder
+from pipeline.base.terminal import waiting_for
 from pipeline.config.command_only import command_only
 from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.overrides import key_of, last_of_each_key, plainest, raw_value, read
-from pipeline.config.record import RETIRED
-from pipeline.errors import ConfigError, text_override
-from pipeline.paths import replace_text
-from pipeline.redaction import MASK, redact_word
-from pipeline.regular_files import require_plain_folder
+from pipeline.config.plain import RETIRED
 from pipeline.serving.files import model_file
-from pipeline.terminal import waiting_for
 from pipeline.tracking.folders import LAST, find_run
 from pipeline.tracking.journal import COMMAND, JOURNAL
 from pipeline.tracking.ownership import require_own

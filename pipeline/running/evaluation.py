@@ -13,24 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.base.errors import ConfigError, DataError, EnvironmentFaultError
+from pipeline.base.findings import save_findings
+from pipeline.base.paths import cache_folder, replace_json
+from pipeline.base.redaction import redact
+from pipeline.base.signals import stop
+from pipeline.base.terminal import console, duration, headed, print_lines, say, waiting_for
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, data_options
 from pipeline.config.values import TARGET
-from pipeline.data.checks import fingerprints
-from pipeline.data.content import Content, Part
-from pipeline.data.prepare import Prepared, content_of
-from pipeline.data.reader import NOTHING, reader_of, split_as_saved
-from pipeline.data.report import DataReport, data_report
-from pipeline.data.report_text import drifted
-from pipeline.data.schema import Schema
+from pipeline.data.preparation.checks import fingerprints
+from pipeline.data.preparation.content import Content, Part
+from pipeline.data.preparation.prepare import Prepared, content_of
+from pipeline.data.preparation.reader import NOTHING, reader_of, split_as_saved
+from pipeline.data.preparation.report import DataReport, data_report
+from pipeline.data.preparation.report_text import drifted
+from pipeline.data.preparation.schema import Schema
+from pipeline.data.preparation.split import Split
 from pipeline.data.source import Array, Indices, Samples, Series
-from pipeline.data.split import Split
-from pipeline.devices import choose
-from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
-from pipeline.findings import save_findings
 from pipeline.networks.inspection import layer_table
-from pipeline.paths import cache_folder, replace_json
-from pipeline.redaction import redact
+from pipeline.running.devices import choose
 from pipeline.running.plan import Plan, RunContext, build_source
 from pipeline.running.recording import connecting, recorded_run, writable_store
 from pipeline.running.results import (
@@ -40,8 +42,6 @@ from pipeline.running.results import (
     where_lines,
 )
 from pipeline.serving.model import Decision, Model
-from pipeline.signals import stop
-from pipeline.terminal import console, duration, headed, print_lines, say, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import COMMAND_TAG, EVALUATE, PARENT_TAG
 from pipeline.tracking.folders import read_state

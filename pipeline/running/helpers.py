@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
+from pipeline.base.processes.child import Child, python_module
 from pipeline.config.options import RunConfig
-from pipeline.linear_fit import FittingProcess
-from pipeline.processes.child import Child, python_module
+from pipeline.scoring.linear_fit import FittingProcess
 from pipeline.tracking.client import Recorder
 
 #: Environment variable; `0` turns pictures off if the config does not decide.

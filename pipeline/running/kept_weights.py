@@ -14,26 +14,26 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
-from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
+from pipeline.base.findings import Findings, TestRows
+from pipeline.base.markup import BASELINES, as_markdown
+from pipeline.base.paths import replace_json, replace_text
+from pipeline.base.terminal import number
 from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.data.content import Part
-from pipeline.data.schema import Schema
-from pipeline.findings import Findings, TestRows
-from pipeline.markup import BASELINES, as_markdown
+from pipeline.data.preparation.content import Part
+from pipeline.data.preparation.schema import Schema
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
-from pipeline.paths import replace_json, replace_text
 from pipeline.running.model_card import model_card
 from pipeline.running.plan import Plan
 from pipeline.running.recording import write_config, write_history
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of, more_metrics, scores_of
 from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
-from pipeline.scores import ClassScores, class_scores, find_threshold, measured_words
+from pipeline.scoring.bootstrap import LEVEL, Intervals, intervals, units_of
+from pipeline.scoring.scores import ClassScores, class_scores, find_threshold, measured_words
 from pipeline.serving.files import CARD, CODE, FOLDER, cell, write_csv
 from pipeline.serving.model import Decision, Interval, conformal, rows_at_once, save_model
 from pipeline.serving.predictions import interface
-from pipeline.terminal import number
 from pipeline.tracking.journal import ModelScore, RunRecord
 
 # ── the decision ────────────────────────────────────────────────────────────────────────────

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.base.findings import LrCurve
+from pipeline.base.terminal import number, significant
 from pipeline.config.options import LrRangeOptions
-from pipeline.findings import LrCurve
-from pipeline.gallery import drawing, save
+from pipeline.pictures.gallery import drawing, save
 from pipeline.pictures.training import lr_range
 from pipeline.running.command_line import Command
 from pipeline.serving.files import write_csv
-from pipeline.terminal import number, significant
 from pipeline.tracking.fields import FIND_LR
 
 #: Standard deviation of the smoothing, in decades of the rate; never less than one step.

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from pipeline.data.report import DataReport
-from pipeline.data.schema import Schema
-from pipeline.errors import typed_text
-from pipeline.findings import Findings
-from pipeline.markup import Block, Command, Section
+from pipeline.base.errors import typed_text
+from pipeline.base.findings import Findings
+from pipeline.base.markup import Block, Command, Section
+from pipeline.base.terminal import rounded
+from pipeline.data.preparation.report import DataReport
+from pipeline.data.preparation.schema import Schema
 from pipeline.running.run_document import run_document, summary
 from pipeline.serving.model import FEWEST, Decision
 from pipeline.serving.predictions import value_names
-from pipeline.terminal import rounded
 
 
 def model_card(

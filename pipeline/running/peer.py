@@ -10,9 +10,9 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.errors import PipelineError, named, unforeseen
-from pipeline.processes.child import Parent
-from pipeline.redaction import redact
+from pipeline.base.errors import PipelineError, named, unforeseen
+from pipeline.base.processes.child import Parent
+from pipeline.base.redaction import redact
 
 
 def main() -> None:
@@ -23,8 +23,8 @@ def main() -> None:
     order = parent.first_message()
     parent.listen()
     try:
+        from pipeline.base.ranks import Rank
         from pipeline.config.values import as_tree
-        from pipeline.ranks import Rank
         from pipeline.running.peers import planned_peer, process_group, start_from
 
         rank = Rank(**order["rank"])

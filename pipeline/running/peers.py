@@ -26,17 +26,17 @@ from typing import Any, Self
 from torch import distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined] # in its documentation
 
+from pipeline.base.ends import End
+from pipeline.base.errors import ConfigError, DivergedError, EnvironmentFaultError, PipelineError
+from pipeline.base.processes.child import Child, python_module
+from pipeline.base.ranks import HERE_ALONE, Rank
+from pipeline.base.signals import stop
 from pipeline.config.check import check
-from pipeline.config.record import plain
-from pipeline.devices import Devices
-from pipeline.ends import End
-from pipeline.errors import ConfigError, DivergedError, EnvironmentFaultError, PipelineError
-from pipeline.processes.child import Child, python_module
-from pipeline.ranks import HERE_ALONE, Rank
+from pipeline.config.plain import plain
+from pipeline.running.devices import Devices
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import Record, say_how_to_go_on
 from pipeline.running.resuming import SavedCheckpoint, Start
-from pipeline.signals import stop
 
 #: Longest wait of a rank for the others, which may be compiling the network or reading the data.
 PATIENCE = timedelta(minutes=30)

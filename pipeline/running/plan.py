@@ -17,26 +17,26 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from pipeline.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
+from pipeline.base.errors import ConfigError, typed
+from pipeline.base.paths import conf_folder
+from pipeline.base.processes.cpu import thread_limit
+from pipeline.base.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.config.options import SERVING, DataOptions, RunConfig, data_options, parts
 from pipeline.config.values import TARGET, build, resolve
-from pipeline.data.content import Part
-from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.preparation.content import Part
+from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.source import Source
-from pipeline.devices import Devices, choose, threads
 from pipeline.doctor.diagnosis import load_rules
-from pipeline.errors import ConfigError, typed
 from pipeline.inside.views import chosen
-from pipeline.linear_fit import FittingProcess
 from pipeline.metrics import default_name
 from pipeline.networks import SHAPES, require_kind
 from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
-from pipeline.paths import conf_folder
-from pipeline.processes.cpu import thread_limit
-from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.command_line import Command
+from pipeline.running.devices import Devices, choose, threads
 from pipeline.running.resuming import Start, find_start, require_fitting
 from pipeline.running.scoring import apply_limits, require_possible
+from pipeline.scoring.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
+from pipeline.scoring.linear_fit import FittingProcess
 from pipeline.serving.model import outline_of
 from pipeline.tracking.uri import store_uri
 

@@ -23,10 +23,8 @@ from typing import Any, TypeVar
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.config.options import RunConfig, TrackingOptions
-from pipeline.config.record import flatten
-from pipeline.ends import End, TrialEnd, end_of
-from pipeline.errors import (
+from pipeline.base.ends import End, TrialEnd, end_of
+from pipeline.base.errors import (
     ChangedDataError,
     ConfigError,
     EnvironmentFaultError,
@@ -36,22 +34,24 @@ from pipeline.errors import (
     named,
     text_override,
 )
-from pipeline.failures import exit_code
-from pipeline.findings import LAYERS_FILE
-from pipeline.networks.inspection import layers_text
-from pipeline.paths import (
+from pipeline.base.findings import LAYERS_FILE
+from pipeline.base.paths import (
     CHECKPOINTS,
     create_run_folder,
     remove_leftovers,
     replace_json,
     replace_text,
 )
-from pipeline.redaction import redact
-from pipeline.regular_files import open_regular
+from pipeline.base.redaction import redact
+from pipeline.base.regular_files import open_regular
+from pipeline.base.signals import stop
+from pipeline.config.options import RunConfig, TrackingOptions
+from pipeline.config.plain import flatten
+from pipeline.networks.inspection import layers_text
+from pipeline.running.failures import exit_code
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import remove_abandoned
 from pipeline.serving.files import write_csv
-from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.folders import read_state

@@ -12,22 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.bootstrap import no_intervals_words
-from pipeline.config.values import TARGET
-from pipeline.data.report_text import few_rows, lines, tables
-from pipeline.data.schema import Schema
-from pipeline.doctor.diagnosis import HEALTHY
-from pipeline.errors import shown
-from pipeline.markup import BASELINES, TextTable, score_rows, show
-from pipeline.networks.inspection import layers_text
-from pipeline.running.plan import Plan
-from pipeline.running.recording import Record
-from pipeline.running.run_document import class_table
-from pipeline.running.scoring import metric_names
-from pipeline.scores import ClassScores
-from pipeline.serving.model import Decision
-from pipeline.streams import single_line
-from pipeline.terminal import (
+from pipeline.base.errors import shown
+from pipeline.base.markup import BASELINES, TextTable, score_rows, show
+from pipeline.base.streams import single_line
+from pipeline.base.terminal import (
     CAUTION,
     GOOD,
     console,
@@ -40,6 +28,18 @@ from pipeline.terminal import (
     waiting_for,
     wrapped,
 )
+from pipeline.config.values import TARGET
+from pipeline.data.preparation.report_text import few_rows, lines, tables
+from pipeline.data.preparation.schema import Schema
+from pipeline.doctor.diagnosis import HEALTHY
+from pipeline.networks.inspection import layers_text
+from pipeline.running.plan import Plan
+from pipeline.running.recording import Record
+from pipeline.running.run_document import class_table
+from pipeline.running.scoring import metric_names
+from pipeline.scoring.bootstrap import no_intervals_words
+from pipeline.scoring.scores import ClassScores
+from pipeline.serving.model import Decision
 
 if TYPE_CHECKING:
     from pipeline.running.kept_weights import ScoredTest

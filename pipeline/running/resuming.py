@@ -11,15 +11,15 @@ from typing import Any
 from torch import nn
 
 from pipeline import __version__
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, some
+from pipeline.base.paths import CHECKPOINTS, entries, leftovers
+from pipeline.base.processes.lease import Lease, exists, is_local
+from pipeline.base.redaction import redact
+from pipeline.base.regular_files import folder_problem, require_plain_folder
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.config.options import RunConfig
-from pipeline.config.record import resume_problems
-from pipeline.data.prepare import Prepared
-from pipeline.errors import ConfigError, EnvironmentFaultError, some
-from pipeline.paths import CHECKPOINTS, entries, leftovers
-from pipeline.processes.lease import Lease, exists, is_local
-from pipeline.redaction import redact
-from pipeline.regular_files import folder_problem, require_plain_folder
+from pipeline.config.plain import resume_problems
+from pipeline.data.preparation.prepare import Prepared
 from pipeline.serving.model import Shape, own_weights, shape_problem, shapes_of
 from pipeline.tracking.folders import SHOWN, find_run, run_folders
 from pipeline.tracking.journal import RunRecord

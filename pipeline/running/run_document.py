@@ -4,12 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.bootstrap import no_intervals_words, units_of_test
-from pipeline.config.values import TARGET
-from pipeline.data.report import DataReport
-from pipeline.data.report_text import facts_of, few_rows, tables, warnings
-from pipeline.findings import Findings
-from pipeline.markup import (
+from pipeline.base.findings import Findings
+from pipeline.base.markup import (
     BASELINES,
     MISSING,
     Block,
@@ -20,11 +16,15 @@ from pipeline.markup import (
     interval_text,
     score_rows,
 )
+from pipeline.base.terminal import duration, rounded
+from pipeline.config.values import TARGET
+from pipeline.data.preparation.report import DataReport
+from pipeline.data.preparation.report_text import facts_of, few_rows, tables, warnings
 from pipeline.metrics import default_name, direction, metric_label, ranked
 from pipeline.pictures.style import short
 from pipeline.running.scoring import no_interval_notes, tested_names
-from pipeline.scores import ClassScores, class_scores, measured_words
-from pipeline.terminal import duration, rounded
+from pipeline.scoring.bootstrap import no_intervals_words, units_of_test
+from pipeline.scoring.scores import ClassScores, class_scores, measured_words
 
 #: Longest name in the summary, in characters.
 LONGEST = 60

@@ -17,13 +17,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from pipeline.config.values import TARGET
-from pipeline.data.content import Part
-from pipeline.data.times import season_of
-from pipeline.doctor.diagnosis import diagnose
-from pipeline.ends import End
-from pipeline.errors import typed_text
-from pipeline.findings import (
+from pipeline.base.ends import End
+from pipeline.base.errors import typed_text
+from pipeline.base.findings import (
     Clipping,
     ColumnImportances,
     Findings,
@@ -32,14 +28,17 @@ from pipeline.findings import (
     TestRows,
     save_findings,
 )
-from pipeline.gallery import FOLDER, LIST, PictureFile, read_list
-from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
+from pipeline.base.markup import Block, Command, Section, as_markdown
+from pipeline.base.paths import conf_folder, remove_leftovers, replace_json, replace_text
+from pipeline.base.processes.child import Child
+from pipeline.config.values import TARGET
+from pipeline.data.parsing.times import season_of
+from pipeline.data.preparation.content import Part
+from pipeline.doctor.diagnosis import diagnose
 from pipeline.inside.views import chosen, inside_of
-from pipeline.markup import Block, Command, Section, as_markdown
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
-from pipeline.paths import conf_folder, remove_leftovers, replace_json, replace_text
-from pipeline.processes.child import Child
+from pipeline.pictures.gallery import FOLDER, LIST, PictureFile, read_list
 from pipeline.running.helpers import wants_pictures
 from pipeline.running.kept_weights import ScoredTest, TrainedWeights, outputs_of
 from pipeline.running.plan import Plan
@@ -48,6 +47,7 @@ from pipeline.running.results import Result
 from pipeline.running.run_document import result_table, summary
 from pipeline.running.scoring import direction_of, scores_of, trained_rows
 from pipeline.running.trainer import Participant
+from pipeline.scoring.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.tracking.description import description, fits
 from pipeline.tracking.fields import NOTE_TAG
 from pipeline.tracking.folders import read_state

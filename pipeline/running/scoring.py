@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline import metrics
+from pipeline.base.errors import ConfigError, did_you_mean, shown
+from pipeline.base.markup import MISSING, NO_INTERVAL
 from pipeline.config.check import followed
 from pipeline.config.options import MetricsOptions, RunConfig, TrainerOptions
 from pipeline.config.values import TARGET, build
-from pipeline.data.schema import Schema
-from pipeline.errors import ConfigError, did_you_mean, shown
-from pipeline.markup import MISSING, NO_INTERVAL
+from pipeline.data.preparation.schema import Schema
 from pipeline.metrics import TASKS, Direction, Metric, main_names, of_task
 from pipeline.metrics._rows import ScoredRows, Values
-from pipeline.scores import Scores, for_task
+from pipeline.scoring.scores import Scores, for_task
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric as OwnMetric
 
-    from pipeline.data.prepare import Prepared
+    from pipeline.data.preparation.prepare import Prepared
 
 #: Number of made-up rows on which a user's own metric is tried before the training.
 REHEARSED = 8

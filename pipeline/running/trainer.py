@@ -20,22 +20,22 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pipeline.base.errors import ConfigError, named
+from pipeline.base.paths import CHECKPOINTS, cache_folder, create_folder
+from pipeline.base.processes.child import collecting_as_usual
+from pipeline.base.ranks import Rank
 from pipeline.callbacks import checkpoints
 from pipeline.callbacks.checkpoint_writer import MemoryIO
 from pipeline.callbacks.epoch_end import PrunedError, Pruning, VitalSigns
 from pipeline.config.check import in_folder
 from pipeline.config.options import RunConfig, SchedulerOptions, parts
 from pipeline.config.values import TARGET, build, find
-from pipeline.data.content import Part
-from pipeline.data.loader import loader
-from pipeline.data.prepare import Prepared
-from pipeline.errors import ConfigError, named
+from pipeline.data.preparation.content import Part
+from pipeline.data.preparation.loader import loader
+from pipeline.data.preparation.prepare import Prepared
 from pipeline.modules.epoch import SharedBatchNorm
 from pipeline.modules.short_steps import NoProfiler
 from pipeline.modules.task import Classifier, Optimization, Regressor, Task
-from pipeline.paths import CHECKPOINTS, cache_folder, create_folder
-from pipeline.processes.child import collecting_as_usual
-from pipeline.ranks import Rank
 from pipeline.running.peers import PATIENCE
 from pipeline.running.plan import Plan
 from pipeline.running.scoring import direction_of, scores_of

@@ -15,6 +15,12 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers.logger import Logger
 
+from pipeline.base.ends import TrialEnd
+from pipeline.base.errors import DivergedError
+from pipeline.base.findings import Findings, LrCurve
+from pipeline.base.paths import replace_text
+from pipeline.base.processes.child import Child, collecting_as_usual
+from pipeline.base.terminal import duration, print_lines, shown_verbosity
 from pipeline.callbacks.checkpoints import KeptWeights, generator_states, restore_generators
 from pipeline.callbacks.epoch_end import (
     EpochBars,
@@ -25,11 +31,6 @@ from pipeline.callbacks.epoch_end import (
 )
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
-from pipeline.ends import TrialEnd
-from pipeline.errors import DivergedError
-from pipeline.findings import Findings, LrCurve
-from pipeline.paths import replace_text
-from pipeline.processes.child import Child, collecting_as_usual
 from pipeline.running.kept_weights import TrainedWeights, decide, scored_test, with_intervals
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.peers import Peers, process_group, shared_start
@@ -46,7 +47,6 @@ from pipeline.running.trainer import (
 )
 from pipeline.serving.files import CARD, FOLDER
 from pipeline.serving.model import Decision
-from pipeline.terminal import duration, print_lines, shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import COMMAND_TAG, FIND_LR
 from pipeline.tracking.journal import Journal

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from pipeline.data.cells.kind import UNKNOWN
-from pipeline.data.reader import EXAMPLE_ROWS, reader_of
-from pipeline.data.schema import Code, Schema, axis_of, permuted
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, pip_install
+from pipeline.base.regular_files import read_json
+from pipeline.base.terminal import significant
+from pipeline.data.parsing.cells.kind import UNKNOWN
+from pipeline.data.preparation.reader import EXAMPLE_ROWS, reader_of
+from pipeline.data.preparation.schema import Code, Schema, axis_of, permuted
 from pipeline.data.source import Array
-from pipeline.errors import ConfigError, EnvironmentFaultError, pip_install
 from pipeline.networks.inspection import probabilities
-from pipeline.regular_files import read_json
 from pipeline.serving.files import EXAMPLE
 from pipeline.serving.model import Model
-from pipeline.terminal import significant
 
 Format = Literal["program", "onnx"]
 Answers = Callable[[Tensor], Tensor]

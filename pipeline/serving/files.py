@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import place_problem, replace_file, replace_text, url_problem
+from pipeline.base.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
+from pipeline.base.paths import place_problem, replace_file, replace_text, url_problem
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

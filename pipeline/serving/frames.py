@@ -5,9 +5,9 @@ Models recorded in MLflow import `predict_frame` from here.
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.reader import reader_of
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.preparation.reader import reader_of
 from pipeline.data.source import Array
-from pipeline.errors import ConfigError, DataError
 from pipeline.serving.model import Model
 from pipeline.serving.predictions import answered, interface
 

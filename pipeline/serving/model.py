@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import __version__
+from pipeline.base.errors import ConfigError, DataError, shown
+from pipeline.base.paths import replace_file, replace_json
+from pipeline.base.redaction import MASK
 from pipeline.callbacks.checkpoint_file import FORMAT, read_checkpoint
-from pipeline.config.record import flatten, without_references
+from pipeline.config.plain import flatten, without_references
 from pipeline.config.values import (
     MODULE,
     PACKAGES,
@@ -28,14 +31,11 @@ from pipeline.config.values import (
     make_importable,
     target_problems,
 )
-from pipeline.data.reader import reader_of
-from pipeline.data.schema import Schema
+from pipeline.data.parsing.tables.file import CsvOptions, where
+from pipeline.data.preparation.reader import reader_of
+from pipeline.data.preparation.schema import Schema
 from pipeline.data.source import Array, OnDemand
-from pipeline.data.tables.file import CsvOptions, where
-from pipeline.errors import ConfigError, DataError, shown
 from pipeline.networks.inspection import probabilities
-from pipeline.paths import replace_file, replace_json
-from pipeline.redaction import MASK
 from pipeline.serving.files import EXAMPLE, FILE, INTERFACE, model_file
 
 Interval = tuple[float, float]

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from pipeline import __version__
-from pipeline.data.reader import Block, NewRows, Rules, reader_of
-from pipeline.data.schema import Schema
-from pipeline.data.tables.file import CsvOptions, where
-from pipeline.errors import ConfigError, DataError, some
+from pipeline.base.errors import ConfigError, DataError, some
+from pipeline.base.terminal import draw_over, duration, number
+from pipeline.data.parsing.tables.file import CsvOptions, where
+from pipeline.data.preparation.reader import Block, NewRows, Rules, reader_of
+from pipeline.data.preparation.schema import Schema
 from pipeline.serving.files import Column, Sheet
 from pipeline.serving.model import Decision, Model
-from pipeline.terminal import draw_over, duration, number
 
 PREDICTION = "prediction"
 #: Seconds before a long command reports its progress.

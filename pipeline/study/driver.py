@@ -7,21 +7,22 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.config.record import flatten, plain
-from pipeline.ends import End, TrialEnd, end_of
-from pipeline.errors import (
+from pipeline.base.ends import End, TrialEnd, end_of
+from pipeline.base.errors import (
     ChangedDataError,
     ConfigError,
     EnvironmentFaultError,
     Interrupted,
     PipelineError,
 )
-from pipeline.paths import create_folder
-from pipeline.processes.fork_server import ForkServer
-from pipeline.processes.lease import BEAT_SECONDS, LOOKS
-from pipeline.regular_files import require_plain_folder
+from pipeline.base.paths import create_folder
+from pipeline.base.processes.fork_server import ForkServer
+from pipeline.base.processes.lease import BEAT_SECONDS, LOOKS
+from pipeline.base.regular_files import require_plain_folder
+from pipeline.base.signals import stop
+from pipeline.base.terminal import console, say, shown_verbosity, waiting_for
+from pipeline.config.plain import flatten, plain
 from pipeline.running.recording import warn_of_unsent
-from pipeline.signals import stop
 from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import FEWEST_TRIALS, Row
 from pipeline.study.ledger.search import rung_epochs
@@ -37,11 +38,10 @@ from pipeline.study.messages import (
 from pipeline.study.outcome.comparison import is_comparison
 from pipeline.study.outcome.pictures import load
 from pipeline.study.outcome.summary import value_words
-from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
+from pipeline.study.study_plan import StudyPlan
 from pipeline.study.study_run import StudyRun, begin_study_folder
 from pipeline.study.workers.pool import Worker, WorkerPool, worker_pool
-from pipeline.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import RunRecord, Scalar

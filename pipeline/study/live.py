@@ -13,13 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.ends import End, TrialEnd
-from pipeline.errors import some
-from pipeline.signals import stop
-from pipeline.study.ledger.rows import Progress, Row
-from pipeline.study.outcome.summary import point_words, value_words
-from pipeline.study.plan import StudyPlan
-from pipeline.terminal import (
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.errors import some
+from pipeline.base.signals import stop
+from pipeline.base.terminal import (
     CAUTION,
     console,
     duration,
@@ -29,6 +26,9 @@ from pipeline.terminal import (
     say,
     shown_verbosity,
 )
+from pipeline.study.ledger.rows import Progress, Row
+from pipeline.study.outcome.summary import point_words, value_words
+from pipeline.study.study_plan import StudyPlan
 
 if TYPE_CHECKING:
     from pipeline.study.workers.pool import Worker

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter
 
-from pipeline.ends import End, TrialEnd, end_on_record
-from pipeline.errors import EnvironmentFaultError
+from pipeline.base.ends import End, TrialEnd, end_on_record
+from pipeline.base.errors import EnvironmentFaultError
 from pipeline.tracking.fields import FINAL
 from pipeline.tracking.journal import Journal, RunRecord
 

@@ -20,24 +20,24 @@ from typing import NamedTuple
 from omegaconf import OmegaConf
 from rich.text import Text
 
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.errors import RAISED, ConfigError
+from pipeline.base.processes.fork_server import ForkServer
+from pipeline.base.redaction import redact_word
+from pipeline.base.terminal import console, duration, redrawing, say
 from pipeline.config.options import SweepOptions
 from pipeline.config.overrides import key_of
 from pipeline.config.values import validated, written
-from pipeline.devices import available
-from pipeline.ends import End, TrialEnd
-from pipeline.errors import RAISED, ConfigError
-from pipeline.failures import BUG
 from pipeline.networks import MISFIT
-from pipeline.processes.fork_server import ForkServer
-from pipeline.redaction import redact_word
+from pipeline.running.devices import available
+from pipeline.running.failures import BUG
 from pipeline.study.ledger.definition import read_objectives
 from pipeline.study.messages import Job, WorkerDied
 from pipeline.study.outcome.summary import point_words
-from pipeline.study.plan import checked_study
 from pipeline.study.space.space import Space, read_ranges
 from pipeline.study.space.trial_configs import TrialConfigs
+from pipeline.study.study_plan import checked_study
 from pipeline.study.workers.pool import Worker, WorkerPool
-from pipeline.terminal import console, duration, redrawing, say
 
 #: Column of rows that choose their model themselves: experiments, and studies of several models.
 OWN = "its own"

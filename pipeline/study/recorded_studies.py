@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 from optuna import delete_study
 from sqlalchemy import text
 
+from pipeline.base.ends import End
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, did_you_mean
+from pipeline.base.paths import TRIALS, conf_folder, create_folder, entries, name_problem
+from pipeline.base.processes.lease import BEAT_SECONDS, alive
+from pipeline.base.regular_files import require_plain_folder
 from pipeline.config.options import SweepOptions
-from pipeline.ends import End
-from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import TRIALS, conf_folder, create_folder, entries, name_problem
-from pipeline.processes.lease import BEAT_SECONDS, alive
-from pipeline.regular_files import require_plain_folder
 from pipeline.study.ledger.definition import (
     Objective,
     StudyDefinition,
@@ -48,7 +48,7 @@ from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.mlflow_store import Store
 
 _READ_NAMES = "SELECT study_name FROM studies"
 #: Number of checks of a silent trial within the grace time.

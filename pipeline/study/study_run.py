@@ -7,10 +7,10 @@ from pathlib import Path
 
 import filelock
 
+from pipeline.base.ends import End
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.paths import create_folder
 from pipeline.config.naming import LONGEST_STUDY_NAME
-from pipeline.ends import End
-from pipeline.errors import EnvironmentFaultError
-from pipeline.paths import create_folder
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
 from pipeline.tracking.client import Recorder

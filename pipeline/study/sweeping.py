@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 
-from pipeline.config.record import plain
-from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError, text_override
-from pipeline.markup import as_markdown, show
-from pipeline.paths import CHECKPOINTS, create_folder, replace_text
-from pipeline.processes.fork_server import ForkServer
-from pipeline.redaction import redact_word
+from pipeline.base.errors import ChangedDataError, ConfigError, EnvironmentFaultError, text_override
+from pipeline.base.markup import as_markdown, show
+from pipeline.base.paths import CHECKPOINTS, create_folder, replace_text
+from pipeline.base.processes.fork_server import ForkServer
+from pipeline.base.redaction import redact_word
+from pipeline.base.signals import stop
+from pipeline.base.terminal import console, print_lines, say, shown_verbosity, waiting_for
+from pipeline.config.plain import plain
 from pipeline.serving.files import FOLDER, cell, write_csv
-from pipeline.signals import stop
 from pipeline.study.driver import Driver, StudyProcesses, running_study, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
@@ -24,10 +25,9 @@ from pipeline.study.messages import KEPT, TestJob, changed_data_line
 from pipeline.study.outcome import comparison, summary
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
 from pipeline.study.outcome.pictures import write_study_pictures
-from pipeline.study.plan import StudyPlan, confirmation, tunings
+from pipeline.study.study_plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.pool import WorkerPool
 from pipeline.study.workers.ray import fitted_to_cluster
-from pipeline.terminal import console, print_lines, say, shown_verbosity, waiting_for
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import ModelScore

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, Message, python_module
+from pipeline.base.processes.child import (
+    Child,
+    ChildEndedError,
+    ChildGoneError,
+    Message,
+    python_module,
+)
 from pipeline.tracking.folders import mark, read_state, remove, unsent
 from pipeline.tracking.uri import REQUEST_SECONDS, as_error, down_line, is_server, named
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import filelock
 
-from pipeline.paths import create_folder, read_cached, sync_file, write_cached
+from pipeline.base.paths import create_folder, read_cached, sync_file, write_cached
 from pipeline.tracking.uri import (
     StoreError,
     fault,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.markup import (
+from pipeline.base.markup import (
     Block,
     Command,
     Section,

@@ -16,8 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from threading import Timer
 
-from pipeline.paths import replace_text
-from pipeline.redaction import redact, redact_code, redact_word
+from pipeline.base.paths import replace_text
+from pipeline.base.redaction import redact, redact_code, redact_word
 
 GIT_SECONDS = 2.0
 LONGEST_DIFF = 1 << 20

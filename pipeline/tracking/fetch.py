@@ -9,9 +9,9 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean, some
-from pipeline.paths import cache_folder, create_folder, shortage
-from pipeline.redaction import redact
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, did_you_mean, some
+from pipeline.base.paths import cache_folder, create_folder, shortage
+from pipeline.base.redaction import redact
 from pipeline.serving.files import model_file
 from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.sync import opened_store
@@ -20,7 +20,7 @@ from pipeline.tracking.uri import named, sqlite_path
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
 
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.mlflow_store import Store
 
 _REFERENCE = re.compile(
     r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))"

@@ -15,18 +15,18 @@ from typing import get_args
 
 from pydantic import ConfigDict, TypeAdapter
 
-from pipeline.ends import End, Status
-from pipeline.errors import ConfigError, did_you_mean, some
-from pipeline.metrics import direction, ranked
-from pipeline.paths import TRIALS, entries, files_below, replace_file
-from pipeline.redaction import redact
-from pipeline.regular_files import (
+from pipeline.base.ends import End, Status
+from pipeline.base.errors import ConfigError, did_you_mean, some
+from pipeline.base.paths import TRIALS, entries, files_below, replace_file
+from pipeline.base.redaction import redact
+from pipeline.base.regular_files import (
     is_in_one_line,
     open_regular,
     read_regular,
     require_plain_folder,
 )
-from pipeline.terminal import ago, number
+from pipeline.base.terminal import ago, number
+from pipeline.metrics import direction, ranked
 from pipeline.tracking.fields import FIND_LR, SWEEP
 from pipeline.tracking.journal import JOURNAL, Count, RunRecord, is_journal
 from pipeline.tracking.ownership import is_own

@@ -15,12 +15,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from pipeline.ends import End, Status, TrialEnd
-from pipeline.errors import EnvironmentFaultError, text_override
-from pipeline.paths import lack_in_output
-from pipeline.processes.lease import Lease, alive, own_lease
-from pipeline.redaction import redact, redact_value
-from pipeline.regular_files import open_regular, read_regular
+from pipeline.base.ends import End, Status, TrialEnd
+from pipeline.base.errors import EnvironmentFaultError, text_override
+from pipeline.base.paths import lack_in_output
+from pipeline.base.processes.lease import Lease, alive, own_lease
+from pipeline.base.redaction import redact, redact_value
+from pipeline.base.regular_files import open_regular, read_regular
 from pipeline.tracking.fields import COMMAND_TAG, STUDY_TAG, SWEEP, TRIAL_TAG
 from pipeline.tracking.uri import uri_words
 

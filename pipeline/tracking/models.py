@@ -23,15 +23,15 @@ from mlflow.types.schema import AnyType
 from pydantic import ConfigDict, PositiveInt, TypeAdapter
 
 from pipeline import __version__
-from pipeline.paths import cache_folder, create_folder
-from pipeline.redaction import redact
-from pipeline.regular_files import read_json
+from pipeline.base.paths import cache_folder, create_folder
+from pipeline.base.redaction import redact
+from pipeline.base.regular_files import read_json
+from pipeline.base.terminal import number
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
-from pipeline.terminal import number
 from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.folders import State
 from pipeline.tracking.journal import Header, ModelScore
-from pipeline.tracking.store import SERVED_ARTIFACTS, Store, create_private
+from pipeline.tracking.mlflow_store import SERVED_ARTIFACTS, Store, create_private
 from pipeline.tracking.uri import FOREIGN_ANSWER, StoreError
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.errors import ConfigError, typed_text
-from pipeline.paths import TRIALS, create_folder, state_folder
-from pipeline.regular_files import lock_regular, open_regular, read_regular
+from pipeline.base.errors import ConfigError, typed_text
+from pipeline.base.paths import TRIALS, create_folder, state_folder
+from pipeline.base.regular_files import lock_regular, open_regular, read_regular
 from pipeline.tracking.journal import JOURNAL
 
 OWNER = "owner"

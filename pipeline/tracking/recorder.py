@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import unforeseen
-from pipeline.processes.child import Parent
-from pipeline.processes.lease import Lease, alive
-from pipeline.redaction import redact
+from pipeline.base.errors import unforeseen
+from pipeline.base.processes.child import Parent
+from pipeline.base.processes.lease import Lease, alive
+from pipeline.base.redaction import redact
 from pipeline.tracking.folders import remove_marked, unfinished, unsent
 from pipeline.tracking.journal import JOURNAL, RunRecord
 from pipeline.tracking.ownership import is_own
@@ -27,7 +27,7 @@ from pipeline.tracking.uri import StoreError, quiet_mlflow
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.mlflow_store import Store
 
 TICK_SECONDS = 1.0
 #: Seconds for which a transient fault is retried at the end of a run.
@@ -56,7 +56,7 @@ def main() -> None:
     parent = Parent.claim()
     quiet_mlflow()
     try:
-        import pipeline.tracking.store  # noqa: F401 # takes seconds, before the first command
+        import pipeline.tracking.mlflow_store  # noqa: F401 # takes seconds, before the first command
     except Exception as error:  # a broken library may raise anything
         parent.say({"id": 0, "problem": unforeseen(error)[1]})
         raise
@@ -387,7 +387,7 @@ class Outbox:
 
     def _connected(self) -> "Store":
         if self._store is None:
-            from pipeline.tracking.store import Store
+            from pipeline.tracking.mlflow_store import Store
 
             store = Store(self._uri)
             store.experiment(self._experiment)

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.ends import End
-from pipeline.paths import LEFTOVERS, files_below
-from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
-from pipeline.redaction import redact
-from pipeline.regular_files import folder_problem, is_regular, lock_regular, open_regular
+from pipeline.base.ends import End
+from pipeline.base.paths import LEFTOVERS, files_below
+from pipeline.base.processes.lease import BEAT_SECONDS, Lease, alive, working
+from pipeline.base.redaction import redact
+from pipeline.base.regular_files import folder_problem, is_regular, lock_regular, open_regular
 from pipeline.tracking.fields import (
     EVALUATE,
     FINAL,
@@ -46,7 +46,7 @@ from pipeline.tracking.journal import (
 from pipeline.tracking.uri import StoreError
 
 if TYPE_CHECKING:
-    from pipeline.tracking.store import Point, Store
+    from pipeline.tracking.mlflow_store import Point, Store
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"

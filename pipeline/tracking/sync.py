@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from pipeline.base.ends import End
+from pipeline.base.paths import replace_file
+from pipeline.base.processes.lease import BEAT_SECONDS, LeaseWatch, lease_of
+from pipeline.base.redaction import redact
 from pipeline.config.options import TrackingOptions
-from pipeline.ends import End
-from pipeline.paths import replace_file
-from pipeline.processes.lease import BEAT_SECONDS, LeaseWatch, lease_of
-from pipeline.redaction import redact
 from pipeline.tracking.folders import ListedRun, State, read_state, remove
 from pipeline.tracking.ownership import adopt_words, forget_own, is_own
 from pipeline.tracking.replay import FolderGoneError, Replay
@@ -29,7 +29,7 @@ from pipeline.tracking.uri import (
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.mlflow_store import Store
 
 #: Number of times a counter is read within the grace time.
 LOOKS = 10
@@ -68,7 +68,7 @@ class StoreInForce:
         """Return the store. Raises StoreError if it does not answer."""
         if self._opened is None:
             quiet_mlflow()
-            from pipeline.tracking.store import Store
+            from pipeline.tracking.mlflow_store import Store
 
             try:
                 self._opened = Store(self._uri)

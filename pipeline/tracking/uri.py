@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import (
+from pipeline.base.errors import (
     ConfigError,
     EnvironmentFaultError,
     PipelineError,
@@ -20,8 +20,8 @@ from pipeline.errors import (
     text_override,
     typed_text,
 )
-from pipeline.paths import shortage
-from pipeline.redaction import MASK, has_password, redact
+from pipeline.base.paths import shortage
+from pipeline.base.redaction import MASK, has_password, redact
 from pipeline.tracking.fields import TRAINING_PAGES, VIEW, cut
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.cells.kind import CellKind, Grammar
-from pipeline.data.cells.texts import shown
+from pipeline.data.parsing.cells.kind import CellKind, Grammar
+from pipeline.data.parsing.cells.texts import shown
 
 CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 
@@ -54,7 +54,7 @@ def test_kind_of_cells_is_added_by_one_file(tmp_path: Path) -> None:
     train = (
         "pipeline.train model=mlp data=table data.path=rows.csv tracking=none trainer.max_epochs=1"
     )
-    added = program.add("data/cells/kinds/clock.py", CLOCK)
+    added = program.add("data/parsing/cells/kinds/clock.py", CLOCK)
     assert "1 column · " in program.printed(train)
     assert "'noon' is not a time of the day; write 07:30" in program.printed(
         "pipeline.predict model_from=last input=bad.csv"

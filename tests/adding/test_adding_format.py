@@ -11,7 +11,7 @@ import json
 
 import pyarrow as pa
 
-from pipeline.data.tables.file import TableFormat
+from pipeline.data.parsing.tables.file import TableFormat
 
 
 def objects(file):
@@ -43,7 +43,7 @@ LINES = [f'{{"a": {row}, "b": {row * row % 7}, "y": "{"yn"[row % 3 > 1]}"}}' for
 def test_format_is_added_by_one_file(tmp_path: Path) -> None:
     program = ProgramCopy(tmp_path / "copy")
     (program.folder / "rows.jsonl").write_text("\n".join(LINES), encoding="utf-8")
-    added = program.add("data/tables/formats/json_lines.py", JSON_LINES)
+    added = program.add("data/parsing/tables/formats/json_lines.py", JSON_LINES)
     train = "pipeline.train model=mlp data=table tracking=none trainer.max_epochs=1"
     assert "60 rows" in program.printed(f"{train} data.path=rows.jsonl data.drop=[a]")
     answers = program.python("-m", "pipeline.predict", "model_from=last", "input=rows.jsonl")

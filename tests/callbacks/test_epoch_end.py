@@ -13,12 +13,12 @@ from made_networks import build
 from records import only_run
 from torch import Tensor, nn
 
+from pipeline.base.errors import DivergedError
+from pipeline.base.findings import Vitals, load_findings
 from pipeline.callbacks.epoch_end import VitalSigns, layer_names
-from pipeline.errors import DivergedError
-from pipeline.findings import Vitals, load_findings
 from pipeline.modules.epoch import WeightWatch
 from pipeline.modules.task import Classifier, Optimization
-from pipeline.scores import for_task
+from pipeline.scoring.scores import for_task
 
 MADE: dict[str, Any] = {"dropout": 0.0, "init": "torch", "gain": None}
 BATCHES = 20

@@ -14,7 +14,7 @@ from torch.nn import functional
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import data_options
-from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.running.plan import build_network, build_source
 
 pytestmark = pytest.mark.usefixtures("quick_children")

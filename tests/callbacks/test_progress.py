@@ -12,7 +12,7 @@ import pytest
 from fixture_types import Capture, Patch, Train
 from terminals import Terminal, terminal, width
 
-from pipeline.terminal import CAUTION, GOOD, console, folded, say, showing, waiting_for
+from pipeline.base.terminal import CAUTION, GOOD, console, folded, say, showing, waiting_for
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
 FREE = ("run  ", "report  ", "see it  ", "        http", "unsent  ")

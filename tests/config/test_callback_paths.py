@@ -16,10 +16,10 @@ from fixture_types import Train
 from omegaconf import OmegaConf
 from pytorch_lightning import callbacks as lightning
 
+from pipeline.base.errors import ConfigError
 from pipeline.config.check import check, check_callbacks, in_folder
 from pipeline.config.compose import compose
 from pipeline.config.values import TARGET, path_parameters
-from pipeline.errors import ConfigError
 
 SPIKES = "pytorch_lightning.callbacks.SpikeDetection"
 #: Each step whose loss falls counts as a spike.

@@ -6,8 +6,8 @@ import pytest
 from command_line import CommandLine, choices, written
 from hydra.core.global_hydra import GlobalHydra
 
+from pipeline.base.errors import ConfigError
 from pipeline.config.compose import compose
-from pipeline.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENT = "experiment/mine.yaml"

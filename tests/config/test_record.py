@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.compose import compose
-from pipeline.config.record import data_fingerprint, differences, flatten, plain, resume_problems
+from pipeline.config.plain import data_fingerprint, differences, flatten, plain, resume_problems
 
 
 def test_environment_variable_is_stored_as_reference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from own_sources import assert_equal_from_disk, prepared, read
 from own_sources import idx_bytes as idx
 
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
 
 VALUES = np.random.default_rng(0).normal(size=(12, 5))
 GOOD = "1\t1\t2\t3\n2\t4\t5\t6\n"
@@ -238,7 +238,7 @@ def test_large_numbers_on_disk_give_equal_rows(monkeypatch: pytest.MonkeyPatch) 
         file.unlink()
     stored(IMAGES, idx(PICTURES[:20] - 60.0, code=13, dtype=">f4"))
     near = prepared("idx", "set", scale="standard")
-    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.parsing.array_files.MAPPED_FROM_BYTES", 0)
     assert isinstance(read("idx", "set").inputs.base, np.memmap)
     far = prepared("idx", "set", scale="standard")
     assert far.schema == near.schema
@@ -305,7 +305,7 @@ def test_truncated_or_oversized_packed_file_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is damaged or incomplete \("):
         read("idx", "set")
     path.write_bytes(whole)
-    monkeypatch.setattr("pipeline.data.array_files.LARGEST_PACKED", 500)
+    monkeypatch.setattr("pipeline.data.parsing.array_files.LARGEST_PACKED", 500)
     with pytest.raises(DataError, match=r"from \d+ to 600 bytes; expected at most 500. Unpack"):
         read("idx", "set")
 

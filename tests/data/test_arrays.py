@@ -11,12 +11,12 @@ import pytest
 from given_data import Given, labelled, options
 from own_sources import assert_equal_from_disk, prepared, read
 
-from pipeline.data.array_files import arrays_at
-from pipeline.data.labels import Target, TargetKeys, target_of
-from pipeline.data.prepare import prepare
-from pipeline.data.reader import rows_as_saved
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.parsing.array_files import arrays_at
+from pipeline.data.parsing.labels import Target, TargetKeys, target_of
+from pipeline.data.preparation.prepare import prepare
+from pipeline.data.preparation.reader import rows_as_saved
 from pipeline.data.source import Samples
-from pipeline.errors import ConfigError, DataError
 
 X = np.random.default_rng(0).normal(size=(30, 4))
 Y = np.arange(30) % 3
@@ -133,7 +133,7 @@ def test_arrays_on_disk_equal_those_in_memory(
 
 
 def test_part_on_disk_is_measured_completely(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.parsing.array_files.IN_MEMORY_BYTES", 0)
     rows, labels = np.zeros((3000, 1)), np.arange(3000) % 2
     rows[1] = 3000
     path = npz(x_train=rows, y_train=labels, x_test=rows[:9], y_test=labels[:9])
@@ -207,7 +207,7 @@ def test_pickled_objects_are_refused_and_not_loaded() -> None:
 @pytest.mark.parametrize("is_large", [False, True])
 def test_large_npy_is_mapped_or_refused(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if is_large:
-        monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
+        monkeypatch.setattr("pipeline.data.parsing.array_files.MAPPED_FROM_BYTES", 0)
     np.save("x.npy", X)
     np.save("y.npy", Y)
     samples = read("arrays", "x.npy", targets="y.npy")
@@ -232,7 +232,7 @@ def test_false_array_header_allocates_no_memory(shape: tuple[int, ...]) -> None:
 
 
 def test_oversized_compressed_array_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.array_files.RATIO_FROM", 10_000)
+    monkeypatch.setattr("pipeline.data.parsing.array_files.RATIO_FROM", 10_000)
     np.savez_compressed("x.npz", x=np.zeros((100_000, 4)), y=np.zeros(100_000))
     problem = r"x.npz: x would unpack from \d+ to 3200128 bytes; .*savez"
     with pytest.raises(DataError, match=problem):

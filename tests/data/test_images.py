@@ -21,11 +21,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.baselines import Limits, linear
+from pipeline.base.errors import DataError, EnvironmentFaultError
 from pipeline.data.images import PictureHeader, Pictures, decode, read_header
-from pipeline.data.loader import loader
-from pipeline.data.reader import Rules, reader_of
-from pipeline.errors import DataError, EnvironmentFaultError
+from pipeline.data.preparation.loader import loader
+from pipeline.data.preparation.reader import Rules, reader_of
+from pipeline.scoring.baselines import Limits, linear
 
 RANDOM = np.random.default_rng(0)
 COLOURS = RANDOM.integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)

@@ -13,11 +13,11 @@ import torch
 from given_data import Given, labelled, options, series, shipped, valued
 from lightning_fabric.utilities.data import _set_sampler_epoch
 
-from pipeline.data import loader as loading
-from pipeline.data.content import LazyInputs, Part
-from pipeline.data.loader import Batches, Order, loader, own_rows, rows_of_ranks
-from pipeline.data.prepare import prepare
-from pipeline.ranks import Rank
+from pipeline.base.ranks import Rank
+from pipeline.data.preparation import loader as loading
+from pipeline.data.preparation.content import LazyInputs, Part
+from pipeline.data.preparation.loader import Batches, Order, loader, own_rows, rows_of_ranks
+from pipeline.data.preparation.prepare import prepare
 
 CPU = torch.device("cpu")
 

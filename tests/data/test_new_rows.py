@@ -11,8 +11,8 @@ import pytest
 from own_sources import idx_bytes, new_rows, prepared, stored
 from PIL import Image
 
-from pipeline.data.schema import Schema
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.data.preparation.schema import Schema
 from pipeline.serving.model import Model
 
 RANDOM = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def test_csv_of_images_equals_the_images(monkeypatch: pytest.MonkeyPatch) -> Non
     rows = new("new.csv", schema)
     assert (rows == GREYS[:, None]).all()
     np.testing.assert_allclose(schema.to_inputs(rows), GREYS[:, None] / 255, rtol=1e-6)
-    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.parsing.array_files.IN_MEMORY_BYTES", 0)
     mapped = new_rows("new.csv", schema).raw
     assert isinstance(mapped, np.memmap)
     assert (mapped == rows).all()

@@ -14,13 +14,13 @@ from given_data import Given, labelled, names, options, series, shipped, valued
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
-from pipeline.data import schema as scale
-from pipeline.data.cells.kinds.category import Category
-from pipeline.data.prepare import prepare
-from pipeline.data.reader import Block, regrouped
-from pipeline.data.schema import UNKNOWN, Encoder, Scaler, Schema, fit_encoder
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.parsing.cells.kinds.category import Category
+from pipeline.data.preparation import schema as scale
+from pipeline.data.preparation.prepare import prepare
+from pipeline.data.preparation.reader import Block, regrouped
+from pipeline.data.preparation.schema import UNKNOWN, Encoder, Scaler, Schema, fit_encoder
 from pipeline.data.source import Column, Samples, Series
-from pipeline.errors import ConfigError, DataError
 
 
 def rows(**changes: object) -> Samples:

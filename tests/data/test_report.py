@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from given_data import Given, labelled, options, series, shipped, valued
 
-from pipeline.data.cells.kinds.category import Category
-from pipeline.data.prepare import Prepared, prepare
-from pipeline.data.reader import rows_as_saved
-from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_report
-from pipeline.data.report_text import LARGE, TOLD, drifted, lines, tables
-from pipeline.data.report_text import warnings as warned
+from pipeline.base.markup import as_markdown
+from pipeline.data.parsing.cells.kinds.category import Category
+from pipeline.data.preparation.prepare import Prepared, prepare
+from pipeline.data.preparation.reader import rows_as_saved
+from pipeline.data.preparation.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_report
+from pipeline.data.preparation.report_text import LARGE, TOLD, drifted, lines, tables
+from pipeline.data.preparation.report_text import warnings as warned
 from pipeline.data.source import Column, OnDemand, Samples, Series
-from pipeline.markup import as_markdown
 from pipeline.running.plan import Datasets
 
 NAN = float("nan")

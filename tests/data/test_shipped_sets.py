@@ -14,6 +14,7 @@ import pytest
 import torch
 from given_data import Shipped, names, shipped
 
+from pipeline.base.errors import ConfigError
 from pipeline.data.airline import Airline
 from pipeline.data.co2 import CO2
 from pipeline.data.mnist1d import MNIST1D
@@ -21,7 +22,6 @@ from pipeline.data.rgb_patches import RGBPatches
 from pipeline.data.shipped import cached
 from pipeline.data.source import Samples, Source
 from pipeline.data.synthetic_control import STEPS, draw
-from pipeline.errors import ConfigError
 
 SHAPES = {
     "mnist1d": ("multiclass", (40, 1), 10, 5000),

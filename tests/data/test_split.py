@@ -10,14 +10,14 @@ from given_data import Given, labelled, options, series, shipped, valued
 from omegaconf import OmegaConf
 from sklearn import model_selection as theirs
 
+from pipeline.base.errors import ConfigError, DataError, PipelineError
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.record import plain, resume_problems
-from pipeline.data.prepare import prepare
-from pipeline.data.reader import reader_of
+from pipeline.config.plain import plain, resume_problems
+from pipeline.data.preparation.prepare import prepare
+from pipeline.data.preparation.reader import reader_of
+from pipeline.data.preparation.split import Split, split_rows, split_times
 from pipeline.data.source import Samples, Series
-from pipeline.data.split import Split, split_rows, split_times
-from pipeline.errors import ConfigError, DataError, PipelineError
 
 SEEDS = range(20)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from findings_made import Task, config_of, made_findings, with_test
 
-from pipeline.ends import End
-from pipeline.findings import Activity, Clipping, ColumnImportances, Findings, Vitals
+from pipeline.base.ends import End
+from pipeline.base.findings import Activity, Clipping, ColumnImportances, Findings, Vitals
 
 SGD = ("optimizer=sgd", "optimizer.lr=0.1")
 

@@ -8,7 +8,7 @@ import torch
 from made_networks import build
 from torch import Tensor, nn
 
-from pipeline.findings import Activity
+from pipeline.base.findings import Activity
 from pipeline.networks.inspection import activity_of
 
 MADE: dict[str, Any] = {"dropout": 0.2, "init": "torch", "gain": None}

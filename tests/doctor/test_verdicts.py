@@ -25,13 +25,13 @@ from sick_findings import (
     vitals,
 )
 
+from pipeline.base.ends import End
+from pipeline.base.findings import Clipping, ColumnImportances, Findings
+from pipeline.base.markup import as_markdown
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import diagnose, load_rules
 from pipeline.doctor.evidence import HIGHEST, HIGHEST_OF_OTHERS, Evidence
-from pipeline.ends import End
-from pipeline.findings import Clipping, ColumnImportances, Findings
-from pipeline.markup import as_markdown
 
 
 def names(findings: Findings) -> list[str]:

@@ -22,7 +22,7 @@ BASE = (
 )
 WORKER = "pipeline.study.workers.worker"
 #: The server of the workers, and they themselves: with its words, since they are its forks.
-FORK_SERVER = "pipeline.processes.fork_server"
+FORK_SERVER = "pipeline.base.processes.fork_server"
 
 
 class Sweeping:

@@ -15,8 +15,8 @@ from records import events
 
 from faults.conftest import Start
 from faults.processes import checkpoint_epoch, recorded_epochs
+from pipeline.base.errors import ConfigError
 from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.errors import ConfigError
 
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "tracking=none", "verbose=0")
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

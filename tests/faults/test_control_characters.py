@@ -17,8 +17,8 @@ import pytest
 from rich.table import Table
 
 from faults.portal import Portal
-from pipeline.streams import filtered, single_line, unfiltered, visible
-from pipeline.terminal import console, draw_over, redrawing, say
+from pipeline.base.streams import filtered, single_line, unfiltered, visible
+from pipeline.base.terminal import console, draw_over, redrawing, say
 
 #: A title, a cleared screen, a colour in the 8-bit form, and a reversed direction.
 CANARY = "\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202e"

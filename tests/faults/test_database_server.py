@@ -17,7 +17,7 @@ from faults.conftest import StartSweep
 from faults.stores import free_port
 from faults.study_records import Records
 from faults.sweeps import Sweeping, behaving, grid, problems
-from pipeline.runs import main as runs
+from pipeline.commands.runs import main as runs
 
 pytestmark = pytest.mark.slow
 FEW = ("model=mlp", "data=iris", "trainer.max_epochs=2", "verbose=0")
@@ -221,7 +221,7 @@ def test_concurrent_processes_create_mlflow_tables_once(
     train: Callable[..., int], postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = postgres.database()
-    script = "import sys; from pipeline.tracking.store import Store; Store(sys.argv[1])"
+    script = "import sys; from pipeline.tracking.mlflow_store import Store; Store(sys.argv[1])"
     words = [sys.executable, "-c", script, postgres.url(name, scheme="postgresql+psycopg")]
     together = [subprocess.Popen(words) for _ in range(3)]
     assert [process.wait() for process in together] == [0, 0, 0]

@@ -15,7 +15,7 @@ from fixture_types import Train
 
 from faults.conftest import Start
 from faults.processes import ending
-from pipeline.errors import EnvironmentFaultError
+from pipeline.base.errors import EnvironmentFaultError
 from pipeline.running.recording import explain
 
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none")

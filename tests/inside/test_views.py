@@ -9,8 +9,8 @@ from made_networks import Array, build, sum_of_the_notes
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from pipeline.data.prepare import Prepared, prepare
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
+from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.inside.views import chosen, inside_of
 
 COMMON = {"norm": "none", "dropout": 0.0, "init": "default", "gain": None}

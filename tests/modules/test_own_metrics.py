@@ -12,7 +12,7 @@ from modules import own_scores
 from records import artifact, epochs, final_values, only_run, predictions
 from torchmetrics.functional.classification import binary_matthews_corrcoef
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.study.ledger.definition import read_objectives
 
 Best = Callable[[list[float]], float]

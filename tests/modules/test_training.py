@@ -15,14 +15,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline import scores as scoring
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import RunConfig, data_options
-from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.modules.task import Classifier, Optimization, Regressor
 from pipeline.running.plan import build_network, build_source
 from pipeline.running.trainer import build_task
+from pipeline.scoring import scores as scoring
 
 COMMON = ("data.shuffle=false", "optimizer.fused=false", "trainer.max_epochs=2")
 QUIET = ("tracking=none", "verbose=0", "trainer.threads=1")

@@ -9,7 +9,7 @@ import torch
 from made_networks import Array, build, sum_of_the_notes
 from torch import nn
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 
 IMAGES = (1, 8, 8)
 

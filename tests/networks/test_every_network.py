@@ -9,7 +9,7 @@ import torch
 from made_networks import build, parameters_of
 from torch import nn
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.networks import require_kind
 from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
 

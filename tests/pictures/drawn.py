@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from pipeline.findings import Findings
-from pipeline.gallery import drawing, gallery, texts
+from pipeline.base.findings import Findings
+from pipeline.pictures.gallery import drawing, gallery, texts
 from pipeline.pictures.style import NotDrawnError, Picture
 
 ROOM_FOR_ROUNDING = 1.5

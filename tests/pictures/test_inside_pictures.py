@@ -10,9 +10,9 @@ from drawn import figure_of, names_of, picture, readable
 from findings_made import made_findings
 from made_networks import build
 
-from pipeline.findings import Findings, Inside
-from pipeline.gallery import gallery, write_pictures
+from pipeline.base.findings import Findings, Inside
 from pipeline.inside.views import inside_of
+from pipeline.pictures.gallery import gallery, write_pictures
 
 UGLY = (
     "<b>bold</b>",

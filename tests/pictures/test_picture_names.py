@@ -13,11 +13,11 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.findings import ColumnImportances, Findings
-from pipeline.gallery import read_list, save, write_pictures
+from pipeline.base.findings import ColumnImportances, Findings
+from pipeline.base.processes.cpu import cores
+from pipeline.base.processes.fork_server import can_fork
+from pipeline.pictures.gallery import read_list, save, write_pictures
 from pipeline.pictures.style import Picture, label, short
-from pipeline.processes.cpu import cores
-from pipeline.processes.fork_server import can_fork
 
 UGLY = (
     '<b>bold</b> & "quoted"',

@@ -8,8 +8,8 @@ from pathlib import Path
 from findings_made import made_findings
 from test_inside_pictures import opened
 
-from pipeline.findings import Findings
-from pipeline.gallery import gallery
+from pipeline.base.findings import Findings
+from pipeline.pictures.gallery import gallery
 
 HOW_TO = Path(__file__).parent.parent.parent / "docs" / "how-to"
 TASKS = ("binary", "multiclass", "regression")

@@ -8,7 +8,7 @@ from drawn import axes_of, figure_of, legend_of, lines_of, names_of, picture, re
 from findings_made import made_findings, with_test
 from matplotlib.axes import Axes
 
-from pipeline.findings import ColumnImportances, Findings, Mistakes, TestRows
+from pipeline.base.findings import ColumnImportances, Findings, Mistakes, TestRows
 
 
 def forecasts(rows: int = 80, **more: object) -> Findings:

@@ -7,8 +7,8 @@ import pytest
 from drawn import axes_of, figure_of, legend_of, lines_of, names_of, picture, reason
 from findings_made import made_findings
 
-from pipeline.ends import End
-from pipeline.findings import Activity, Clipping, Findings, Vitals
+from pipeline.base.ends import End
+from pipeline.base.findings import Activity, Clipping, Findings, Vitals
 
 
 def with_value(findings: Findings, epoch: int, key: str, value: float) -> Findings:

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from faults.processes import await_end, wait_until
 
-from pipeline.processes.child import MAX_BYTES, Channel, Child, ChildEndedError, ChildGoneError
-from pipeline.processes.lease import UNSEEN, status
+from pipeline.base.processes.child import MAX_BYTES, Channel, Child, ChildEndedError, ChildGoneError
+from pipeline.base.processes.lease import UNSEEN, status
 
 SERVES = """
 import os, signal, sys, time
-from pipeline.processes.child import Parent
+from pipeline.base.processes.child import Parent
 parent = Parent.claim()
 {setup}
 while not parent.is_gone:
@@ -217,8 +217,8 @@ def test_killed_process_takes_other_sessions_along() -> None:
 
 def test_unkillable_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in the kernel, where the signal waits for a disk that does not answer.
-    monkeypatch.setattr("pipeline.processes.child.kill_session", lambda _: None)
-    monkeypatch.setattr("pipeline.processes.child.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.base.processes.child.kill_session", lambda _: None)
+    monkeypatch.setattr("pipeline.base.processes.child.GRACE_SECONDS", 0.1)
     with running_child(
         SERVES.format(setup="os.kill(os.getpid(), signal.SIGSTOP)", answer="pass")
     ) as child:

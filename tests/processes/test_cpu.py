@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fixture_types import Capture, Made, Patch
 
-from pipeline.processes.cpu import WAITING, bound_spinning, cgroup_quota, cores, thread_limit
+from pipeline.base.processes.cpu import WAITING, bound_spinning, cgroup_quota, cores, thread_limit
 
 #: A network whose step is worth more threads than any machine has.
 WIDE = "model=mlp data=iris data.batch_size=10000 model.hidden=[2000,2000] trainer.max_epochs=1"

@@ -15,15 +15,15 @@ import psutil
 import pytest
 from faults.processes import await_end, is_running, wait_until
 
-from pipeline.processes.child import Child, ChildGoneError, python_module
-from pipeline.processes.fork_server import ForkServer, can_fork
+from pipeline.base.processes.child import Child, ChildGoneError, python_module
+from pipeline.base.processes.fork_server import ForkServer, can_fork
 from pipeline.study.workers.worker import WORKER, worker_server
 
 ROOT = Path(__file__).parents[2]
 # What a fork runs: it tells what it is, then ends in the way that it is told.
 FORKED = """
 import os, subprocess, sys
-from pipeline.processes.child import Parent
+from pipeline.base.processes.child import Parent
 
 def main():
     parent = Parent.claim()
@@ -167,7 +167,7 @@ FORKS_ITSELF = """
 import os, signal, socket, sys
 sys.path.append({tests!r})
 from test_fork_server import await_loaded, is_running, psutil, start_fork, wait_until
-from pipeline.processes.fork_server import ForkServer, fork_here
+from pipeline.base.processes.fork_server import ForkServer, fork_here
 ours, theirs = socket.socketpair()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with ForkServer("forked", environment={{"SET": "1"}}, launch=fork_here) as server:

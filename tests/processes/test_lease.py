@@ -7,7 +7,7 @@ import psutil
 import pytest
 from faults.processes import wait_until
 
-from pipeline.processes.lease import (
+from pipeline.base.processes.lease import (
     alive,
     lease_of,
     lease_of_process,

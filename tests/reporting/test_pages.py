@@ -17,11 +17,11 @@ from sklearn.datasets import load_iris
 from sklearn.metrics import precision_recall_fscore_support
 from test_paired import against, subject
 
-from pipeline.data.report import DataReport
+from pipeline.base.ends import End
+from pipeline.base.findings import Findings
+from pipeline.data.preparation.report import DataReport
 from pipeline.doctor.diagnosis import Diagnosis
 from pipeline.doctor.rule import Verdict
-from pipeline.ends import End
-from pipeline.findings import Findings
 from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.reporting.page import PNG, drawn, embedded, rendered
 from pipeline.reporting.pair_page import lines, pair_page, verdict

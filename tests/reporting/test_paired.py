@@ -10,10 +10,10 @@ from findings_made import made_findings, with_test
 from scipy.stats import t as student
 from sklearn.metrics import f1_score
 
-from pipeline.bootstrap import flips, paired_differences, units_of
-from pipeline.findings import Findings
+from pipeline.base.findings import Findings
 from pipeline.reporting.pair_page import RunPair, verdict
 from pipeline.reporting.subject import Subject
+from pipeline.scoring.bootstrap import flips, paired_differences, units_of
 
 
 def subject(findings: Findings) -> Subject:

@@ -19,8 +19,8 @@ from pages import Page, require_sound
 from PIL import Image
 from real_browser import browser as real_browser
 
+from pipeline.commands.report import main
 from pipeline.pictures.style import Picture, panels
-from pipeline.report import main
 from pipeline.reporting.page import TEMPLATES, drawn
 from pipeline.study.recorded_studies import Studies
 from pipeline.tracking.folders import read_state

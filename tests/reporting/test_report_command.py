@@ -10,9 +10,9 @@ import pytest
 from findings_made import made_findings
 from pages import Page, require_sound
 
-from pipeline.ends import End
-from pipeline.findings import ARRAYS_FILE, FINDINGS_FOLDER, LAYERS_FILE, save_findings
-from pipeline.report import main
+from pipeline.base.ends import End
+from pipeline.base.findings import ARRAYS_FILE, FINDINGS_FOLDER, LAYERS_FILE, save_findings
+from pipeline.commands.report import main
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.ownership import adopt
 

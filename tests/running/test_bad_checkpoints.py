@@ -17,9 +17,9 @@ from fixture_types import Capture, Train
 from records import checkpoint, epochs, events, only_run
 
 from pipeline import __version__
+from pipeline.commands.evaluate import main
 from pipeline.config.compose import compose
-from pipeline.config.record import plain
-from pipeline.evaluate import main
+from pipeline.config.plain import plain
 
 Content = dict[str, Any]
 Change = Callable[[Content], Any]

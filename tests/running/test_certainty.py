@@ -8,9 +8,9 @@ import pytest
 from fixture_types import Capture, Made
 from records import artifact
 
-from pipeline.evaluate import main as evaluate
-from pipeline.findings import load_findings
-from pipeline.report import main as report
+from pipeline.base.findings import load_findings
+from pipeline.commands.evaluate import main as evaluate
+from pipeline.commands.report import main as report
 
 QUICK = ("model=mlp", "model.hidden=[4]", "trainer.max_epochs=2", "tracking=none")
 GROUPED = ("data=table", "data.path=patients.csv", "data.target=ill", "data.group=patient")

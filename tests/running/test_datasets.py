@@ -4,7 +4,7 @@ from fixture_types import Patch
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.data.prepare import Prepared
+from pipeline.data.preparation.prepare import Prepared
 from pipeline.running import plan
 from pipeline.running.plan import Datasets
 

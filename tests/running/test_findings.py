@@ -14,11 +14,11 @@ from records import artifact, epochs, events, only_run, predictions
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.metrics import f1_score, log_loss
 
+from pipeline.base.ends import End
+from pipeline.base.findings import load_findings
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.ends import End
-from pipeline.findings import load_findings
-from pipeline.gallery import drawing, read_list
+from pipeline.pictures.gallery import drawing, read_list
 from pipeline.running.helpers import wants_pictures
 from pipeline.serving.model import Model
 

@@ -14,7 +14,7 @@ from fixture_types import Capture, Train
 from mlflow import MlflowClient
 from records import checkpoint, epochs, events, final_values, only_run, runs
 
-from pipeline.findings import load_findings
+from pipeline.base.findings import load_findings
 from pipeline.tracking.folders import State, read_state, write_state
 
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "trainer.max_epochs=3")

@@ -17,13 +17,13 @@ from fixture_types import Capture, Made, Train
 from records import epochs, events, only_run
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from pipeline.base.errors import ConfigError
+from pipeline.base.findings import LrCurve
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.overrides import read
-from pipeline.config.record import plain
-from pipeline.errors import ConfigError
-from pipeline.findings import LrCurve
-from pipeline.gallery import drawing
+from pipeline.config.plain import plain
+from pipeline.pictures.gallery import drawing
 from pipeline.pictures.training import lr_range
 from pipeline.run import find_lr, run
 from pipeline.running.command_line import Command

@@ -13,13 +13,13 @@ from findings_made import config_of, made_findings
 from given_data import Given, labelled, options
 from serving import made_models
 
-from pipeline.data.prepare import prepare
-from pipeline.data.report import ClassRows
-from pipeline.findings import TestRows
-from pipeline.markup import as_markdown, escaped
+from pipeline.base.findings import TestRows
+from pipeline.base.markup import as_markdown, escaped
+from pipeline.base.terminal import rounded
+from pipeline.data.preparation.prepare import prepare
+from pipeline.data.preparation.report import ClassRows
 from pipeline.running.model_card import model_card
 from pipeline.serving.model import Decision
-from pipeline.terminal import rounded
 
 NASTY = "<b>|[x](http://e.vil)\n# heading `code`"
 KNOWN = {"label": "outcome", "reading": {"kind": "table", "target": "outcome", "sep": None}}

@@ -9,7 +9,7 @@ from given_data import names, shipped
 from omegaconf import OmegaConf
 from records import checkpoint, epochs, events, final_values
 
-from pipeline.paths import conf_folder
+from pipeline.base.paths import conf_folder
 
 SHORT = ("trainer.max_epochs=1", "tracking=none", "verbose=0")
 FEW = ("trainer.limit_train_batches=4", *SHORT)

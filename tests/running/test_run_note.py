@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from findings_made import made_findings
 
-from pipeline.ends import End
-from pipeline.findings import Findings
-from pipeline.gallery import PictureFile
+from pipeline.base.ends import End
+from pipeline.base.findings import Findings
+from pipeline.pictures.gallery import PictureFile
 from pipeline.running.run_findings import description_text
 
 MOST = 8000

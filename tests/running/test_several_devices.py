@@ -12,7 +12,7 @@ from fixture_types import Capture, Made, Patch, Train
 from mlflow.entities import ViewType
 from records import checkpoint, epochs, events, final_values, only_run, predictions
 
-from pipeline.evaluate import main as evaluate
+from pipeline.commands.evaluate import main as evaluate
 
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
 QUIET = ("tracking=none", "verbose=0")

@@ -13,14 +13,14 @@ from given_data import Shipped
 from records import epochs, final_values, only_run, predictions
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from pipeline.base.terminal import rounded
+from pipeline.commands.train import main
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.record import plain
+from pipeline.config.plain import plain
 from pipeline.running.kept_weights import read_weights
 from pipeline.running.plan import RunContext, make_plan
 from pipeline.serving.model import Model
-from pipeline.terminal import rounded
-from pipeline.train import main
 
 Runs = dict[str, tuple[Path, str]]
 CANCER = ("model=mlp", "data=breast_cancer", "trainer.max_epochs=3", "tracking=none")

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.data.cells.kinds.category import Category
-from pipeline.data.schema import Code, Encoder, Schema, identity
+from pipeline.data.parsing.cells.kinds.category import Category
+from pipeline.data.preparation.schema import Code, Encoder, Schema, identity
 from pipeline.data.source import Task
 from pipeline.serving.model import Decision, Model
 

@@ -10,12 +10,12 @@ from own_sources import new_rows
 from serving import made_models
 from torch import Tensor, nn
 
+from pipeline.base.errors import DataError
 from pipeline.config.options import DataOptions
-from pipeline.data.content import Part
-from pipeline.data.prepare import Prepared, prepare
-from pipeline.data.reader import Block, Rules, reader_of
-from pipeline.data.schema import Schema
-from pipeline.errors import DataError
+from pipeline.data.preparation.content import Part
+from pipeline.data.preparation.prepare import Prepared, prepare
+from pipeline.data.preparation.reader import Block, Rules, reader_of
+from pipeline.data.preparation.schema import Schema
 from pipeline.serving.frames import predict_frame
 from pipeline.serving.model import Decision, Model
 

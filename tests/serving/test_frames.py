@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from serving.made_models import Sum, category_code, model, number_code, schema
 
-from pipeline.data.schema import Encoder, Scaler, Schema
+from pipeline.data.preparation.schema import Encoder, Scaler, Schema
 from pipeline.serving.frames import RowsError, predict_frame
 from pipeline.serving.model import MOST_ROWS, Model
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from benchmarks.interval_coverage import predicted
 from pipeline import __version__
-from pipeline.data.reader import Block, NewRows
-from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.base.errors import ConfigError, DataError, PipelineError
+from pipeline.data.preparation.reader import Block, NewRows
 from pipeline.serving.files import (
     GROUP_ROWS,
     Sheet,

@@ -17,10 +17,10 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.paths import conf_folder
+from pipeline.base.processes.lease import Lease, own_lease
 from pipeline.config.options import SweepOptions
-from pipeline.ends import End, TrialEnd
-from pipeline.paths import conf_folder
-from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row

@@ -11,7 +11,7 @@ from ledgers import F1
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from pipeline.ends import End
+from pipeline.base.ends import End
 from pipeline.study.study_run import RunDestination
 from pipeline.tracking.journal import JOURNAL, Journal
 from pipeline.tracking.ownership import adopt

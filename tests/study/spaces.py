@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from pipeline.base.errors import ConfigError
 from pipeline.config import compose
 from pipeline.config.options import SweepConfig
-from pipeline.errors import ConfigError
 from pipeline.study.space.space import Space, with_space
 from pipeline.study.space.trial_configs import TrialConfigs, names_of_study
 

@@ -11,10 +11,10 @@ from faults.conftest import beside
 from faults.processes import wait_until
 from records import events
 
+from pipeline.base.ends import TrialEnd
+from pipeline.base.processes.fork_server import ForkServer
 from pipeline.config.compose import compose
 from pipeline.config.values import written
-from pipeline.ends import TrialEnd
-from pipeline.processes.fork_server import ForkServer
 from pipeline.study.messages import Answer, Job, Rung, TestJob, TestResult
 from pipeline.study.workers.pool import Worker
 from pipeline.study.workers.worker import worker_command, worker_process, worker_server

@@ -12,7 +12,7 @@ import pytest
 from ledgers import F1
 from scipy import stats
 
-from pipeline.ends import End
+from pipeline.base.ends import End
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import (

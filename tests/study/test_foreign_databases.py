@@ -17,12 +17,12 @@ from recorded_trials import (
     runs,
 )
 
-from pipeline.ends import End
-from pipeline.errors import ConfigError
-from pipeline.report import main as report
-from pipeline.runs import main
+from pipeline.base.ends import End
+from pipeline.base.errors import ConfigError
+from pipeline.commands.report import main as report
+from pipeline.commands.runs import main
+from pipeline.commands.sweep import main as sweep
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.sweep import main as sweep
 from pipeline.tracking.folders import FORGET, trial_folder
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.ownership import adopt

@@ -33,9 +33,9 @@ from ledgers import (
 from recorded_trials import assign_to_missing_process
 from sqlalchemy import event
 
-from pipeline.ends import End, TrialEnd
-from pipeline.errors import EnvironmentFaultError
-from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, own_lease
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import Row

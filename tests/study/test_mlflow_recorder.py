@@ -24,10 +24,10 @@ from recorded_trials import (
     trials,
 )
 
-from pipeline.config.record import flatten
-from pipeline.ends import End
-from pipeline.errors import EnvironmentFaultError
-from pipeline.paths import name_problem
+from pipeline.base.ends import End
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.paths import name_problem
+from pipeline.config.plain import flatten
 from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.recorded_studies import leftovers
 from pipeline.study.study_run import StudyRun, leader_lock

@@ -17,8 +17,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.ends import End
-from pipeline.gallery import drawing
+from pipeline.base.ends import End
+from pipeline.pictures.gallery import drawing
 from pipeline.study.ledger.rows import Importances, Row
 from pipeline.study.outcome.pictures import study_names, study_pictures, write_study_pictures
 from pipeline.study.outcome.summary import StudySummary
@@ -227,7 +227,7 @@ def test_end_of_study_imports_no_large_library(
     script = """
     import sys, optuna
     from pathlib import Path
-    from pipeline.ends import End
+    from pipeline.base.ends import End
     from pipeline.study.ledger.rows import Row, importances
     from pipeline.study.outcome.pictures import load, write_study_pictures
     from pipeline.study.outcome.summary import StudySummary

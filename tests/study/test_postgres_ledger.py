@@ -23,9 +23,9 @@ from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import Wire, at_each_moment, wait_for_lines
 from sqlalchemy import event
 
-from pipeline.ends import End, TrialEnd
-from pipeline.errors import EnvironmentFaultError
-from pipeline.processes.lease import Lease, own_lease
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.processes.lease import Lease, own_lease
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 

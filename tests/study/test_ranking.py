@@ -12,7 +12,7 @@ import pytest
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from scipy import stats
 
-from pipeline.ends import End
+from pipeline.base.ends import End
 from pipeline.study.ledger.rows import Row, RowState, best, importances, pareto, winner
 
 Direction = Literal["max", "min"]

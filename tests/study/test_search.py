@@ -10,9 +10,9 @@ from ledgers import F1, complete_all, database, open_ledger, options, space_of, 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipeline.ends import End, TrialEnd
-from pipeline.errors import ConfigError
-from pipeline.processes.lease import own_lease
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.errors import ConfigError
+from pipeline.base.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.search import MOST, RUNGS, rung_epochs, search_problems, visible

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from spaces import cases, study
 
-from pipeline.errors import ConfigError
+from pipeline.base.errors import ConfigError
 from pipeline.study.space.ranges import FORMS, Range, text_of, value_of
 from pipeline.study.space.space import Space, value_at
 

@@ -6,11 +6,11 @@ import pytest
 from command_line import choices, written
 from spaces import cases, checked, problems, study
 
+from pipeline.base.errors import ConfigError
+from pipeline.commands.sweep import main
 from pipeline.config.compose import compose
 from pipeline.config.options import SweepConfig
-from pipeline.errors import ConfigError
 from pipeline.study.space.space import with_space
-from pipeline.sweep import main
 
 # ── ranges on a command line ────────────────────────────────────────────────────────────────────
 

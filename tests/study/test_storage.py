@@ -20,8 +20,8 @@ from optuna.study import StudyDirection
 from real_processes import run_script
 from sqlalchemy import create_engine
 
-from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
-from pipeline.processes.lease import own_lease
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
+from pipeline.base.processes.lease import own_lease
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
 

@@ -18,8 +18,9 @@ from scipy import stats
 from spaces import cases
 from terminals import terminal, width
 
-from pipeline.ends import End
-from pipeline.markup import NO_INTERVAL, TextTable
+from pipeline.base.ends import End
+from pipeline.base.markup import NO_INTERVAL, TextTable
+from pipeline.base.terminal import print_lines
 from pipeline.study.ledger.rows import Importances, Row
 from pipeline.study.outcome.comparison import confirmation_table
 from pipeline.study.outcome.summary import (
@@ -38,7 +39,6 @@ from pipeline.study.outcome.summary import (
     verdict,
 )
 from pipeline.study.sweeping import write_trials
-from pipeline.terminal import print_lines
 from pipeline.tracking.uri import where_to_look
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")

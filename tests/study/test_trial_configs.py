@@ -10,9 +10,9 @@ from command_line import written
 from omegaconf import DictConfig, OmegaConf, open_dict
 from spaces import cases, study
 
+from pipeline.base.paths import conf_folder
 from pipeline.config.compose import compose
-from pipeline.config.record import differences, plain
-from pipeline.paths import conf_folder
+from pipeline.config.plain import differences, plain
 from pipeline.study.space.trial_configs import TrialConfigs, value_problems
 
 APART = ("name", "output", "tags", "verbose", "tracking")

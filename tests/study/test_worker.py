@@ -26,10 +26,10 @@ from study_workers import (
     worker_in,
 )
 
-from pipeline.ends import End, TrialEnd
-from pipeline.errors import EnvironmentFaultError
-from pipeline.processes.child import Child
-from pipeline.processes.fork_server import ForkServer
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.processes.child import Child
+from pipeline.base.processes.fork_server import ForkServer
 from pipeline.running.recording import one_line
 from pipeline.running.training import train as train_on_record
 from pipeline.study.messages import Answer, Job, Rung, WorkerDied, end_in_journal
@@ -444,7 +444,7 @@ def test_killed_worker_names_its_signal() -> None:
 
 SPEAKS = """
 import ctypes, os, signal, subprocess, time
-from pipeline.processes.child import Parent
+from pipeline.base.processes.child import Parent
 parent = Parent.claim()
 parent.heartbeat = {'say': 'beat'}
 parent.listen()
@@ -495,7 +495,7 @@ def test_unkillable_worker_is_abandoned(
 ) -> None:
     """Once it continues, it finds its driver gone and ends."""
     # As in the kernel, where the signal waits for the disk.
-    monkeypatch.setattr("pipeline.processes.child.kill_session", lambda _: None)
+    monkeypatch.setattr("pipeline.base.processes.child.kill_session", lambda _: None)
     monkeypatch.setattr("pipeline.study.workers.pool.KILL_SECONDS", 0.5)
     program = f"{SPEAKS}{STOPS_ITSELF}; time.sleep(600)"
     with WorkerPool(lambda _: Child(("-c", program)), grace=1) as pool:

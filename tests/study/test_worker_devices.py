@@ -11,9 +11,11 @@ import psutil
 import pytest
 from spaces import checked, study
 
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.processes.cpu import cores
 from pipeline.config.compose import Composer
 from pipeline.config.options import SweepOptions, TrainerOptions
-from pipeline.devices import (
+from pipeline.running.devices import (
     BYTES_PER_PROCESS,
     WORKERS_PER_GPU,
     Gpu,
@@ -23,11 +25,9 @@ from pipeline.devices import (
     visible_devices,
     worker_devices,
 )
-from pipeline.errors import EnvironmentFaultError
-from pipeline.processes.cpu import cores
 from pipeline.study.messages import WorkerDied
-from pipeline.study.plan import StudyPlan, make_study_plan
 from pipeline.study.space.trial_configs import device_problems
+from pipeline.study.study_plan import StudyPlan, make_study_plan
 from pipeline.study.workers.pool import WorkerPool, worker_pool
 from pipeline.study.workers.worker import WORKER
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from real_processes import run_script
 
-from pipeline.ends import End
-from pipeline.processes.lease import own_lease
+from pipeline.base.ends import End
+from pipeline.base.processes.lease import own_lease
 from pipeline.running.recording import Record
 from pipeline.running.training import JournalLogger
 from pipeline.tracking.fields import COMMAND_TAG, field_name, param_text
@@ -149,7 +149,7 @@ def test_full_disk_is_one_line_error(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
-from pipeline.errors import EnvironmentFaultError
+from pipeline.base.errors import EnvironmentFaultError
 from pipeline.tracking.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 journal.epoch(1, {"train/loss": 0.5})

@@ -14,8 +14,8 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from pipeline.paths import read_cached, write_cached
-from pipeline.tracking.store import Store
+from pipeline.base.paths import read_cached, write_cached
+from pipeline.tracking.mlflow_store import Store
 from pipeline.tracking.uri import StoreError, quiet_mlflow, sqlite_uri
 
 PHASES = {"a migration": "ALTER TABLE", "the last row": "INSERT"}

@@ -12,8 +12,8 @@ from faults.stores import TrackingServer
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from pipeline.ends import End
-from pipeline.runs import main as runs
+from pipeline.base.ends import End
+from pipeline.commands.runs import main as runs
 from pipeline.tracking.folders import STATE, State, read_state
 from pipeline.tracking.journal import Header, Journal, ModelScore
 from pipeline.tracking.ownership import adopt

@@ -13,11 +13,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 from real_processes import ROOT
 
-from pipeline.ends import End
-from pipeline.processes.lease import Lease, lease_of_process, own_lease
+from pipeline.base.ends import End
+from pipeline.base.processes.lease import Lease, lease_of_process, own_lease
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.mlflow_store import Store
 from pipeline.tracking.replay import Replay
-from pipeline.tracking.store import Store
 from pipeline.tracking.sync import reap
 
 LOST, RUNNING = ("FAILED", "lost"), ("RUNNING", None)

@@ -16,8 +16,8 @@ from faults.stores import free_port, only_run, outcome, recorded_steps
 from mlflow.tracking import MlflowClient
 from real_processes import run_script, youngest_child
 
-from pipeline.ends import End
-from pipeline.errors import EnvironmentFaultError
+from pipeline.base.ends import End
+from pipeline.base.errors import EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import view_tag
 from pipeline.tracking.folders import STATE, State, read_state, write_state
@@ -31,7 +31,7 @@ Begun = Callable[..., Journal]
 TRAINING = """
 import sys
 from pathlib import Path
-from pipeline.ends import End
+from pipeline.base.ends import End
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 

@@ -19,15 +19,15 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
 
-from pipeline.ends import End
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.base.ends import End
+from pipeline.base.errors import ConfigError, EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fetch import fetched, fetched_run
 from pipeline.tracking.folders import STATE, read_state
 from pipeline.tracking.journal import Header, Journal, ModelScore
+from pipeline.tracking.mlflow_store import Store
 from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.ownership import adopt
-from pipeline.tracking.store import Store
 from pipeline.tracking.sync import sync
 from pipeline.tracking.uri import StoreError
 

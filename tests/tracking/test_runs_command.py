@@ -9,10 +9,10 @@ from faults.stores import free_port
 from mlflow.tracking import MlflowClient
 from terminals import terminal
 
-from pipeline.ends import End
-from pipeline.errors import ConfigError
-from pipeline.processes.lease import own_lease
-from pipeline.runs import main
+from pipeline.base.ends import End
+from pipeline.base.errors import ConfigError
+from pipeline.base.processes.lease import own_lease
+from pipeline.commands.runs import main
 from pipeline.tracking.folders import State, find_run, listed, read_state, unfinished, write_state
 from pipeline.tracking.journal import JOURNAL, Journal
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.errors import ConfigError
 from pipeline.config.options import TrackingOptions
-from pipeline.errors import ConfigError
 from pipeline.tracking.uri import sqlite_path, sqlite_uri, tracking_uri, ui_command, where_to_look
 
 

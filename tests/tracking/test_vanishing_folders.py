@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import pytest
 
-from pipeline.ends import End
+from pipeline.base.ends import End
 from pipeline.running.resuming import remove_abandoned
 from pipeline.tracking.folders import listed, run_folders, size_of, unfinished, with_trials
 from pipeline.tracking.journal import JOURNAL, Journal

@@ -27,7 +27,7 @@ import settings
 import sharing
 from stage import Claim, Claims, Stage
 
-from pipeline.gallery import drawing
+from pipeline.pictures.gallery import drawing
 
 NOTES = Path(__file__).resolve().parent.parent
 RESULTS = "results.txt"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pipeline.base.errors import DivergedError
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import data_options
-from pipeline.data.prepare import Prepared, prepare
-from pipeline.errors import DivergedError
-from pipeline.gallery import save
+from pipeline.data.preparation.prepare import Prepared, prepare
+from pipeline.pictures.gallery import save
 from pipeline.pictures.style import line_of
 from pipeline.run import run
 from pipeline.running.plan import build_source

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
+from pipeline.base.terminal import significant
 from pipeline.doctor.layers import median_over_epochs
 from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.doctor.rules.exploding_gradient import EXPLODED
 from pipeline.doctor.rules.lr_too_low import TOO_SHORT
-from pipeline.terminal import significant
 
 #: Smallest share of clipped steps in any epoch.
 CLIPPED_ALWAYS = 0.95

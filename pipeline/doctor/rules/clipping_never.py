@@ -1,7 +1,7 @@
 """A threshold that the user chose, and that no gradient comes near."""
 
+from pipeline.base.terminal import significant
 from pipeline.doctor.rule import Evidence, Rule, Verdict
-from pipeline.terminal import significant
 
 #: Largest norm of the run, as a share of a chosen threshold that has no effect.
 CLIPPED_NEVER = 0.1

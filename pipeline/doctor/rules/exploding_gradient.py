@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from pipeline.base.terminal import significant
 from pipeline.doctor.layers import median_over_epochs, short_name
 from pipeline.doctor.rule import Evidence, Rule, Verdict
-from pipeline.terminal import significant
 
 #: Norm of all gradients that counts as exploded; well scaled networks start at the order of 1.
 EXPLODED = 100.0

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from pipeline.base.errors import override
 from pipeline.doctor.rule import Evidence, Rule, Verdict
-from pipeline.errors import override
 
 #: Test error that is suspiciously small, as a share of rows or of variance.
 TOO_GOOD = 0.02

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from pipeline.base.terminal import significant
 from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.doctor.rules.dead_relu import REPLACED
 from pipeline.doctor.rules.too_few_steps import FEW_STEPS
-from pipeline.terminal import significant
 
 #: Update / weight of the fastest layer in the fastest epoch; it counts if nothing was learned.
 #:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from pipeline.base.terminal import significant
 from pipeline.doctor.curves import share_of_last_quarter
 from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.doctor.rules.stopped_early import STILL_LEARNING
-from pipeline.terminal import significant
 
 #: Update / weight of the fastest layer below which a network learns too slowly for any practical
 #: number of epochs.

@@ -3,11 +3,11 @@
 import shlex
 from math import isinf
 
+from pipeline.base.markup import interval_text
+from pipeline.base.terminal import rounded
 from pipeline.doctor.gains import comparison, naive_gain
 from pipeline.doctor.rule import Evidence, Rule, Verdict
-from pipeline.markup import interval_text
 from pipeline.metrics import all_metrics, bounds, metric_label
-from pipeline.terminal import rounded
 
 #: Width of the 95 % interval of a share, such as F1, at which its first digit is unknown.
 WIDE = 0.2

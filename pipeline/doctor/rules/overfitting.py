@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pipeline.bootstrap import units_of
 from pipeline.doctor.curves import rising_epoch
 from pipeline.doctor.rule import Evidence, Rule, Verdict
+from pipeline.scoring.bootstrap import units_of
 
 #: Validation error minus training error, as a share of rows or of variance.
 GAP = 0.1

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from pipeline.base.terminal import significant
 from pipeline.doctor.layers import median_over_epochs, short_name
 from pipeline.doctor.rule import Evidence, Rule, Verdict
-from pipeline.terminal import significant
 
 #: A layer's gradient norm as a share of the output layer's, in the median epoch.
 #:

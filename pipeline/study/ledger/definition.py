@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.base.errors import ConfigError, did_you_mean, shown
 from pipeline.config.options import MetricsOptions, SweepOptions
-from pipeline.config.record import FREE, data_fingerprint, differences
-from pipeline.errors import ConfigError, did_you_mean, shown
+from pipeline.config.plain import FREE, data_fingerprint, differences
 from pipeline.metrics import Direction, all_metrics
 from pipeline.study.messages import REMEDY, changed_data_line
 

@@ -13,8 +13,8 @@ from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.ends import End, TrialEnd
-from pipeline.processes.lease import Lease, LeaseWatch
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.processes.lease import Lease, LeaseWatch
 from pipeline.study.ledger.definition import (
     StudyDefinition,
     checked_facts,
@@ -24,6 +24,7 @@ from pipeline.study.ledger.definition import (
     stored_data,
     uid_of,
 )
+from pipeline.study.ledger.optuna_tables import StudyTables
 from pipeline.study.ledger.rows import (
     ATTRIBUTES,
     END_REASON,
@@ -37,7 +38,6 @@ from pipeline.study.ledger.rows import (
 from pipeline.study.ledger.search import build_pruner, choose, compares_running, study_in_memory
 from pipeline.study.ledger.storage import WAIT_SECONDS, Answer, StudyStorage, open_storage
 from pipeline.study.ledger.storage_faults import odd_values
-from pipeline.study.ledger.tables import StudyTables
 from pipeline.study.messages import end_in_journal
 from pipeline.tracking.journal import RunRecord
 

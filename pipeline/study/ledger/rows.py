@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ends import End
+from pipeline.base.ends import End
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from pipeline.metrics import Direction
     from pipeline.study.ledger.definition import StudyDefinition
-    from pipeline.study.ledger.tables import StudyTables
+    from pipeline.study.ledger.optuna_tables import StudyTables
 
 RowState = End | Literal["running", "waiting"]
 # User attributes of a trial.

@@ -8,6 +8,7 @@ from heapq import nsmallest
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
+from pipeline.base.errors import ConfigError, pip_install, shown
 from pipeline.config.values import (
     TARGET,
     arguments,
@@ -17,7 +18,6 @@ from pipeline.config.values import (
     problems_with,
     resolve,
 )
-from pipeline.errors import ConfigError, pip_install, shown
 from pipeline.study.ledger.definition import StudyDefinition
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 import filelock
 
-from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.redaction import redact
-from pipeline.signals import stop
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, did_you_mean
+from pipeline.base.redaction import redact
+from pipeline.base.signals import stop
 from pipeline.study.ledger.storage_faults import (
     ServerGoneError,
     file_gone,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import filelock
 
-from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
-from pipeline.redaction import redact
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, PipelineError
+from pipeline.base.redaction import redact
 from pipeline.tracking.uri import (
     MAKE_ROOM,
     WELCOME,

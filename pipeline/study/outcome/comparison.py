@@ -8,9 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.ends import End
-from pipeline.errors import some
-from pipeline.markup import BASELINES, MISSING, TextTable, as_markdown, interval_text, latex
+from pipeline.base.ends import End
+from pipeline.base.errors import some
+from pipeline.base.markup import BASELINES, MISSING, TextTable, as_markdown, interval_text, latex
+from pipeline.base.paths import replace_text
+from pipeline.base.terminal import number, rounded, significant
 from pipeline.metrics import (
     Direction,
     all_metrics,
@@ -19,7 +21,6 @@ from pipeline.metrics import (
     direction,
     widest_difference,
 )
-from pipeline.paths import replace_text
 from pipeline.serving import files
 from pipeline.study.ledger.rows import Row, best, state_word
 from pipeline.study.outcome.summary import (
@@ -28,11 +29,10 @@ from pipeline.study.outcome.summary import (
     shown_text,
     swept_keys,
 )
-from pipeline.terminal import number, rounded, significant
 
 if TYPE_CHECKING:
     from pipeline.study.ledger.definition import Objective
-    from pipeline.study.plan import StudyPlan
+    from pipeline.study.study_plan import StudyPlan
 
 #: Keys that repeat a measurement and change nothing that is measured.
 REPEATED = ("seed", "data.fold", "data.split_seed")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.gallery import drawing, write
 from pipeline.pictures import style
+from pipeline.pictures.gallery import drawing, write
 from pipeline.pictures.style import NotDrawnError, Picture, label
 from pipeline.study.outcome.comparison import (
     DATA,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ends import End
-from pipeline.gallery import drawing, write
+from pipeline.base.ends import End
 from pipeline.pictures import style
+from pipeline.pictures.gallery import drawing, write
 from pipeline.pictures.style import NotDrawnError, Picture, label
 from pipeline.study.ledger.rows import Row, pareto
 from pipeline.study.outcome.summary import (

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import markup
+from pipeline.base import markup
+from pipeline.base.ends import End
+from pipeline.base.markup import MISSING, Block, Command, Section, TextTable, show
+from pipeline.base.processes.lease import seconds_since_start
+from pipeline.base.redaction import redact_word
+from pipeline.base.terminal import console, duration, headed, number, print_lines, say
 from pipeline.config.overrides import plainest
-from pipeline.ends import End
-from pipeline.markup import MISSING, Block, Command, Section, TextTable, show
 from pipeline.metrics import Direction, all_metrics, direction, ranked
-from pipeline.processes.lease import seconds_since_start
-from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import Row, RowState, best, count_words, pareto, winner
 from pipeline.study.space.ranges import text_of
-from pipeline.terminal import console, duration, headed, number, print_lines, say
 from pipeline.tracking.description import description, fits
 
 if TYPE_CHECKING:

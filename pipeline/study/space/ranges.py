@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.base.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

@@ -14,9 +14,9 @@ from hydra.core.override_parser.types import Glob, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.base.errors import ConfigError, unknown_key
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of, last_of_each_key, text_keys
-from pipeline.errors import ConfigError, unknown_key
 from pipeline.study.space.ranges import (
     Condition,
     Range,

@@ -16,16 +16,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.base.errors import ConfigError, did_you_mean, unknown_key
+from pipeline.base.paths import name_problem
 from pipeline.config.check import check
 from pipeline.config.command_only import problems_of_files
 from pipeline.config.compose import Composer, leave_out_fixed, without_hydra
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of
-from pipeline.config.record import FREE, as_written, differences, plain
+from pipeline.config.plain import FREE, as_written, differences, plain
 from pipeline.config.tree import dotted_keys, exists
 from pipeline.config.values import TARGET, written
-from pipeline.errors import ConfigError, did_you_mean, unknown_key
-from pipeline.paths import name_problem
 from pipeline.study.space import space as spaces
 from pipeline.study.space.ranges import OFF, Condition, Range, text_of, value_of
 from pipeline.study.space.space import Space, value_at

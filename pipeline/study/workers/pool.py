@@ -9,10 +9,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Self
 
-from pipeline.errors import EnvironmentFaultError
-from pipeline.processes.child import Child, ChildGoneError
-from pipeline.processes.fork_server import ForkServer
-from pipeline.processes.lease import Lease, LeaseWatch, is_local, status
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.processes.child import Child, ChildGoneError
+from pipeline.base.processes.fork_server import ForkServer
+from pipeline.base.processes.lease import Lease, LeaseWatch, is_local, status
 from pipeline.study import messages
 from pipeline.study.messages import Answer, Job, TestJob, TestResult, WorkerDied
 from pipeline.study.workers.ray import RayProcess, cluster_of
@@ -21,7 +21,7 @@ from pipeline.tracking.facts import command_tags
 
 if TYPE_CHECKING:
     from pipeline.study.ledger.rows import Row
-    from pipeline.study.plan import StudyPlan
+    from pipeline.study.study_plan import StudyPlan
 
 #: Number of workers in a row that die before they are ready, after which the study fails.
 FAILED_STARTS = 3
@@ -354,7 +354,7 @@ def worker_pool(plan: "StudyPlan", server: ForkServer | None) -> Iterator[Worker
 
     `server` is a started `worker_server`; `None` if the study is to go without.
     """
-    from pipeline.devices import worker_environment
+    from pipeline.running.devices import worker_environment
 
     command = worker_command(plan.options.devices_per_trial)
     on_ray = plan.options.launcher == "ray"

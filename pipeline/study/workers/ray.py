@@ -26,13 +26,13 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Self
 
 import pipeline
-from pipeline.errors import ConfigError, EnvironmentFaultError, pip_install
-from pipeline.paths import python_path
-from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
-from pipeline.processes.lease import Lease
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, pip_install
+from pipeline.base.paths import python_path
+from pipeline.base.processes.child import Child, ChildEndedError, ChildGoneError, python_module
+from pipeline.base.processes.lease import Lease
 
 if TYPE_CHECKING:
-    from pipeline.study.plan import StudyPlan
+    from pipeline.study.study_plan import StudyPlan
 
 BRIDGE = "pipeline.study.workers.ray_bridge"
 OPEN_SECONDS = 60.0
@@ -148,7 +148,7 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
 @contextmanager
 def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluster"]:
     """Connect to a study's cluster; a file in the study's folder shows which nodes see it."""
-    from pipeline.devices import PLACED
+    from pipeline.running.devices import PLACED
     from pipeline.study.study_run import begin_study_folder, remove_unused_folder
 
     spec = _spec(plan)
@@ -166,7 +166,7 @@ def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluste
 
 def _spec(plan: "StudyPlan") -> RaySpec:
     """Return what a worker reserves; raise ConfigError if that is impossible."""
-    from pipeline.devices import available
+    from pipeline.running.devices import available
 
     options = plan.options
     trainer = plan.run.trainer

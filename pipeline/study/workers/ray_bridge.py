@@ -24,8 +24,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from pipeline.errors import EnvironmentFaultError
-from pipeline.processes.child import Child, Parent
+from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.processes.child import Child, Parent
 from pipeline.study.messages import WorkerDied, encode
 from pipeline.study.workers.ray import RaySpec, free_words
 

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from pipeline import errors
+from pipeline.base import errors
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.paths import CHECKPOINTS
+from pipeline.base.ranks import ALONE, Rank
 from pipeline.config.check import check
 from pipeline.config.options import TrackingOptions
-from pipeline.config.record import flatten, plain
+from pipeline.config.plain import flatten, plain
 from pipeline.config.values import as_tree, resolved
-from pipeline.ends import End, TrialEnd
-from pipeline.failures import exit_code
-from pipeline.paths import CHECKPOINTS
-from pipeline.ranks import ALONE, Rank
+from pipeline.running.failures import exit_code
 from pipeline.running.kept_weights import read_weights
 from pipeline.running.peers import is_cut, process_group
 from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept

@@ -20,18 +20,18 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from pipeline.ends import End, TrialEnd
-from pipeline.errors import Interrupted
-from pipeline.processes.child import (
+from pipeline.base.ends import End, TrialEnd
+from pipeline.base.errors import Interrupted
+from pipeline.base.processes.child import (
     Child,
     Parent,
     new_process,
     python_module,
     torchrun,
 )
-from pipeline.processes.fork_server import ForkServer, launch_with_torch
-from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
-from pipeline.signals import end_with_parent, stop
+from pipeline.base.processes.fork_server import ForkServer, launch_with_torch
+from pipeline.base.ranks import ALONE, HERE_ALONE, Rank, launched_rank
+from pipeline.base.signals import end_with_parent, stop
 from pipeline.study import messages
 from pipeline.study.messages import Job, Rung, TestJob, TestResult, WorkerDied
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 from given_data import Shipped
 
+from pipeline.base.errors import PipelineError
 from pipeline.config.options import DataOptions
-from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.source import Samples
 from pipeline.data.table import Table
-from pipeline.errors import PipelineError
 
 FILE = "patients.csv"
 

@@ -11,9 +11,9 @@ import pytest
 from given_tables import write
 from openpyxl import Workbook
 
-from pipeline.data.tables.file import CsvOptions, batches, form_of, where
-from pipeline.data.tables.formats import _arrow
-from pipeline.errors import DataError, EnvironmentFaultError
+from pipeline.base.errors import DataError, EnvironmentFaultError
+from pipeline.data.parsing.tables.file import CsvOptions, batches, form_of, where
+from pipeline.data.parsing.tables.formats import _arrow
 
 PATH = Path("t.xlsx")
 NAMES = ("n", "w", "t", "d", "b", "at", "h")

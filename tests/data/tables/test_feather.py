@@ -11,9 +11,9 @@ import pyarrow.feather as pf
 import pytest
 from given_tables import source
 
-from pipeline.data.tables import store
-from pipeline.data.tables.file import CsvOptions, batches, form_of
-from pipeline.errors import DataError
+from pipeline.base.errors import DataError
+from pipeline.data.parsing.tables import row_store as store
+from pipeline.data.parsing.tables.file import CsvOptions, batches, form_of
 
 PATH = Path("t.feather")
 CELLS = {

@@ -11,12 +11,12 @@ from fixture_types import Capture, Made
 from given_tables import FILE, column, prepared, problems, read, source, target, write
 from records import predictions
 
-from pipeline.data.reader import Rules, reader_of
-from pipeline.data.schema import fit_encoder
+from pipeline.base.findings import load_findings
+from pipeline.commands.evaluate import main as evaluate
+from pipeline.commands.predict import main as predict
+from pipeline.data.preparation.reader import Rules, reader_of
+from pipeline.data.preparation.schema import fit_encoder
 from pipeline.data.source import Samples
-from pipeline.evaluate import main as evaluate
-from pipeline.findings import load_findings
-from pipeline.predict import main as predict
 from pipeline.serving.model import Model
 
 QUICK = ("tracking=none", "model=mlp", "model.hidden=[4]", "trainer.max_epochs=1", "verbose=1")

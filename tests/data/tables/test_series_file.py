@@ -14,14 +14,14 @@ from given_data import Shipped, options
 from given_tables import write
 from own_sources import new_rows
 
-from pipeline.data.content import Part
-from pipeline.data.prepare import Prepared, filled, prepare
-from pipeline.data.reader import reader_of
-from pipeline.data.schema import Schema
+from pipeline.base.errors import DataError
+from pipeline.data.parsing.tables.file import CsvOptions
+from pipeline.data.preparation.content import Part
+from pipeline.data.preparation.prepare import Prepared, filled, prepare
+from pipeline.data.preparation.reader import reader_of
+from pipeline.data.preparation.schema import Schema
 from pipeline.data.series import Layout, SeriesFile, layout_of
 from pipeline.data.source import Series
-from pipeline.data.tables.file import CsvOptions
-from pipeline.errors import DataError
 
 
 def source(content: str | bytes, name: str = "f.csv", **changes: Any) -> SeriesFile:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from given_tables import FILE, patients, read, source, text, write
 
+from pipeline.base.errors import ConfigError, DataError, EnvironmentFaultError
+from pipeline.base.paths import cache_folder
+from pipeline.data.parsing.tables import row_store as store
 from pipeline.data.source import Samples, local_file
-from pipeline.data.tables import store
-from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
-from pipeline.paths import cache_folder
 
 KEYS = {"target": "outcome", "id": "name", "categorical": ["ward"]}
 
@@ -42,7 +42,7 @@ def test_cached_texts_beyond_memory_are_read_again(monkeypatch: pytest.MonkeyPat
     write(text(patients()))
     keys = source(**KEYS)[0]
     expected = store.read_samples(files(FILE), keys)
-    monkeypatch.setattr("pipeline.data.tables.rows.MOST_KEPT", 100)
+    monkeypatch.setattr("pipeline.data.parsing.tables.rows.MOST_KEPT", 100)
     samples = store.read_samples(files(FILE), keys)
     np.testing.assert_array_equal(samples.inputs, expected.inputs)
     np.testing.assert_array_equal(samples.targets, expected.targets)
@@ -142,7 +142,7 @@ READS = """
 import sys; sys.path[:0] = sys.argv[1:]
 from pathlib import Path
 from given_tables import FILE, source
-from pipeline.data.tables import store
+from pipeline.data.parsing.tables import row_store as store
 print("ready", flush=True)
 sys.stdin.readline()
 print(float(store.stored([(Path(FILE), 0)], source(target="y")[0]).inputs.sum()))

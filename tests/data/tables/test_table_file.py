@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from given_tables import FILE, patients, text, write
 
-from pipeline.data.cells.kinds.number import PLAIN
-from pipeline.data.cells.texts import MISSING, Cells
-from pipeline.data.tables import file as table_file
-from pipeline.data.tables import formats
-from pipeline.data.tables.file import CellLocation, CsvOptions, batches, form_of, where
-from pipeline.data.tables.formats import _arrow
-from pipeline.data.tables.formats import csv as csv_format
-from pipeline.errors import ConfigError, DataError
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.parsing.cells.kinds.number import PLAIN
+from pipeline.data.parsing.cells.texts import MISSING, Cells
+from pipeline.data.parsing.tables import file as table_file
+from pipeline.data.parsing.tables import formats
+from pipeline.data.parsing.tables.file import CellLocation, CsvOptions, batches, form_of, where
+from pipeline.data.parsing.tables.formats import _arrow
+from pipeline.data.parsing.tables.formats import csv as csv_format
 
 AS_FOUND = CsvOptions()
 
@@ -388,7 +388,7 @@ def test_incomplete_format_is_named_by_file_and_field(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "from pipeline.data.tables.file import TableFormat\n"
+        "from pipeline.data.parsing.tables.file import TableFormat\n"
         "FORMAT = TableFormat(name='ORC', recognizes=bool, names=list, batches=list, "
         "explain_damage=list)\n"
     )
@@ -398,4 +398,4 @@ def test_incomplete_format_is_named_by_file_and_field(
     with pytest.raises(ConfigError, match=r"orc.py:2: .*missing 1 .* argument: 'count'"):
         form_of(write("a,b\n1,2\n"), AS_FOUND)
     monkeypatch.undo()
-    sys.modules.pop("pipeline.data.tables.formats.orc", None)
+    sys.modules.pop("pipeline.data.parsing.tables.formats.orc", None)

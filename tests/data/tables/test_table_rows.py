@@ -12,11 +12,11 @@ from given_data import shipped
 from given_tables import FILE, patients, prepared, read, source, text, write
 from own_sources import new_rows, stored
 
-from pipeline.data.prepare import Prepared
-from pipeline.data.reader import NewRows, Rules, reader_of
-from pipeline.data.schema import UNKNOWN, Schema
+from pipeline.base.errors import ConfigError, DataError
+from pipeline.data.preparation.prepare import Prepared
+from pipeline.data.preparation.reader import NewRows, Rules, reader_of
+from pipeline.data.preparation.schema import UNKNOWN, Schema
 from pipeline.data.source import Array
-from pipeline.errors import ConfigError, DataError
 
 HEADER, *ROWS = patients(80)
 KEYS = {"target": "outcome", "drop": ["name"]}

@@ -19,10 +19,9 @@ from given_tables import (
 )
 from own_sources import new_rows
 
-from pipeline.data.reader import reader_of
-from pipeline.data.schema import Schema
-from pipeline.data.tables.file import CellLocation
-from pipeline.data.times import (
+from pipeline.base.errors import DataError, PipelineError
+from pipeline.data.parsing.tables.file import CellLocation
+from pipeline.data.parsing.times import (
     Step,
     Times,
     find_step,
@@ -33,7 +32,8 @@ from pipeline.data.times import (
     season_of,
     step_of,
 )
-from pipeline.errors import DataError, PipelineError
+from pipeline.data.preparation.reader import reader_of
+from pipeline.data.preparation.schema import Schema
 
 SAME = "write it the same way or leave it empty, or leave the column out:"
 

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, paths, text, signals, processes."""

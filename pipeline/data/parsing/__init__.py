@@ -1,0 +1,1 @@
+"""How files, cells and columns are read."""

@@ -1,0 +1,1 @@
+"""The steps from rows to batches."""

@@ -1,0 +1,1 @@
+"""What scores a model: metrics over rows, baselines, intervals, importances."""
