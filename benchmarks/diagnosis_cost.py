@@ -23,7 +23,7 @@ from pytorch_lightning import Callback
 
 from benchmarks.clock import EpochClock
 from benchmarks.step_time import COMMON, WINDOWS
-from pipeline.callbacks.epoch_end import VitalSigns
+from pipeline.callbacks.vital_signs import VitalSigns
 from pipeline.config.compose import compose
 from pipeline.modules.epoch import WeightWatch
 from pipeline.run import run

@@ -29,7 +29,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings no types
 from sklearn import datasets
 
-from pipeline.callbacks.epoch_end import EpochRecord
+from pipeline.callbacks.epoch_end import EpochEnd, EpochRecord
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.plain import plain
@@ -37,7 +37,7 @@ from pipeline.data import mnist1d, rgb_patches, synthetic_control
 from pipeline.networks.inspection import probabilities
 from pipeline.running.kept_weights import outputs_of
 from pipeline.running.plan import RunContext, make_plan
-from pipeline.running.trainer import Participant
+from pipeline.running.trainer import Participant, build_keeper
 
 SEEDS = range(5)
 MODELS = ("mlp", "cnn1d", "lstm")
@@ -182,7 +182,8 @@ def trained(words: Sequence[str]) -> Epochs:
         right = called.long() == part.targets.flatten()
         epochs.append({**values, "test/accuracy": 100 * float(right.float().mean())})
 
-    Participant(plan, Path(), records=[EpochRecord(DummyLogger(), test)]).fit()
+    record = EpochRecord(DummyLogger(), test)
+    Participant(plan, Path(), EpochEnd(build_keeper(plan, Path()), record=record)).fit()
     return epochs
 
 

@@ -23,7 +23,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from pipeline import __version__
 from pipeline.base.errors import ConfigError, DivergedError, EnvironmentFaultError
 from pipeline.base.paths import replace_file
-from pipeline.base.signals import stop
 from pipeline.callbacks.checkpoint_file import (
     FORMAT,
     form_problem,
@@ -122,14 +121,13 @@ class Keeper(Checkpoint):
             EnvironmentFaultError: It could not be written.
         """
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights of the epoch; non-finite weights are refused, and the earlier ones stay.
+    def keep_epoch(self, epoch: int, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights of an epoch; non-finite weights are refused, and the earlier ones stay.
 
         Raises:
             DivergedError: A weight is not finite.
-            Interrupted: A stop was requested, and a library has swallowed it.
         """
-        self._epoch = trainer.current_epoch + 1
+        self._epoch = epoch
         # The last steps of an epoch can ruin weights whose loss was not computed yet.
         weights = []
         for weight in pl_module.state_dict().values():
@@ -142,7 +140,6 @@ class Keeper(Checkpoint):
                 "smaller optimizer.lr, or trainer.gradient_clip_val=1.0"
             )
         self.keep(trainer, is_best=self._is_best(trainer))
-        stop.check()
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
         """Return whether the epoch is better than all before, and note it if so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from time import perf_counter
@@ -26,7 +26,8 @@ from pipeline.base.processes.child import collecting_as_usual
 from pipeline.base.ranks import Rank
 from pipeline.callbacks import checkpoints
 from pipeline.callbacks.checkpoint_writer import MemoryIO
-from pipeline.callbacks.epoch_end import PrunedError, Pruning, VitalSigns
+from pipeline.callbacks.epoch_end import EpochEnd, PrunedError
+from pipeline.callbacks.vital_signs import VitalSigns
 from pipeline.config.check import in_folder
 from pipeline.config.options import RunConfig, SchedulerOptions, parts
 from pipeline.config.values import TARGET, build, find
@@ -53,8 +54,6 @@ REFUSED: Mapping[type[Callback], str] = {
 }
 #: Input values of an evaluation batch: enough to keep the cores busy, and small in memory.
 EVALUATED_NUMBERS = 2**15
-
-Judges = Callable[[int], bool]
 
 
 def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
@@ -281,15 +280,36 @@ def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[An
 # ── one process's part ──────────────────────────────────────────────────────────────────────
 
 
+def build_keeper(plan: Plan, folder: Path) -> checkpoints.Keeper:
+    """Build the callback that keeps the weights: in `folder`, or those of a trial in memory."""
+    options = plan.options
+    arguments: dict[str, Any] = {
+        "monitor": options.monitor if options.keep == "best" else None,
+        "better": direction_of(options.monitor or "train/loss", options.metrics),
+        "facts": {
+            "config": dict(plan.config),
+            "schema": plan.prepared.schema.to_dict(),
+            "data": plan.prepared.content_hash,
+        },
+    }
+    if plan.context.lean:
+        return checkpoints.KeptWeights(**arguments)
+    return checkpoints.Checkpoints(
+        folder / CHECKPOINTS,
+        seconds=options.trainer.checkpoint_seconds,
+        adopts=plan.start.parent is not None,
+        **arguments,
+    )
+
+
 class Participant:
     """One process's part in a training; if there are several, all take the same steps.
 
     Args:
         plan: The run.
         folder: Folder of the run, into which only the leading process writes.
-        records: Callbacks that run before the one that keeps the weights.
-        vitals: The one of `records` that measures gradients and updates; `None` = none does.
-        prunes: Takes an epoch and returns whether training ends there; `None` = never.
+        epoch_end: What is done with a finished epoch.
+        vitals: Measures gradients and updates; `None` = nothing does.
         logger: Receives what Lightning logs; False = nothing is logged.
     """
 
@@ -297,31 +317,33 @@ class Participant:
         self,
         plan: Plan,
         folder: Path,
+        epoch_end: EpochEnd,
         *,
-        records: Sequence[Callback] = (),
         vitals: VitalSigns | None = None,
-        prunes: Judges | None = None,
         logger: Logger | Literal[False] = False,
     ) -> None:
         self._plan = plan
         self.task: Task = build_task(plan.options, plan.network, plan.prepared)
-        self.keeper = self._build_keeper(folder / CHECKPOINTS)
+        self.keeper = epoch_end.keeper
         self.pruned = False
         self.vitals = vitals
         self.seconds = 0.0
         #: Time of the fit in which nothing is trained.
         self.idle_seconds = 0.0
+        # Lightning moves those that are a Checkpoint to the end, in this order.
         callbacks: list[Callback] = [checkpoints.WaitingIsWritten(self.keeper)]
         for target in plan.options.callbacks.values():
             callbacks.append(build_callback(target, folder, trust=plan.options.trust))
         if plan.start.parent is not None:
             callbacks.append(checkpoints.ScheduleCatchesUp())
-        callbacks += [*records, self.keeper]
+        if vitals is not None:
+            callbacks.append(vitals)
+        callbacks.append(self.keeper)
         if plan.rank.world > 1:
             callbacks.append(checkpoints.OwnNoise())
-        if prunes is not None:
-            callbacks.append(Pruning(prunes))
-        callbacks += self._last_callbacks()
+        callbacks.append(epoch_end)
+        if epoch_end.progress is not None:
+            callbacks.append(epoch_end.progress)
         self.trainer: Trainer = build_trainer(
             plan,
             callbacks=callbacks,
@@ -329,31 +351,6 @@ class Participant:
             writer=self.keeper.writer,
             folder=folder,
         )
-
-    def _build_keeper(self, folder: Path) -> checkpoints.Keeper:
-        plan = self._plan
-        options = plan.options
-        arguments: dict[str, Any] = {
-            "monitor": options.monitor if options.keep == "best" else None,
-            "better": direction_of(options.monitor or "train/loss", options.metrics),
-            "facts": {
-                "config": dict(plan.config),
-                "schema": plan.prepared.schema.to_dict(),
-                "data": plan.prepared.content_hash,
-            },
-        }
-        if plan.context.lean:
-            return checkpoints.KeptWeights(**arguments)
-        return checkpoints.Checkpoints(
-            folder,
-            seconds=options.trainer.checkpoint_seconds,
-            adopts=plan.start.parent is not None,
-            **arguments,
-        )
-
-    def _last_callbacks(self) -> Sequence[Callback]:
-        """Return the callbacks that come last, after the restored state was checked."""
-        return ()
 
     @collecting_as_usual()
     def fit(self) -> None:
@@ -384,7 +381,8 @@ def follow(plan: Plan) -> None:
     """Take part in a training that another process leads, records and decides about."""
     # Only the leading process decides about pruning; all processes prune together.
     prunes = None if plan.context.prunes is None else (lambda _: False)
-    participant = Participant(plan, Path(), prunes=prunes)
+    epoch_end = EpochEnd(build_keeper(plan, Path()), prunes=prunes)
+    participant = Participant(plan, Path(), epoch_end)
     participant.fit()
     if plan.options.test and not participant.pruned:
         # The test uses the weights that Lightning broadcasts from the first rank.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers.logger import Logger
 
@@ -22,13 +21,9 @@ from pipeline.base.paths import replace_text
 from pipeline.base.processes.child import Child, collecting_as_usual
 from pipeline.base.terminal import duration, print_lines, shown_verbosity
 from pipeline.callbacks.checkpoints import KeptWeights, generator_states, restore_generators
-from pipeline.callbacks.epoch_end import (
-    EpochBars,
-    EpochLines,
-    EpochRecord,
-    OnceAnEpoch,
-    VitalSigns,
-)
+from pipeline.callbacks.epoch_end import EpochEnd, EpochRecord
+from pipeline.callbacks.progress import EpochBars, EpochLines
+from pipeline.callbacks.vital_signs import VitalSigns
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.running.kept_weights import TrainedWeights, decide, scored_test, with_intervals
@@ -40,6 +35,7 @@ from pipeline.running.results import Result, print_doctor, where_lines
 from pipeline.running.run_findings import drawing_pictures, findings_of, write_diagnosis
 from pipeline.running.trainer import (
     Participant,
+    build_keeper,
     build_task,
     build_trainer,
     refuse_callbacks,
@@ -98,10 +94,11 @@ def train(
     return replace(result, seconds=perf_counter() - plan.started_at)
 
 
-class Session(Participant):
+class Session:
     """One training in its leading process: fitted, tested and recorded."""
 
     def __init__(self, plan: Plan, record: Record, artist: Child, shows: Shows | None) -> None:
+        self._plan = plan
         self._record = record
         self._artist = artist
         self._shows = shows
@@ -111,28 +108,29 @@ class Session(Participant):
                 if epoch <= plan.start.saved.facts["epoch"]:
                     sum_so_far = self._earlier_seconds + values.get("time/epoch", 0.0)
                     self._earlier_seconds = values.get("time/fit", sum_so_far)
-        logger = JournalLogger(record.journal, lambda: self.trainer.current_epoch)
-        self._epochs = EpochRecord(logger, plan.context.reached)
-        vitals = VitalSigns()
-        prunes = plan.context.prunes
-        super().__init__(
-            plan,
-            record.folder,
-            vitals=vitals,
-            records=[vitals, self._epochs],
-            prunes=prunes and (lambda epoch: prunes(epoch, self._kept_values())),
-            logger=logger,
-        )
+        self.keeper = build_keeper(plan, record.folder)
         record.saves = self.keeper.write_waiting
+        logger = JournalLogger(record.journal, lambda: self._training.trainer.current_epoch)
+        self._epochs = EpochRecord(logger, plan.context.reached)
+        epoch_end = EpochEnd(
+            self.keeper,
+            record=self._epochs,
+            prunes=None if plan.context.prunes is None else self._is_pruned,
+            progress=self._progress(),
+            begins=self._begin,
+        )
+        self._training = Participant(
+            plan, record.folder, epoch_end, vitals=VitalSigns(), logger=logger
+        )
 
     def fit(self) -> None:
         """Train until the end or a pruning; diagnose a divergence and raise it again."""
         try:
-            super().fit()
+            self._training.fit()
             self._record.begin()  # a run that had trained all of its epochs starts no training
         except DivergedError as error:
             self._record.begin()
-            result = self._result(metrics={"time/fit": self._earlier_seconds + self.seconds})
+            result = self._result(metrics={"time/fit": self._seconds()})
             error.result = unless_it_fails(
                 lambda: self._write(result, diverged=True),
                 "the result of the diverged run was not written",
@@ -142,26 +140,27 @@ class Session(Participant):
     def finish(self) -> Result:
         """Test the kept weights if the config asks for it, and record everything."""
         plan = self._plan
+        training = self._training
         decision = Decision()
         test = None
-        if not self.pruned and (plan.options.test or not plan.context.lean):
+        if not training.pruned and (plan.options.test or not plan.context.lean):
             best_weights = self.keeper.best_weights()
             if best_weights is not None:
-                self.task.load_state_dict(best_weights)
-            decision = decide(plan, self.task.network)
+                training.task.load_state_dict(best_weights)
+            decision = decide(plan, training.task.network)
             if plan.options.test:
-                test = scored_test(plan, self.task, decision, self.trainer)
+                test = scored_test(plan, training.task, decision, training.trainer)
         # A pruned training ends before Lightning counts its last epoch.
-        epochs = self.trainer.current_epoch + int(self.pruned)
+        epochs = training.trainer.current_epoch + int(training.pruned)
         metrics = self._best_metrics()
-        metrics["time/fit"] = self._earlier_seconds + self.seconds
+        metrics["time/fit"] = self._seconds()
         if decision.found:
             metrics["decision/threshold"] = decision.threshold
         if test is not None:
             metrics |= test.metrics
         self._record.journal.epoch(max(epochs, 1), metrics)
         result = self._result(decision=decision, test=test, metrics=metrics, epochs=epochs)
-        return result if self.pruned else self._write(result, diverged=False)
+        return result if training.pruned else self._write(result, diverged=False)
 
     def _best_metrics(self) -> dict[str, float]:
         """Return the number of the best epoch and its validation values, if there is one."""
@@ -175,18 +174,27 @@ class Session(Participant):
                 metrics[f"best/{key}"] = value
         return metrics
 
-    def _last_callbacks(self) -> Sequence[Callback]:
+    def _progress(self) -> EpochLines | None:
         verbose = shown_verbosity(self._plan.options.verbose)
-        beginning = RecordedBeginning(self._begin)
         if verbose == 0:
-            return (beginning,)
+            return None
         kind = EpochBars if verbose == 1 else EpochLines
-        return (beginning, kind(self._plan.options.monitor or "train/loss", self.keeper))
+        return kind(self._plan.options.monitor or "train/loss", self.keeper)
 
     def _begin(self) -> None:
+        """Put the beginning of a resumed run on record, unless that was done."""
         started_at = perf_counter()
         self._record.begin()
-        self.idle_seconds = perf_counter() - started_at
+        self._training.idle_seconds = perf_counter() - started_at
+
+    def _is_pruned(self, epoch: int) -> bool:
+        prunes = self._plan.context.prunes
+        assert prunes is not None
+        return prunes(epoch, self._kept_values())
+
+    def _seconds(self) -> float:
+        """Return the time of the training, that of the epochs before it was resumed included."""
+        return self._earlier_seconds + self._training.seconds
 
     def _kept_values(self) -> Mapping[str, float]:
         """Return the values of the best epoch, or the newest of each metric if the last is kept."""
@@ -208,8 +216,8 @@ class Session(Participant):
             schema=self._plan.prepared.schema,
             epochs=max(history, default=0),
             parameters=self._plan.parameters,
-            pruned=self.pruned,
-            fit_seconds=self.seconds,
+            pruned=self._training.pruned,
+            fit_seconds=self._training.seconds,
             seconds=perf_counter() - self._plan.started_at,
         )
         return replace(result, **fields)
@@ -221,7 +229,7 @@ class Session(Participant):
         lean = plan.context.lean
         if result.test is not None and not lean:
             result = replace(result, test=with_intervals(plan, result.test))
-        findings = findings_of(plan, self, result, diverged=diverged)
+        findings = findings_of(plan, self._training, result, diverged=diverged)
         result = replace(result, doctor=write_diagnosis(findings, record, lean=lean))
         if lean:
             return result
@@ -230,7 +238,7 @@ class Session(Participant):
             result.test.write(record.artifacts, plan.prepared.schema)
         network = None
         if not diverged:
-            network = self.task.network
+            network = self._training.task.network
             self._write_model(result, findings)
         with drawing_pictures(
             plan, record, network, findings, result.doctor, artist=self._artist
@@ -257,7 +265,7 @@ class Session(Participant):
         assert begin is not None, "a run that has trained has begun on record"
         weights = TrainedWeights(
             plan=plan,
-            task=self.task,
+            task=self._training.task,
             decision=result.decision,
             epoch=int(result.metrics.get("best/epoch", result.epochs)),
             epochs=result.epochs,
@@ -269,21 +277,6 @@ class Session(Participant):
         record.journal.model(weights.write(record.folder, replace(findings, test=test)))
         text = (record.folder / FOLDER / CARD).read_text(encoding="utf-8")
         replace_text(record.artifacts / CARD, text)
-
-
-class RecordedBeginning(OnceAnEpoch, Checkpoint):
-    """Puts the beginning of a resumed run on record once its state is restored and checked.
-
-    It is a Checkpoint only so that Lightning calls this after the keeper's check.
-    """
-
-    def __init__(self, begin: Callable[[], None]) -> None:
-        super().__init__()
-        self._begin = begin
-
-    def on_train_start(self, *_: Any) -> None:
-        """Begin the run on record, unless that was done."""
-        self._begin()
 
 
 class JournalLogger(Logger):

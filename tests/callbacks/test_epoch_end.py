@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import DivergedError
 from pipeline.base.findings import Vitals, load_findings
-from pipeline.callbacks.epoch_end import VitalSigns, layer_names
+from pipeline.callbacks.vital_signs import VitalSigns, layer_names
 from pipeline.modules.epoch import WeightWatch
 from pipeline.modules.task import Classifier, Optimization
 from pipeline.scoring.scores import for_task
