@@ -8,6 +8,7 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import Any, Literal
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
@@ -18,10 +19,16 @@ from pipeline.base.errors import DivergedError
 from pipeline.data.preparation.loader import Shared
 from pipeline.data.preparation.schema import as_float64
 from pipeline.modules.epoch import Algorithm, Clipper, EpochMean, EpochOutputs, WeightWatch
-from pipeline.modules.short_steps import Batch, ShortSteps
+from pipeline.modules.short_steps import ShortSteps, can_be_short, set_step_counts
 from pipeline.networks.inspection import probabilities
 from pipeline.scoring.scores import Scores
 
+#: Inputs (batch, *input_shape) and targets (batch, …), or a rank's share of them.
+Batch = tuple[Tensor, Tensor] | Shared
+
+#: Attributes that are set in each step and are neither parameters nor modules. Lightning sets the
+#: first around each of its hooks, twenty times a step.
+PLAIN = frozenset(("_current_fx_name", "_lr"))
 #: Number of outputs whose loss is computed at once in float64.
 LOSS_NUMBERS = 2**20
 
@@ -44,7 +51,7 @@ class Optimization:
     monitor: str = "val/loss"
 
 
-class Task(ShortSteps):
+class Task(pl.LightningModule):
     """A network with its loss and its metrics, trained and evaluated by Lightning.
 
     Args:
@@ -57,6 +64,10 @@ class Task(ShortSteps):
     rows, in order.
     """
 
+    # Lightning calls these hooks only where they are callable; calling empty ones takes time.
+    on_train_batch_start: Any = None
+    on_train_batch_end: Any = None
+
     offsets: Mapping[str, Tensor | None] = MappingProxyType({})
     """Offsets of the rows of each part, `val` or `test`; `None` = the part has no offsets."""
 
@@ -65,6 +76,8 @@ class Task(ShortSteps):
         self.network = network
         self.scores = scores
         self._optimization = optimization
+        #: Takes the steps of a fit; `None` = Lightning does, by automatic optimization.
+        self._short_steps: ShortSteps | None = None
         #: State of the schedule before the first step; empty = there is no schedule.
         self.fresh_schedule: Mapping[str, Any] = {}
         self._plateau: ReduceLROnPlateau | None = None
@@ -75,6 +88,17 @@ class Task(ShortSteps):
         self._lr = 0.0
         self._epoch_started_at = 0.0
         self.test_outputs: tuple[Tensor, Tensor] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch's own method checks every time whether the value is a parameter or a module.
+        if name in PLAIN:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the trainer and its callbacks out of copies, as Lightning does."""
+        return {**super().__getstate__(), "_short_steps": None}
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of outputs (rows, outputs) for targets (rows, …)."""
@@ -125,6 +149,26 @@ class Task(ShortSteps):
 
     # ── training ────────────────────────────────────────────────────────────────────────────
 
+    def on_fit_start(self) -> None:
+        """Choose manual or automatic optimization, after Lightning's checks."""
+        is_short = can_be_short(self.trainer)
+        self._short_steps = ShortSteps(self, self.trainer) if is_short else None
+        self.automatic_optimization = self._short_steps is None
+
+    def on_fit_end(self) -> None:
+        """Return to automatic optimization, so that Lightning's checks apply to the next fit."""
+        self._short_steps = None
+        self.automatic_optimization = True
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Return a batch that is already on the device unchanged."""
+        if batch[0].device == device:
+            return batch
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved
+
     def on_train_epoch_start(self) -> None:
         """Start the clock, and clear the values of the previous epoch."""
         self._epoch_started_at = perf_counter()
@@ -139,7 +183,7 @@ class Task(ShortSteps):
         inputs, targets = batch
         loss = self.loss(self.network(inputs), targets)
         self._training_loss.add(loss.detach(), len(targets))
-        return loss if self.automatic_optimization else self.descend(loss)
+        return loss if self._short_steps is None else self._short_steps.descend(loss)
 
     def _shared_step(self, batch: Shared) -> Tensor:
         """Return a rank's loss, weighted so that the mean over the ranks is the batch's loss."""
@@ -294,8 +338,8 @@ class Task(ShortSteps):
             checkpoint["plateau"] = self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the state of a plateau schedule until it is used."""
-        super().on_load_checkpoint(checkpoint)
+        """Set the step counts; remember the state of a plateau schedule until it is used."""
+        set_step_counts(checkpoint)
         self._plateau_state = checkpoint.get("plateau")
 
 
