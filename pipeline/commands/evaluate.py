@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from pipeline.base.errors import ConfigError, shown
-from pipeline.base.paths import conf_folder
 from pipeline.base.redaction import MASK
 from pipeline.base.terminal import waiting_for
 from pipeline.commands.entry import command
@@ -28,19 +27,17 @@ from pipeline.config.options import (
     parts,
 )
 from pipeline.config.overrides import raw_value
-from pipeline.config.plain import flatten, plain, without_references, without_retired
+from pipeline.config.plain import flatten, plain
 from pipeline.config.values import TARGET, resolved, validated, wrong_value
 from pipeline.running.command_line import found_model, may_be_in_mlflow
-from pipeline.serving.files import model_file
-from pipeline.tracking.journal import JOURNAL
+from pipeline.running.run_config import run_config
 
 if TYPE_CHECKING:
-    from pipeline.running.evaluation import EvaluationRequest
+    from pipeline.running.evaluation_plan import EvaluationRequest
 
 LONGEST_NAME = 54
 GROUP = "of_run"
 STORED = "stored"
-CONFIG = Path("artifacts", "config.yaml")
 Chosen = Literal["test", "validation", "train", "all"]
 #: Options of the data that the command may change.
 FREE = (*SERVING, "memory_budget")
@@ -103,44 +100,6 @@ def with_run(words: Sequence[str]) -> list[str]:
     return new_words
 
 
-def run_config(place: Path) -> dict[str, Any]:
-    """Return the config of a model's run; keys that are newer than the run have their defaults."""
-    stored = without_retired(_stored(place))
-    defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))
-    trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
-    for key in ("defaults", "hydra"):
-        defaults.pop(key, None)
-    merged = OmegaConf.merge(defaults, {"trainer": trainer}, OmegaConf.create(stored))
-    values: Any = OmegaConf.to_container(merged)
-    values.pop("format", None)
-    return dict(values)
-
-
-def _stored(place: Path) -> dict[str, Any]:
-    """Return the config of a run or of a model; references to the environment are masked."""
-    file = place / CONFIG
-    config: Any
-    if (place / JOURNAL).is_file() and file.is_file():
-        try:
-            config = OmegaConf.to_container(OmegaConf.load(file))
-        except Exception as error:  # a YAML reader may raise anything for a damaged file
-            raise ConfigError(f"{file} can't be read as the config of a run") from error
-    else:
-        from pipeline.callbacks.checkpoint_file import read_checkpoint
-
-        file = model_file(place)
-        config = read_checkpoint(file)["pipeline"]["config"]
-    if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
-        raise ConfigError(f"{file} is not the config of a run: it has no data")
-    for section in ("metrics", "model", "tracking"):
-        if not isinstance(config.get(section, {}), dict):
-            raise ConfigError(
-                f"{file} is not the config of a run: its {section} is {shown(config[section])}; "
-                "expected a mapping"
-            )
-    return {str(key): without_references(value) for key, value in config.items()}
-
-
 # ── the command ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -185,7 +144,7 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
         raise ConfigError(*problems, *error.problems) from error
     if problems:
         raise ConfigError(*problems)
-    from pipeline.running.evaluation import EvaluationRequest
+    from pipeline.running.evaluation_plan import EvaluationRequest
 
     threshold = run.metrics.threshold
     source = parts(run.data, DataOptions)[1]
