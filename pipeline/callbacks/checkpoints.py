@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from pipeline import __version__
 from pipeline.base.errors import ConfigError, DivergedError, EnvironmentFaultError
 from pipeline.base.paths import replace_file
+from pipeline.callbacks.best_epoch import BestEpoch
 from pipeline.callbacks.checkpoint_file import (
     FORMAT,
     form_problem,
@@ -77,7 +78,7 @@ def unusable_state(path: str, problem: str) -> ConfigError:
 
 
 class Keeper(Checkpoint):
-    """Base of the callbacks that keep weights; tracks the best epoch and adds facts to checkpoints.
+    """Base of the callbacks that keep weights; knows the best epoch and adds facts to checkpoints.
 
     Args:
         writer: Receives the checkpoints that Lightning makes.
@@ -97,14 +98,10 @@ class Keeper(Checkpoint):
     ) -> None:
         super().__init__()
         self.writer = writer
-        self._monitor = monitor
-        self._is_higher_better = better == "max"
+        self.best = BestEpoch(monitor, better)
         self._facts = dict(facts)
         self._epoch = 0
         self.is_started = False
-        self.best_value: float | None = None
-        self.best_epoch: int | None = None
-        self._best_loss = 0.0
 
     def best_weights(self) -> Mapping[str, Any] | None:
         """Return the weights of the best epoch; `None` if the last ones are kept."""
@@ -139,32 +136,7 @@ class Keeper(Checkpoint):
                 f"a weight is NaN or infinite after epoch {self._epoch}: training diverged; try a "
                 "smaller optimizer.lr, or trainer.gradient_clip_val=1.0"
             )
-        self.keep(trainer, is_best=self._is_best(trainer))
-
-    def _is_best(self, trainer: pl.Trainer) -> bool:
-        """Return whether the epoch is better than all before, and note it if so."""
-        metrics = trainer.callback_metrics
-        if self._monitor is None or self._monitor not in metrics:
-            return False
-        value = float(metrics[self._monitor])
-        if math.isnan(value):  # the metric is undefined on these rows
-            return False
-        loss = float(metrics.get("val/loss", 0.0))
-        best = self.best_value
-        if best is None:
-            is_better = True
-        elif value == best:
-            # On few validation rows many epochs have the same score, and the first is early.
-            is_better = loss < self._best_loss
-        elif self._is_higher_better:
-            is_better = value > best
-        else:
-            is_better = value < best
-        if is_better:
-            self.best_value = value
-            self.best_epoch = self._epoch
-            self._best_loss = loss
-        return is_better
+        self.keep(trainer, is_best=self.best.update(epoch, trainer.callback_metrics))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, _: Any, checkpoint: Mapping[str, Any]
@@ -219,18 +191,20 @@ class Checkpoints(Keeper):
         self, folder: Path, *, seconds: float, adopts: bool = False, **options: Any
     ) -> None:
         self._folder = folder
-        self._last = folder / "last.ckpt"
-        self._best = folder / "best.ckpt"
+        self._last_file = folder / "last.ckpt"
+        self._best_file = folder / "best.ckpt"
         self._seconds = seconds
-        self._files = AtomicCheckpointIO(self._last, self._best, seconds=seconds, adopts=adopts)
+        self._files = AtomicCheckpointIO(
+            self._last_file, self._best_file, seconds=seconds, adopts=adopts
+        )
         super().__init__(self._files, **options)
         self._states: dict[str, Any] | None = None
 
     def best_weights(self) -> Mapping[str, Any] | None:
         """Read the weights of the best epoch; `None` if the last ones are kept."""
-        if self._monitor is None or not self._best.exists():
+        if self.best.monitor is None or not self._best_file.exists():
             return None
-        weights: Mapping[str, Any] = read_checkpoint(self._best)["state_dict"]
+        weights: Mapping[str, Any] = read_checkpoint(self._best_file)["state_dict"]
         return weights
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -251,14 +225,15 @@ class Checkpoints(Keeper):
         super().on_train_start(trainer, pl_module)
         if states is None or not trainer.is_global_zero:
             return
-        continues_last = str(trainer.ckpt_path) == str(self._last)
-        if continues_last and self.best_epoch == trainer.current_epoch:
-            link_or_copy(self._last, self._best)  # the run was killed between writing the two
+        continues_last = str(trainer.ckpt_path) == str(self._last_file)
+        if continues_last and self.best.epoch == trainer.current_epoch:
+            # The run was killed between writing the two.
+            link_or_copy(self._last_file, self._best_file)
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
         """Write the epoch's checkpoint if it is due."""
         options = {IS_BEST: is_best}
-        trainer.save_checkpoint(self._last, weights_only=False, storage_options=options)
+        trainer.save_checkpoint(self._last_file, weights_only=False, storage_options=options)
         if float(trainer.callback_metrics["time/epoch"]) > self._seconds:
             self._files.finish()
 
@@ -273,9 +248,9 @@ class Checkpoints(Keeper):
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch and the states of the generators."""
         return {
-            "best_value": self.best_value,
-            "best_epoch": self.best_epoch,
-            "best_loss": self._best_loss,
+            "best_value": self.best.value,
+            "best_epoch": self.best.epoch,
+            "best_loss": self.best.loss,
             "generators": generator_states(),
         }
 
@@ -289,9 +264,9 @@ class Checkpoints(Keeper):
         problem = form_problem(usual, state_dict, "callbacks")
         if problem is not None:
             raise ValueError(problem)
-        self.best_value = state_dict["best_value"]
-        self.best_epoch = state_dict["best_epoch"]
-        self._best_loss = state_dict["best_loss"]
+        self.best.value = state_dict["best_value"]
+        self.best.epoch = state_dict["best_epoch"]
+        self.best.loss = state_dict["best_loss"]
         self._states = state_dict["generators"]
 
 
@@ -304,7 +279,7 @@ class KeptWeights(Keeper):
 
     def best_weights(self) -> Mapping[str, Any] | None:
         """Return the weights of the best epoch; `None` if the last ones are kept."""
-        return None if self.best_epoch is None else dict(self._memory.content["state_dict"])
+        return None if self.best.epoch is None else dict(self._memory.content["state_dict"])
 
     def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
         """Copy the weights if the epoch is the best so far."""
@@ -313,7 +288,7 @@ class KeptWeights(Keeper):
 
     def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Copy the last weights if there is no best epoch."""
-        self.keep(trainer, is_best=self.best_epoch is None)
+        self.keep(trainer, is_best=self.best.epoch is None)
 
     def write(self, path: Path) -> None:
         """Write the kept weights to a file, completely or not at all.

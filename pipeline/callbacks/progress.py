@@ -63,9 +63,9 @@ class EpochLines(OnceAnEpoch, Checkpoint):
 
     def best(self) -> list[str]:
         """Return the words for the best epoch so far; empty if there is none."""
-        if self._keeper.best_value is None:
+        if self._keeper.best.value is None:
             return []
-        return [f"best {rounded(self._keeper.best_value)} ({self._keeper.best_epoch})"]
+        return [f"best {rounded(self._keeper.best.value)} ({self._keeper.best.epoch})"]
 
     def remaining(self, trainer: pl.Trainer, share_of_epoch: float) -> str:
         """Return how long the remaining epochs take at the speed so far; empty if unknown."""

@@ -129,7 +129,7 @@ def findings_of(
         findings,
         run_id=result.run_id or "",
         end=End.DIVERGED if diverged else End.COMPLETE,
-        kept=participant.keeper.best_epoch,
+        kept=participant.keeper.best.epoch,
         epochs=result.epochs,
         steps=0 if batches == inf else ceil(batches / accumulated),
         threshold=result.decision.threshold,

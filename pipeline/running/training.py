@@ -164,7 +164,7 @@ class Session:
 
     def _best_metrics(self) -> dict[str, float]:
         """Return the number of the best epoch and its validation values, if there is one."""
-        epoch = self.keeper.best_epoch
+        epoch = self.keeper.best.epoch
         history = self._record.journal.read().epochs
         if epoch is None or epoch not in history:
             return {}
@@ -199,7 +199,7 @@ class Session:
     def _kept_values(self) -> Mapping[str, float]:
         """Return the values of the best epoch, or the newest of each metric if the last is kept."""
         history = self._epochs.history
-        best_epoch = self.keeper.best_epoch
+        best_epoch = self.keeper.best.epoch
         if best_epoch is not None:
             return dict(history.get(best_epoch, {}))
         newest: dict[str, float] = {}
