@@ -19,8 +19,8 @@ from pipeline.running.command_line import Command
 from pipeline.running.helpers import Helpers, started_artist, started_helpers
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
 from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept
-from pipeline.running.recording import connecting, writable_store
 from pipeline.running.results import Result, print_overview
+from pipeline.running.run_store import connecting, writable_store
 from pipeline.tracking.client import Recorder
 
 if TYPE_CHECKING:

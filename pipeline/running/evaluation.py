@@ -12,8 +12,9 @@ from pipeline.base.signals import stop
 from pipeline.base.terminal import console, duration, headed, print_lines, say, waiting_for
 from pipeline.running.evaluated_rows import evaluated_rows
 from pipeline.running.evaluation_plan import EvaluationRequest, evaluation_plan
-from pipeline.running.recording import connecting, recorded_run, writable_store
+from pipeline.running.recording import recorded_run
 from pipeline.running.results import print_data, print_figures, print_header, where_lines
+from pipeline.running.run_store import connecting, writable_store
 from pipeline.serving.model import Decision, Model
 from pipeline.tracking.client import Recorder
 

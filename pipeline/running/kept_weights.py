@@ -23,9 +23,9 @@ from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.schema import Schema
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
+from pipeline.running.beginning import write_config, write_history
 from pipeline.running.model_card import model_card
 from pipeline.running.plan import Plan
-from pipeline.running.recording import write_config, write_history
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of, more_metrics, scores_of
 from pipeline.running.trainer import build_task, build_trainer, evaluated_batches

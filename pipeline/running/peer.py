@@ -38,7 +38,7 @@ def main() -> None:
             parent.say({"say": "done"})
     except BaseException as error:
         from pipeline.running.peers import is_cut
-        from pipeline.running.recording import explain
+        from pipeline.running.run_end import explain
 
         explained = explain(error)
         if isinstance(explained, PipelineError):

@@ -26,11 +26,12 @@ from pipeline.callbacks.progress import EpochBars, EpochLines
 from pipeline.callbacks.vital_signs import VitalSigns
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
+from pipeline.running.beginning import write_history
 from pipeline.running.kept_weights import TrainedWeights, decide, scored_test, with_intervals
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
-from pipeline.running.recording import Record, recorded_run, unless_it_fails, write_history
+from pipeline.running.recording import Record, recorded_run, unless_it_fails
 from pipeline.running.results import Result, print_doctor, where_lines
 from pipeline.running.run_findings import drawing_pictures, findings_of, write_diagnosis
 from pipeline.running.trainer import (

@@ -22,7 +22,7 @@ from pipeline.base.regular_files import require_plain_folder
 from pipeline.base.signals import stop
 from pipeline.base.terminal import console, say, shown_verbosity, waiting_for
 from pipeline.config.plain import flatten, plain
-from pipeline.running.recording import warn_of_unsent
+from pipeline.running.run_store import warn_of_unsent
 from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import FEWEST_TRIALS, Row
 from pipeline.study.ledger.search import rung_epochs

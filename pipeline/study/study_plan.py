@@ -21,7 +21,7 @@ from pipeline.config.values import validated, written
 from pipeline.data.preparation.report_text import few_rows
 from pipeline.running.devices import WorkerGpus, worker_devices
 from pipeline.running.plan import Plan, make_plan
-from pipeline.running.recording import writable_store
+from pipeline.running.run_store import writable_store
 from pipeline.study.ledger import definition
 from pipeline.study.ledger.search import search_problems
 from pipeline.study.ledger.storage import open_storage, storage_url

@@ -16,7 +16,7 @@ from fixture_types import Train
 from faults.conftest import Start
 from faults.processes import ending
 from pipeline.base.errors import EnvironmentFaultError
-from pipeline.running.recording import explain
+from pipeline.running.run_end import explain
 
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none")
 TRAIN = f"{shlex.quote(sys.executable)} -m pipeline.train model=mlp data=iris tracking=none"

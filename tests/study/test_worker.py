@@ -30,7 +30,7 @@ from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import EnvironmentFaultError
 from pipeline.base.processes.child import Child
 from pipeline.base.processes.fork_server import ForkServer
-from pipeline.running.recording import one_line
+from pipeline.running.run_end import one_line
 from pipeline.running.training import train as train_on_record
 from pipeline.study.messages import Answer, Job, Rung, WorkerDied, end_in_journal
 from pipeline.study.workers.pool import Worker, WorkerPool
