@@ -24,7 +24,7 @@ from pipeline.running.run_store import connecting, writable_store
 from pipeline.tracking.client import Recorder
 
 if TYPE_CHECKING:
-    from pipeline.running.training import RangeTest
+    from pipeline.running.range_test import RangeTest
 
 
 @torch_settings_kept()
@@ -137,7 +137,8 @@ def _train(
             waiting_for("loading Lightning", options.verbose),
             connecting(recorder, options.tracking, plan.uri),
         ):
-            from pipeline.running.training import range_test, train
+            from pipeline.running.range_test import range_test
+            from pipeline.running.training import train
 
             stop.check()  # an import may have swallowed it
         if options.find_lr:

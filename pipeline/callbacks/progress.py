@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pipeline.base.terminal import console, duration, rounded
+from pipeline.base.terminal import console, duration, rounded, shown_verbosity
 from pipeline.callbacks.checkpoints import Keeper
 from pipeline.callbacks.once_an_epoch import OnceAnEpoch
 
@@ -132,3 +132,12 @@ class EpochBars(EpochLines):
     def on_exception(self, *_: Any) -> None:
         """Remove the bar before the error is printed."""
         self.on_train_end()
+
+
+def progress_of(monitor: str, keeper: Keeper, *, verbose: int | None) -> EpochLines | None:
+    """Return what shows the epochs in the terminal; `None` = nothing is shown."""
+    verbosity = shown_verbosity(verbose)
+    if verbosity == 0:
+        return None
+    kind = EpochBars if verbosity == 1 else EpochLines
+    return kind(monitor, keeper)

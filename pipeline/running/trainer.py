@@ -28,7 +28,7 @@ from pipeline.callbacks import checkpoints
 from pipeline.callbacks.checkpoint_writer import MemoryIO
 from pipeline.callbacks.epoch_end import EpochEnd, PrunedError
 from pipeline.callbacks.vital_signs import VitalSigns
-from pipeline.config.check import in_folder
+from pipeline.config.check import check_callbacks, in_folder
 from pipeline.config.options import RunConfig, SchedulerOptions, parts
 from pipeline.config.values import TARGET, build, find
 from pipeline.data.preparation.content import Part
@@ -218,12 +218,17 @@ class GivenRank(ClusterEnvironment):
         return 0
 
 
-def refuse_callbacks(options: RunConfig) -> None:
+def refuse_callbacks(options: RunConfig, folder: Path | None) -> None:
     """Refuse callbacks that repeat the program's own work or make the record wrong.
 
+    Args:
+        options: The options of the run.
+        folder: The run's folder, outside of which they may not write; `None` = a new one.
+
     Raises:
-        ConfigError: A callback is refused; the error names all of them.
+        ConfigError: A callback has wrong values or is refused; the error names all of them.
     """
+    check_callbacks(options, folder)
     problems = []
     for name, target in options.callbacks.items():
         for kind, reason in REFUSED.items():
@@ -322,7 +327,7 @@ class Participant:
         vitals: VitalSigns | None = None,
         logger: Logger | Literal[False] = False,
     ) -> None:
-        self._plan = plan
+        self.plan = plan
         self.task: Task = build_task(plan.options, plan.network, plan.prepared)
         self.keeper = epoch_end.keeper
         self.pruned = False
@@ -355,7 +360,7 @@ class Participant:
     @collecting_as_usual()
     def fit(self) -> None:
         """Train from the planned start until the end, or until the trial is pruned."""
-        plan = self._plan
+        plan = self.plan
         validation = plan.prepared.validation
         started_at = perf_counter()
         try:
@@ -375,6 +380,15 @@ class Participant:
             raise checkpoints.unusable_state(str(plan.start.checkpoint), named(error)) from error
         finally:
             self.seconds = perf_counter() - started_at - self.idle_seconds
+
+    def write_weights(self, path: Path) -> None:
+        """Write the weights that a trial has kept in memory to a file.
+
+        Raises:
+            EnvironmentFaultError: The file can't be written.
+        """
+        if isinstance(self.keeper, checkpoints.KeptWeights):
+            self.keeper.write(path)
 
 
 def follow(plan: Plan) -> None:

@@ -29,8 +29,8 @@ from pipeline.run import find_lr, run
 from pipeline.running.command_line import Command
 from pipeline.running.lr_curve import TABLE, read_curve, stored_curve, verdict, write_curve
 from pipeline.running.plan import Plan, make_plan
+from pipeline.running.range_test import try_rates
 from pipeline.running.training import train as trained
-from pipeline.running.training import try_rates
 from pipeline.tracking.fields import FIND_LR
 from pipeline.tracking.folders import find_run
 

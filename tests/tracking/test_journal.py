@@ -10,8 +10,8 @@ from real_processes import run_script
 
 from pipeline.base.ends import End
 from pipeline.base.processes.lease import own_lease
+from pipeline.running.journal_logger import JournalLogger
 from pipeline.running.recording import Record
-from pipeline.running.training import JournalLogger
 from pipeline.tracking.fields import COMMAND_TAG, field_name, param_text
 from pipeline.tracking.journal import BeginEvent, EndEvent, Header, Journal, RunRecord
 
