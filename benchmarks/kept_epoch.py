@@ -36,8 +36,8 @@ from pipeline.config.plain import plain
 from pipeline.data import mnist1d, rgb_patches, synthetic_control
 from pipeline.networks.inspection import probabilities
 from pipeline.running.kept_weights import outputs_of
+from pipeline.running.participant import Participant, build_keeper
 from pipeline.running.plan import RunContext, make_plan
-from pipeline.running.trainer import Participant, build_keeper
 
 SEEDS = range(5)
 MODELS = ("mlp", "cnn1d", "lstm")

@@ -150,7 +150,7 @@ def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     """Train as one of several processes that torchrun or srun started and another process leads."""
     end_with_parent()
     plan = planned_peer(config, trust=None, rank=None)
-    from pipeline.running.trainer import follow
+    from pipeline.running.participant import follow
 
     with process_group(plan.rank, plan.devices, None):
         follow(replace(plan, start=shared_start(plan)))

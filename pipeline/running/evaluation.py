@@ -45,7 +45,7 @@ def evaluate(request: EvaluationRequest) -> None:
             # Lightning takes seconds to import.
             from pipeline.running.kept_weights import scored_test, with_intervals
             from pipeline.running.run_findings import findings_of_test
-            from pipeline.running.trainer import build_task
+            from pipeline.running.task_building import build_task
 
             stop.check()  # an import may have swallowed it
         decision = model.decision

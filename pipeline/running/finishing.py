@@ -11,10 +11,10 @@ from pipeline.base.processes.child import Child
 from pipeline.base.terminal import shown_verbosity
 from pipeline.running.beginning import write_history
 from pipeline.running.kept_weights import TrainedWeights, with_intervals
+from pipeline.running.participant import Participant
 from pipeline.running.recording import Record
 from pipeline.running.results import Result, print_doctor
 from pipeline.running.run_findings import drawing_pictures, findings_of, write_diagnosis
-from pipeline.running.trainer import Participant
 from pipeline.serving.files import CARD, FOLDER
 
 Shows = Callable[[Result, str], None]

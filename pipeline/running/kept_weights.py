@@ -28,7 +28,8 @@ from pipeline.running.model_card import model_card
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of, more_metrics, scores_of
-from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
+from pipeline.running.task_building import build_task
+from pipeline.running.trainer import build_trainer, evaluated_batches
 from pipeline.scoring.bootstrap import LEVEL, Intervals, intervals, units_of
 from pipeline.scoring.scores import ClassScores, class_scores, find_threshold, measured_words
 from pipeline.serving.files import CARD, CODE, FOLDER, cell, write_csv

@@ -30,7 +30,7 @@ def main() -> None:
         rank = Rank(**order["rank"])
         plan = planned_peer(as_tree(order["config"]), trust=order["trust"], rank=rank)
         plan = replace(plan, start=start_from(order, plan))
-        from pipeline.running.trainer import follow
+        from pipeline.running.participant import follow
 
         parent.say({"say": "ready"})
         with process_group(rank, plan.devices, Path(order["meeting"])):

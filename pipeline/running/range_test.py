@@ -24,7 +24,8 @@ from pipeline.running.lr_curve import read_curve, training_command, verdict, wri
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, recorded_run
 from pipeline.running.results import where_lines
-from pipeline.running.trainer import build_task, build_trainer, training_batches
+from pipeline.running.task_building import build_task
+from pipeline.running.trainer import build_trainer, training_batches
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import COMMAND_TAG, FIND_LR
 

@@ -41,12 +41,12 @@ from pipeline.networks.inspection import activity_of
 from pipeline.pictures.gallery import FOLDER, LIST, PictureFile, read_list
 from pipeline.running.helpers import wants_pictures
 from pipeline.running.kept_weights import ScoredTest, TrainedWeights, outputs_of
+from pipeline.running.participant import Participant
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import Result
 from pipeline.running.run_document import result_table, summary
 from pipeline.running.scoring import direction_of, scores_of, trained_rows
-from pipeline.running.trainer import Participant
 from pipeline.scoring.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.tracking.description import description, fits
 from pipeline.tracking.fields import NOTE_TAG

@@ -16,11 +16,11 @@ from pipeline.callbacks.vital_signs import VitalSigns
 from pipeline.running.finishing import Shows, write_diverged, write_finished
 from pipeline.running.journal_logger import JournalLogger
 from pipeline.running.kept_weights import decide, scored_test
+from pipeline.running.participant import Participant, build_keeper, refuse_callbacks
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, recorded_run, unless_it_fails
 from pipeline.running.results import Result
-from pipeline.running.trainer import Participant, build_keeper, refuse_callbacks
 from pipeline.serving.model import Decision
 from pipeline.tracking.client import Recorder
 

@@ -21,7 +21,7 @@ from pipeline.config.options import RunConfig, data_options
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.modules.task import Classifier, Optimization, Regressor
 from pipeline.running.plan import build_network, build_source
-from pipeline.running.trainer import build_task
+from pipeline.running.task_building import build_task
 from pipeline.scoring import scores as scoring
 
 COMMON = ("data.shuffle=false", "optimizer.fused=false", "trainer.max_epochs=2")
