@@ -17,11 +17,11 @@ from pipeline.config.check import check
 from pipeline.config.plain import plain
 from pipeline.running.command_line import Command
 from pipeline.running.helpers import Helpers, started_artist, started_helpers
+from pipeline.running.overview import print_overview
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
 from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept
-from pipeline.running.results import Result, print_overview
+from pipeline.running.results import Result
 from pipeline.running.run_store import connecting, writable_store
-from pipeline.tracking.client import Recorder
 
 if TYPE_CHECKING:
     from pipeline.running.range_test import RangeTest
@@ -103,7 +103,7 @@ def _carry_out(
             )
         if fits:
             context.datasets.begin_baselines(plan.prepared)
-        return _train(plan, helpers.recorder, shows)
+        return _train(plan, helpers, shows)
 
 
 @contextmanager
@@ -117,11 +117,10 @@ def _reporting_stop() -> Iterator[None]:
         raise
 
 
-def _train(
-    plan: Plan, recorder: Recorder | None, shows: Callable[[Result, str], None] | None
-) -> Any:
+def _train(plan: Plan, helpers: Helpers, shows: Callable[[Result, str], None] | None) -> Any:
     """Train a planned run, or test its learning rates, and return the result."""
     options = plan.options
+    recorder = helpers.recorder
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     leads_peers = plan.rank.world > 1 and launched_rank() is None

@@ -12,8 +12,9 @@ from pipeline.base.signals import stop
 from pipeline.base.terminal import console, duration, headed, print_lines, say, waiting_for
 from pipeline.running.evaluated_rows import evaluated_rows
 from pipeline.running.evaluation_plan import EvaluationRequest, evaluation_plan
+from pipeline.running.overview import print_data, print_header
 from pipeline.running.recording import recorded_run
-from pipeline.running.results import print_data, print_figures, print_header, where_lines
+from pipeline.running.results import print_figures, where_lines
 from pipeline.running.run_store import connecting, writable_store
 from pipeline.serving.model import Decision, Model
 from pipeline.tracking.client import Recorder
@@ -43,7 +44,7 @@ def evaluate(request: EvaluationRequest) -> None:
             connecting(recorder, options.tracking, uri),
         ):
             # Lightning takes seconds to import.
-            from pipeline.running.kept_weights import scored_test, with_intervals
+            from pipeline.running.final_test import scored_test, with_intervals
             from pipeline.running.run_findings import findings_of_test
             from pipeline.running.task_building import build_task
 

@@ -6,15 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline.base.findings import Findings
-from pipeline.base.paths import replace_text
+from pipeline.base.markup import as_markdown
+from pipeline.base.paths import replace_json, replace_text
 from pipeline.base.processes.child import Child
 from pipeline.base.terminal import shown_verbosity
+from pipeline.doctor.diagnosis import diagnose
 from pipeline.running.beginning import write_history
-from pipeline.running.kept_weights import TrainedWeights, with_intervals
+from pipeline.running.final_test import with_intervals
+from pipeline.running.kept_weights import TrainedWeights
 from pipeline.running.participant import Participant
-from pipeline.running.recording import Record
+from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import Result, print_doctor
-from pipeline.running.run_findings import drawing_pictures, findings_of, write_diagnosis
+from pipeline.running.run_findings import findings_of
+from pipeline.running.run_pictures import drawing_pictures
 from pipeline.serving.files import CARD, FOLDER
 
 Shows = Callable[[Result, str], None]
@@ -38,7 +42,7 @@ def write_finished(
     if result.test is not None and not lean:
         result = replace(result, test=with_intervals(plan, result.test))
     findings = findings_of(plan, training, result, diverged=False)
-    result = replace(result, doctor=write_diagnosis(findings, record, lean=lean))
+    result = replace(result, doctor=_write_diagnosis(findings, record, lean=lean))
     if lean:
         return result
     write_history(record.artifacts, result.history)
@@ -68,7 +72,7 @@ def write_diverged(
     plan = training.plan
     lean = plan.context.lean
     findings = findings_of(plan, training, result, diverged=True)
-    result = replace(result, doctor=write_diagnosis(findings, record, lean=lean))
+    result = replace(result, doctor=_write_diagnosis(findings, record, lean=lean))
     if lean:
         return result
     write_history(record.artifacts, result.history)
@@ -95,3 +99,16 @@ def _write_model(training: Participant, record: Record, result: Result, findings
     record.journal.model(weights.write(record.folder, replace(findings, test=test)))
     text = (record.folder / FOLDER / CARD).read_text(encoding="utf-8")
     replace_text(record.artifacts / CARD, text)
+
+
+def _write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:
+    """Diagnose a run, record the diagnosis (with `lean`, only a tag) and return lines to show."""
+    diagnosis = unless_it_fails(lambda: diagnose(findings), "the run was not diagnosed")
+    if diagnosis is None:
+        return ()
+    record.journal.tag("doctor", diagnosis.names)
+    if lean:
+        return ()
+    replace_text(record.artifacts / "doctor.md", f"{as_markdown(diagnosis.section())}\n")
+    replace_json(record.artifacts / "doctor.json", diagnosis.to_dict(), has_nan=False)
+    return tuple(diagnosis.lines())

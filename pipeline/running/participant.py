@@ -67,7 +67,7 @@ class Participant:
         plan: The run.
         folder: Folder of the run, into which only the leading process writes.
         epoch_end: What is done with a finished epoch.
-        vitals: Measures gradients and updates; `None` = nothing does.
+        measures_layers: Whether gradients and updates of the layers are measured.
         logger: Receives what Lightning logs; False = nothing is logged.
     """
 
@@ -77,14 +77,14 @@ class Participant:
         folder: Path,
         epoch_end: EpochEnd,
         *,
-        vitals: VitalSigns | None = None,
+        measures_layers: bool = False,
         logger: Logger | Literal[False] = False,
     ) -> None:
         self.plan = plan
         self.task: Task = build_task(plan.options, plan.network, plan.prepared)
         self.keeper = epoch_end.keeper
         self.pruned = False
-        self.vitals = vitals
+        self.vitals = VitalSigns() if measures_layers else None
         self.seconds = 0.0
         #: Time of the fit in which nothing is trained.
         self.idle_seconds = 0.0
@@ -94,8 +94,8 @@ class Participant:
             callbacks.append(build_callback(target, folder, trust=plan.options.trust))
         if plan.start.parent is not None:
             callbacks.append(checkpoints.ScheduleCatchesUp())
-        if vitals is not None:
-            callbacks.append(vitals)
+        if self.vitals is not None:
+            callbacks.append(self.vitals)
         callbacks.append(self.keeper)
         if plan.rank.world > 1:
             callbacks.append(checkpoints.OwnNoise())

@@ -1,4 +1,4 @@
-"""What a run prints: an overview at the start, then its metrics beside those of the baselines."""
+"""The result of a run, and how it is printed: its metrics beside those of the baselines."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from pipeline.base.errors import shown
 from pipeline.base.markup import BASELINES, TextTable, score_rows, show
 from pipeline.base.streams import single_line
 from pipeline.base.terminal import (
@@ -21,19 +18,12 @@ from pipeline.base.terminal import (
     console,
     duration,
     headed,
-    print_lines,
     rounded,
-    say,
-    shown_verbosity,
     waiting_for,
     wrapped,
 )
-from pipeline.config.values import TARGET
-from pipeline.data.preparation.report_text import few_rows, lines, tables
 from pipeline.data.preparation.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
-from pipeline.networks.inspection import layers_text
-from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.run_document import class_table
 from pipeline.running.scoring import metric_names
@@ -42,7 +32,7 @@ from pipeline.scoring.scores import ClassScores
 from pipeline.serving.model import Decision
 
 if TYPE_CHECKING:
-    from pipeline.running.kept_weights import ScoredTest
+    from pipeline.running.final_test import ScoredTest
 
 #: Width of the heading in front of a line.
 MARGIN = 8
@@ -96,70 +86,6 @@ class Result:
     def run_id(self) -> str | None:
         """MLflow's id of the run; `None` if nothing is tracked."""
         return self.record.run_id
-
-
-# ── before a run ────────────────────────────────────────────────────────────────────────────
-
-
-def print_overview(plan: Plan) -> None:
-    """Print model, device and data of a run; with `details`, also its config and its layers."""
-    if shown_verbosity(plan.options.verbose) == 0:
-        return
-    if plan.options.details:
-        console().print(_config_table(plan.config))
-        print_lines(layers_text(plan.layers).splitlines())
-    trainer = plan.options.trainer
-    is_limited = trainer.threads != plan.usual_threads and plan.config["trainer"]["threads"] is None
-    limit = f" of {plan.usual_threads} (OMP_NUM_THREADS)" if is_limited else ""
-    used, _, present = plan.devices.words.partition("; here: ")
-    cores = present.rpartition(", ")[2].replace("CPU core", "core")
-    noun = "thread" if trainer.threads == 1 else "threads"
-    machine = f"{used}, {trainer.threads} {noun}{limit}, {cores}"
-    print_header(plan, f"seed {plan.options.seed}", machine)
-    print_data(plan, (*plan.start.notes, *plan.notes, *plan.prepared.notes), trains=True)
-
-
-def print_header(plan: Plan, *facts: str) -> None:
-    """Print the name of a run, the number of parameters and further facts."""
-    words = (plan.name, f"{plan.parameters:,} parameters", *facts)
-    say(console(), " · ".join(words), style="bold")
-
-
-def print_data(plan: Plan, notes: Sequence[str], *, trains: bool = False) -> None:
-    """Print the data in a line, what stands out in them, and notes; with `details`, tables."""
-    report = plan.prepared.report
-    details = plan.options.details
-    printed_lines = [] if report is None else lines(report, details=details)
-    if trains and report is not None and plan.options.loss.class_weights is None:
-        printed_lines += [f"warning: {warning}" for warning in few_rows(report)]
-    printed_lines += [f"note: {note}" for note in notes]
-    for line in printed_lines:
-        say(console(), line, style=CAUTION if line.startswith("warning: ") else None)
-    if details and report is not None:
-        for table in tables(report):
-            show(console(), table)
-
-
-def _config_table(config: Mapping[str, Any]) -> Table:
-    """Return the configuration, a row for each group; null values are left out."""
-    table = Table.grid(padding=(0, 2))
-    ungrouped = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
-    for name, group in {"config": ungrouped, **config}.items():
-        if not isinstance(group, Mapping) or not group:
-            continue
-        words = []
-        class_name = str(group.get(TARGET, "")).rpartition(".")[2]
-        if class_name:
-            words.append(class_name)
-        for key, value in group.items():
-            if value is not None and key not in (TARGET, "format"):
-                text = value if isinstance(value, str) else shown(value)
-                words.append(f"{key}={text}")
-        table.add_row(name, escape("  ".join(words)))
-    return table
-
-
-# ── after it ────────────────────────────────────────────────────────────────────────────────
 
 
 def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool) -> None:

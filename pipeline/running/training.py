@@ -12,10 +12,10 @@ from pipeline.base.errors import DivergedError
 from pipeline.base.processes.child import Child
 from pipeline.callbacks.epoch_end import EpochEnd, EpochRecord
 from pipeline.callbacks.progress import progress_of
-from pipeline.callbacks.vital_signs import VitalSigns
+from pipeline.running.deciding import decide
+from pipeline.running.final_test import scored_test
 from pipeline.running.finishing import Shows, write_diverged, write_finished
 from pipeline.running.journal_logger import JournalLogger
-from pipeline.running.kept_weights import decide, scored_test
 from pipeline.running.participant import Participant, build_keeper, refuse_callbacks
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
@@ -95,7 +95,7 @@ class Session:
             begins=self._begin,
         )
         self.training = Participant(
-            plan, record.folder, epoch_end, vitals=VitalSigns(), logger=logger
+            plan, record.folder, epoch_end, measures_layers=True, logger=logger
         )
 
     def fit(self) -> None:

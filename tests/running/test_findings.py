@@ -26,7 +26,6 @@ pytestmark = pytest.mark.usefixtures("quick_children")
 
 WORDS = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0")
 IRIS = (*WORDS, "tracking=none")
-OURS = "pipeline.running.run_findings"
 
 
 def tags(run: Path) -> dict[str, str]:
@@ -213,7 +212,7 @@ def test_drawing_leaves_figures_of_others_open() -> None:
 
 def test_kept_test_rows_are_evenly_spaced(made: Made, monkeypatch: Patch) -> None:
     """The mistakes among them keep their inputs."""
-    monkeypatch.setattr(f"{OURS}.MOST_NUMBERS", 10 * 100)
+    monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 10 * 100)
     words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
     run = made(*words, "pictures=true")
     findings, rows = (
@@ -241,7 +240,7 @@ def test_failed_network_analysis_keeps_the_result(
     def fails(*_: object) -> None:
         raise RuntimeError("no look today")
 
-    monkeypatch.setattr(f"{OURS}.{place}", fails)
+    monkeypatch.setattr(f"pipeline.running.training_scores.{place}", fails)
     run = made(*IRIS)
     warning = capsys.readouterr().err
     assert "RuntimeError: no look today" in warning

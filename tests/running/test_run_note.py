@@ -13,7 +13,7 @@ from findings_made import made_findings
 from pipeline.base.ends import End
 from pipeline.base.findings import Findings
 from pipeline.pictures.gallery import PictureFile
-from pipeline.running.run_findings import description_text
+from pipeline.running.run_pictures import description_text
 
 MOST = 8000
 """Characters of a tag that MLflow's database holds."""

@@ -18,8 +18,8 @@ from pipeline.commands.train import main
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.plain import plain
-from pipeline.running.kept_weights import read_weights
 from pipeline.running.plan import RunContext, make_plan
+from pipeline.running.stored_weights import read_weights
 from pipeline.serving.model import Model
 
 Runs = dict[str, tuple[Path, str]]

@@ -28,7 +28,6 @@ from pipeline.config.options import TrackingOptions
 from pipeline.config.plain import flatten, plain
 from pipeline.config.values import as_tree, resolved
 from pipeline.running.failures import exit_code
-from pipeline.running.kept_weights import read_weights
 from pipeline.running.participant import follow
 from pipeline.running.peers import is_cut, process_group
 from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept
@@ -36,6 +35,7 @@ from pipeline.running.results import Result
 from pipeline.running.run_end import explain, failed_end, one_line
 from pipeline.running.run_findings import findings_of_winner
 from pipeline.running.run_log import LOG, log_to
+from pipeline.running.stored_weights import read_weights
 from pipeline.running.training import train
 from pipeline.study import messages
 from pipeline.study.messages import Job, Rung, TestJob, TestResult
