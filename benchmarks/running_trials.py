@@ -26,7 +26,7 @@ from statistics import median
 import psycopg
 
 from benchmarks.storage_scaling import Driver, Program, server_seconds
-from tests.postgres import PASSWORD, Postgres, running_postgres
+from tests.helpers.postgres_server import PASSWORD, Postgres, running_postgres
 
 HERE = Path(__file__).parents[1], Path(sys.executable)
 ENDED = 300

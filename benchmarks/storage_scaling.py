@@ -43,7 +43,7 @@ from pipeline.study.ledger.rows import Row
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.mlflow_store import Store
-from tests.postgres import PASSWORD, Postgres, running_postgres
+from tests.helpers.postgres_server import PASSWORD, Postgres, running_postgres
 
 SPAWN = multiprocessing.get_context("spawn")
 GROWTH_WORKERS = 8

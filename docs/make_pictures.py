@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
+from helpers.chromium import browser, mlflow_ui  # noqa: E402
 from mlflow_pages import Pages, Trained, call  # noqa: E402
-from real_browser import browser, mlflow_ui  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 SIZE = (1400, 1000)

@@ -97,7 +97,7 @@ def train() -> Callable[..., int]:
 @pytest.fixture
 def made(train: Callable[..., int]) -> Callable[..., Path]:
     """Train, and return the folder of the run: the only one below the `output=` that is given."""
-    from records import only_run
+    from helpers.run_files import only_run
 
     def call(*words: str) -> Path:
         assert train(*words) == 0
@@ -138,7 +138,7 @@ def given(common_folder: Path) -> Path:
 @pytest.fixture
 def run(trained_folder: Path, own_folder: Path) -> Path:
     """A finished run of three epochs, below `runs` in the current folder, that the user owns."""
-    from records import only_run
+    from helpers.run_files import only_run
 
     from pipeline.tracking.ownership import adopt
 
@@ -166,7 +166,7 @@ def python() -> Iterator[str]:
     """A `python` that starts at once; its processes are forks of one that has all libraries."""
     with TemporaryDirectory() as folder:
         server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("forks.py")), folder],
+            [sys.executable, str(Path(__file__).parent / "helpers" / "fork_python.py"), folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

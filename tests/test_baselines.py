@@ -10,8 +10,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from fixture_types import Patch
-from given_data import Given, options, series, shipped, valued
+from helpers.fixture_types import Patch
+from helpers.sample_data import Given, options, series, shipped, valued
 
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.preparation.reader import reader_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixture_types import Capture, Made, Patch, Train
+from helpers.fixture_types import Capture, Made, Patch, Train
 
 from pipeline.base.errors import ConfigError, EnvironmentFaultError
 from pipeline.base.processes.cpu import cores

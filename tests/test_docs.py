@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from how_tos import HOW_TO, work_through
+from helpers.how_to_pages import HOW_TO, work_through
 from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import choices
-from fixture_types import Capture, Patch
+from helpers.config_command import choices
+from helpers.fixture_types import Capture, Patch
 from omegaconf import DictConfig
 
 from pipeline import COMMANDS, __version__

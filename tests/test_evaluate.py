@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_types import Capture
+from helpers.fixture_types import Capture
+from helpers.run_files import artifact, events, final_values, predictions
 from mlflow import MlflowClient
-from records import artifact, events, final_values, predictions
 from serving import new_data
 from serving.asked_models import TRAINED, child
 from serving.new_data import write_rows

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from findings_made import made_findings
+from helpers.sample_findings import made_findings
 
 from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError

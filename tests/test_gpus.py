@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from faults.processes import wait_until
-from fixture_types import Capture, Made, Train
-from records import checkpoint, epochs, events, final_values
+from helpers.fixture_types import Capture, Made, Train
+from helpers.run_files import checkpoint, epochs, events, final_values
 
 from pipeline.base.processes.child import Child, python_module
 from pipeline.base.processes.fork_server import ForkServer

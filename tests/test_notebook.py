@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from fixture_types import Capture
-from how_tos import HOW_TO
-from printed import blocks
+from helpers.fixture_types import Capture
+from helpers.how_to_pages import HOW_TO
+from helpers.printed_lines import blocks
 
 from pipeline.config.compose import compose
 from pipeline.run import run

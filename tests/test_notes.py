@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from printed import blocks
+from helpers.printed_lines import blocks
 
 ROOT = Path(__file__).parent.parent
 NOTES = ROOT / "docs" / "notes"

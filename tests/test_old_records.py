@@ -1,6 +1,6 @@
 """Runs, studies and models that earlier commits made are read, continued and sent.
 
-`tests/make_old_records.py` made them; each folder of `tests/old_records` has the same names.
+`tests/helpers/make_old_records.py` made them; folders of `tests/old_records` have the same names.
 """
 
 import csv
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from faults.stores import outcome, recorded_steps
-from make_old_records import DOWN_URI, STUDY
+from helpers.make_old_records import DOWN_URI, STUDY
+from helpers.run_files import epochs, final_values
 from mlflow import MlflowClient
-from records import epochs, final_values
 
 from pipeline.commands import evaluate, export, predict, report, runs, sweep, train
 

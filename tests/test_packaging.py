@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from how_tos import work_through
+from helpers.how_to_pages import work_through
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,7 +1,7 @@
 """The comparison of a page with what was printed sees what matters and nothing else."""
 
 import pytest
-from printed import differences
+from helpers.printed_lines import differences
 
 PRINTED = """\
 net · 10 parameters · seed 0 · cpu, 1 thread, 2 cores

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from printed import blocks, differences
-from printed_studies import skeleton
-from records import final_values, only_run
+from helpers.printed_lines import blocks, differences
+from helpers.printed_study import skeleton
+from helpers.run_files import final_values, only_run
 from test_published import FIGURES, TRAINED
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_types import Capture, Made, Train
-from records import events, final_values, only_run, predictions, runs
+from helpers.fixture_types import Capture, Made, Train
+from helpers.run_files import events, final_values, only_run, predictions, runs
 
 from pipeline.commands.evaluate import main as evaluate
 from pipeline.commands.predict import main as predict

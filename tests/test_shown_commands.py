@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixture_types import Made, Train
-from how_tos import HOW_TO, ROOT, fenced
-from made_networks import files_of_page
+from helpers.fixture_types import Made, Train
+from helpers.how_to_pages import HOW_TO, ROOT, fenced
+from helpers.sample_networks import files_of_page
 from study.spaces import study
 
 from benchmarks.doctor_tables import write_tables

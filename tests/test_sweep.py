@@ -10,8 +10,8 @@ import optuna
 import psutil
 import pytest
 from faults.study_records import Records, Trial, ask_file
-from records import final_values
-from terminals import terminal, width
+from helpers.pty_terminal import terminal, width
+from helpers.run_files import final_values
 
 from pipeline.commands.report import main as report
 from pipeline.commands.runs import main as runs

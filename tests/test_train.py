@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fixture_types import Capture, Made
+from helpers.fixture_types import Capture, Made
+from helpers.run_files import epochs, final_values, predictions
 from mlflow import MlflowClient
-from records import epochs, final_values, predictions
 from sklearn import metrics as sklearn_metrics
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 

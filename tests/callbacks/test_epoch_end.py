@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from fixture_types import Train
-from made_networks import build
-from records import only_run
+from helpers.fixture_types import Train
+from helpers.run_files import only_run
+from helpers.sample_networks import build
 from torch import Tensor, nn
 
 from pipeline.base.errors import DivergedError

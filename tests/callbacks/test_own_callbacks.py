@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixture_types import Capture, Train
+from helpers.fixture_types import Capture, Train
+from helpers.run_files import checkpoint, epochs, only_run, predictions
 from mlflow import MlflowClient
-from records import checkpoint, epochs, only_run, predictions
 from torch import Tensor, nn
 from torch.nn import functional
 

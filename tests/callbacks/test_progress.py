@@ -9,8 +9,8 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from fixture_types import Capture, Patch, Train
-from terminals import Terminal, terminal, width
+from helpers.fixture_types import Capture, Patch, Train
+from helpers.pty_terminal import Terminal, terminal, width
 
 from pipeline.base.terminal import CAUTION, GOOD, console, folded, say, showing, waiting_for
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from container_engine import POSTGRES_IMAGE, PYTHON_IMAGE, await_service, called
 from faults.stores import free_port
-from how_tos import fenced
+from helpers.how_to_pages import fenced
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "how-to" / "compose.md"

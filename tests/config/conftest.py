@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine
+from helpers.config_command import CommandLine
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from command_line import CommandLine, written
-from fixture_types import Train
+from helpers.config_command import CommandLine, written
+from helpers.fixture_types import Train
 from omegaconf import OmegaConf
 from pytorch_lightning import callbacks as lightning
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine, written
+from helpers.config_command import CommandLine, written
 
 from pipeline.commands.evaluate import main as evaluate
 from pipeline.commands.export import main as export

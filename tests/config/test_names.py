@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine, choices, written
+from helpers.config_command import CommandLine, choices, written
 from hydra.core.global_hydra import GlobalHydra
 
 from pipeline.base.errors import ConfigError

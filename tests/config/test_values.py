@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import CommandLine, choices, written
-from fixture_types import Capture
+from helpers.config_command import CommandLine, choices, written
+from helpers.fixture_types import Capture
 from omegaconf import OmegaConf
 from torch import nn, zeros
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_sources import assert_equal_from_disk, prepared, read
-from own_sources import idx_bytes as idx
+from helpers.file_sources import assert_equal_from_disk, prepared, read
+from helpers.file_sources import idx_bytes as idx
 
 from pipeline.base.errors import DataError
 

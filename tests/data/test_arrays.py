@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from given_data import Given, labelled, options
-from own_sources import assert_equal_from_disk, prepared, read
+from helpers.file_sources import assert_equal_from_disk, prepared, read
+from helpers.sample_data import Given, labelled, options
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.parsing.array_files import arrays_at

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from given_data import Given, Shipped, labelled, options, series, shipped
-from records import final_values
+from helpers.run_files import final_values
+from helpers.sample_data import Given, Shipped, labelled, options, series, shipped
 from serving.new_data import read_rows
 
 from pipeline.base.errors import ConfigError

@@ -15,8 +15,8 @@ import pytest
 import torch
 from data.tables.given_tables import prepared as prepared_table
 from data.tables.given_tables import text
-from fixture_types import Capture
-from own_sources import prepared, read
+from helpers.file_sources import prepared, read
+from helpers.fixture_types import Capture
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression

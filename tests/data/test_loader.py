@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from given_data import Given, labelled, options, series, shipped, valued
+from helpers.sample_data import Given, labelled, options, series, shipped, valued
 from lightning_fabric.utilities.data import _set_sampler_epoch
 
 from pipeline.base.ranks import Rank

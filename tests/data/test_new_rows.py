@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_sources import idx_bytes, new_rows, prepared, stored
+from helpers.file_sources import idx_bytes, new_rows, prepared, stored
 from PIL import Image
 
 from pipeline.base.errors import DataError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from given_data import Given, labelled, names, options, series, shipped, valued
+from helpers.sample_data import Given, labelled, names, options, series, shipped, valued
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from given_data import Given, labelled, options, series, shipped, valued
+from helpers.sample_data import Given, labelled, options, series, shipped, valued
 
 from pipeline.base.markup import as_markdown
 from pipeline.data.parsing.cells.kinds.category import Category

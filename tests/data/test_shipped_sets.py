@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from given_data import Shipped, names, shipped
+from helpers.sample_data import Shipped, names, shipped
 
 from pipeline.base.errors import ConfigError
 from pipeline.data.airline import Airline

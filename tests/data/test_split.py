@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from given_data import Given, labelled, options, series, shipped, valued
+from helpers.sample_data import Given, labelled, options, series, shipped, valued
 from omegaconf import OmegaConf
 from sklearn import model_selection as theirs
 

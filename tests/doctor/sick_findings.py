@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from findings_made import Task, config_of, made_findings, with_test
+from helpers.sample_findings import Task, config_of, made_findings, with_test
 
 from pipeline.base.ends import End
 from pipeline.base.findings import Activity, Clipping, ColumnImportances, Findings, Vitals

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_networks import build
+from helpers.sample_networks import build
 from torch import Tensor, nn
 
 from pipeline.base.findings import Activity

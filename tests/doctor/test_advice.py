@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_types import Train
+from helpers.fixture_types import Train
 
 from benchmarks.doctor_cases import findings_of, merged
 from benchmarks.doctor_cures import KINDS, advice_of, drawn, outcome

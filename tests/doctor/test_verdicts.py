@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from findings_made import Kind, Task, config_of, made_findings, with_test
+from helpers.sample_findings import Kind, Task, config_of, made_findings, with_test
 from sick_findings import (
     SGD,
     SICK,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from records import only_run
+from helpers.run_files import only_run
 
 from faults.listener import SECRET, Listener
 from faults.processes import Training, start_command

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from forks import Fork
-from records import checkpoint, events
+from helpers.fork_python import Fork
+from helpers.run_files import checkpoint, events
 
 RECORDER = "pipeline.tracking.recorder"
 
@@ -155,7 +155,7 @@ def start_command(
     command: str = "train",
     python: str | None = None,
 ) -> Training:
-    """Start `python -m pipeline.<command>` in the current folder, or a fork by forks.py's `python`.
+    """Start `python -m pipeline.<command>` in the current folder, or a fork by fork_python.py.
 
     Where there are words before the command, it is never a fork.
     """

@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import psutil
+from helpers.server_processes import await_answer, start_mlflow, stop_server
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from real_processes import await_answer, start_mlflow, stop_server
 
 
 def only_run(uri: str) -> Run:

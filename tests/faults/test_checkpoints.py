@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixture_types import Capture, Train
-from records import events
+from helpers.fixture_types import Capture, Train
+from helpers.run_files import events
 
 from faults.conftest import Start
 from faults.processes import checkpoint_epoch, recorded_epochs

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
-from postgres import PASSWORD, USER, Postgres, running_postgres
+from helpers.postgres_server import PASSWORD, USER, Postgres, running_postgres
 
 from faults.conftest import StartSweep
 from faults.stores import free_port

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from records import events
+from helpers.run_files import events
 
 from faults.conftest import Mount, Start
 from faults.processes import Training, ending, only_line, recorded_epochs

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from fixture_types import Capture, Train
-from records import checkpoint, only_run
+from helpers.fixture_types import Capture, Train
+from helpers.run_files import checkpoint, only_run
 
 from faults.processes import checkpoint_epoch, ending, recorded_epochs
 from faults.stores import outcome

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import written
+from helpers.config_command import written
 
 from faults.listener import SECRET, Listener
 from pipeline.commands import evaluate, export, predict, report, runs, sweep, train

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.run_files import events, only_run
 from mlflow import MlflowClient
-from records import events, only_run
 
 from faults.processes import wait_until
 from pipeline.base.ends import End

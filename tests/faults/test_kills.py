@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from fixture_types import Capture, Train
+from helpers.fixture_types import Capture, Train
 
 from faults.conftest import Start
 from faults.processes import RECORDER, await_end, ending, listening, recorded_epochs

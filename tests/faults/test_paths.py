@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import written
-from fixture_types import Capture, Patch, Train
+from helpers.config_command import written
+from helpers.fixture_types import Capture, Patch, Train
 from mlflow.tracking import MlflowClient
 
 from faults.conftest import Start

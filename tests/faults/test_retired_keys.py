@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import written
+from helpers.config_command import written
 
 from faults.test_strangers import change, save_command, saved_command
 from pipeline.commands import evaluate, predict, report, train

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from records import events
+from helpers.run_files import events
 
 from faults.conftest import Start, commit
 from faults.processes import ending, recorded_epochs

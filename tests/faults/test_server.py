@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.run_files import events, final_values
 from mlflow.tracking import MlflowClient
-from records import events, final_values
 
 from faults.conftest import Start
 from faults.processes import crowding, ending, recorded_epochs, wait_until

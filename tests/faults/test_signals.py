@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from records import is_whole
+from helpers.run_files import is_whole
 
 from faults.conftest import Start
 from faults.processes import await_end, checkpoint_epoch, ending, lines_of, recorded_epochs

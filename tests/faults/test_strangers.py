@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import written
+from helpers.config_command import written
+from helpers.run_files import events
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
-from records import events
 
 from faults.listener import SECRET, Listener
 from faults.portal import PORTAL_ANSWERS, Portal

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fixture_types import Train
+from helpers.fixture_types import Train
 
 from faults.conftest import Start
 from faults.processes import ending

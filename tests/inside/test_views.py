@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from cells_by_hand import run_by_hand
-from given_data import Given, labelled, options, series, valued
-from made_networks import Array, build, sum_of_the_notes
+from helpers.numpy_cells import run_by_hand
+from helpers.sample_data import Given, labelled, options, series, valued
+from helpers.sample_networks import Array, build, sum_of_the_notes
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 

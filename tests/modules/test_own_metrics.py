@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import CommandLine
-from fixture_types import Capture, Patch, Train
+from helpers.config_command import CommandLine
+from helpers.fixture_types import Capture, Patch, Train
+from helpers.run_files import artifact, epochs, final_values, only_run, predictions
 from modules import own_scores
-from records import artifact, epochs, final_values, only_run, predictions
 from torchmetrics.functional.classification import binary_matthews_corrcoef
 
 from pipeline.base.errors import ConfigError

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from fixture_types import Train
+from helpers.fixture_types import Train
+from helpers.run_files import checkpoint, epochs, only_run
 from hook_watcher import LOG
-from records import checkpoint, epochs, only_run
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "verbose=0", "test=false")
 MLP = (*IRIS, "trainer.max_epochs=3")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixture_types import Train
-from records import epochs, only_run
+from helpers.fixture_types import Train
+from helpers.run_files import epochs, only_run
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_networks import MODELS, class_of, files_of_page, parameters_of
+from helpers.sample_networks import MODELS, class_of, files_of_page, parameters_of
 
 INPUT_SHAPES = {"table": (30,), "series": (12, 3), "images": (2, 8, 8)}
 

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from made_networks import Array, build, sum_of_the_notes
+from helpers.sample_networks import Array, build, sum_of_the_notes
 from torch import nn
 
 from pipeline.base.errors import ConfigError

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from made_networks import build
+from helpers.sample_networks import build
 from torch import nn
 
 

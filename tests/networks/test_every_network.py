@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from made_networks import build, parameters_of
+from helpers.sample_networks import build, parameters_of
 from torch import nn
 
 from pipeline.base.errors import ConfigError

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from cells_by_hand import CELLS, run_by_hand
-from made_networks import build
+from helpers.numpy_cells import CELLS, run_by_hand
+from helpers.sample_networks import build
 from torch import nn
 
 FEATURES, HIDDEN = 3, 4

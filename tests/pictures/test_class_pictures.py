@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn import axes_of, figure_of, legend_of, lines_of, names_of, picture, reason
-from findings_made import made_findings, with_test
+from helpers.sample_findings import made_findings, with_test
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 

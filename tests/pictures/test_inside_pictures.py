@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from drawn import figure_of, names_of, picture, readable
-from findings_made import made_findings
-from made_networks import build
+from helpers.sample_findings import made_findings
+from helpers.sample_networks import build
 
 from pipeline.base.findings import Findings, Inside
 from pipeline.inside.views import inside_of

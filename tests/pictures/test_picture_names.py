@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import readable
-from findings_made import made_findings
+from helpers.sample_findings import made_findings
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from findings_made import made_findings
+from helpers.sample_findings import made_findings
 from test_inside_pictures import opened
 
 from pipeline.base.findings import Findings

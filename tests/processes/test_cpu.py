@@ -7,7 +7,7 @@ from math import inf
 from pathlib import Path
 
 import pytest
-from fixture_types import Capture, Made, Patch
+from helpers.fixture_types import Capture, Made, Patch
 
 from pipeline.base.processes.cpu import WAITING, bound_spinning, cgroup_quota, cores, thread_limit
 

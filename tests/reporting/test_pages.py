@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from findings_made import made_findings, with_test
-from given_data import shipped
+from helpers.sample_data import shipped
+from helpers.sample_findings import made_findings, with_test
 from markupsafe import escape
 from matplotlib.figure import Figure
 from pages import Page, require_sound

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from findings_made import made_findings, with_test
+from helpers.sample_findings import made_findings, with_test
 from scipy.stats import t as student
 from sklearn.metrics import f1_score
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from how_tos import work_through
+from helpers.chromium import browser as real_browser
+from helpers.how_to_pages import work_through
 from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 from pages import Page, require_sound
 from PIL import Image
-from real_browser import browser as real_browser
 
 from pipeline.commands.report import main
 from pipeline.pictures.style import Picture, panels

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from findings_made import made_findings
+from helpers.sample_findings import made_findings
 from pages import Page, require_sound
 
 from pipeline.base.ends import End

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from fixture_types import Capture, Train
-from records import checkpoint, epochs, events, only_run
+from helpers.fixture_types import Capture, Train
+from helpers.run_files import checkpoint, epochs, events, only_run
 
 from pipeline import __version__
 from pipeline.commands.evaluate import main

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_types import Capture, Made
-from records import artifact
+from helpers.fixture_types import Capture, Made
+from helpers.run_files import artifact
 
 from pipeline.base.findings import load_findings
 from pipeline.commands.evaluate import main as evaluate

@@ -1,6 +1,6 @@
 """How long data are kept for later runs; `tests/study/test_worker.py` shows what is kept."""
 
-from fixture_types import Patch
+from helpers.fixture_types import Patch
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_types import Capture, Made, Patch, Train
-from given_data import shipped
+from helpers.fixture_types import Capture, Made, Patch, Train
+from helpers.run_files import artifact, epochs, events, only_run, predictions
+from helpers.sample_data import shipped
 from matplotlib import pyplot
 from mlflow import MlflowClient
-from records import artifact, epochs, events, only_run, predictions
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.metrics import f1_score, log_loss
 

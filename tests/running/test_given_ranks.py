@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fixture_types import Made, Patch
-from real_processes import ROOT
-from records import epochs, final_values, only_run
+from helpers.fixture_types import Made, Patch
+from helpers.run_files import epochs, final_values, only_run
+from helpers.server_processes import ROOT
 
 WORDS = ("model=mlp", "data=iris", "trainer.max_epochs=2", "tracking=none", "verbose=0")
 JOB = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}

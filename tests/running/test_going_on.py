@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixture_types import Capture, Train
+from helpers.fixture_types import Capture, Train
+from helpers.run_files import checkpoint, epochs, events, final_values, only_run, runs
 from mlflow import MlflowClient
-from records import checkpoint, epochs, events, final_values, only_run, runs
 
 from pipeline.base.findings import load_findings
 from pipeline.tracking.folders import State, read_state, write_state

@@ -12,9 +12,9 @@ from time import perf_counter
 import numpy as np
 import pytest
 import torch
-from command_line import written
-from fixture_types import Capture, Made, Train
-from records import epochs, events, only_run
+from helpers.config_command import written
+from helpers.fixture_types import Capture, Made, Train
+from helpers.run_files import epochs, events, only_run
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from pipeline.base.errors import ConfigError

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from findings_made import config_of, made_findings
-from given_data import Given, labelled, options
+from helpers.sample_data import Given, labelled, options
+from helpers.sample_findings import config_of, made_findings
 from serving import made_models
 
 from pipeline.base.findings import TestRows

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fixture_types import Capture, Train
+from helpers.fixture_types import Capture, Train
 
 from pipeline.commands.runs import main as runs
 from pipeline.tracking.folders import find_run, run_folders

@@ -4,10 +4,10 @@ from itertools import cycle, zip_longest
 from pathlib import Path
 
 import pytest
-from fixture_types import Made
-from given_data import names, shipped
+from helpers.fixture_types import Made
+from helpers.run_files import checkpoint, epochs, events, final_values
+from helpers.sample_data import names, shipped
 from omegaconf import OmegaConf
-from records import checkpoint, epochs, events, final_values
 
 from pipeline.base.paths import conf_folder
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixture_types import Capture, Patch, Train
+from helpers.fixture_types import Capture, Patch, Train
 
 MLP, IRIS = "model=mlp tracking=none", "model=mlp data=iris tracking=none"
 FIND = f"{IRIS} find_lr=true"

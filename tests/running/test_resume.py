@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from faults.processes import Training
-from fixture_types import Patch
+from helpers.fixture_types import Patch
+from helpers.run_files import checkpoint, epochs, only_run
 from PIL import Image
-from records import checkpoint, epochs, only_run
 
 KILLER = '''
 import os

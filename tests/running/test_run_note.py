@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from findings_made import made_findings
+from helpers.sample_findings import made_findings
 
 from pipeline.base.ends import End
 from pipeline.base.findings import Findings

@@ -8,9 +8,9 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from fixture_types import Capture, Made, Patch, Train
+from helpers.fixture_types import Capture, Made, Patch, Train
+from helpers.run_files import checkpoint, epochs, events, final_values, only_run, predictions
 from mlflow.entities import ViewType
-from records import checkpoint, epochs, events, final_values, only_run, predictions
 
 from pipeline.commands.evaluate import main as evaluate
 

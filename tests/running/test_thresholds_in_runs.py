@@ -8,9 +8,9 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from fixture_types import Capture, Made, Train
-from given_data import Shipped
-from records import epochs, final_values, only_run, predictions
+from helpers.fixture_types import Capture, Made, Train
+from helpers.run_files import epochs, final_values, only_run, predictions
+from helpers.sample_data import Shipped
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from pipeline.base.terminal import rounded

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixture_types import Capture, Made, Patch, Train
-from records import checkpoint, epochs, events, final_values, predictions
+from helpers.fixture_types import Capture, Made, Patch, Train
+from helpers.run_files import checkpoint, epochs, events, final_values, predictions
 
 from pipeline.config.compose import compose
 

@@ -1,12 +1,12 @@
 from pathlib import Path
 from typing import Any
 
-import given_data
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_sources import new_rows
+from helpers import sample_data
+from helpers.file_sources import new_rows
 from serving import made_models
 from torch import Tensor, nn
 
@@ -31,14 +31,14 @@ def frame(rows: int = ROWS, freq: str = "MS", written: str = "%Y-%m") -> pd.Data
 
 
 def options(**changes: Any) -> DataOptions:
-    return given_data.options(**{"window": 4, "horizon": HORIZON, "scale": "standard", **changes})
+    return sample_data.options(**{"window": 4, "horizon": HORIZON, "scale": "standard", **changes})
 
 
 def read(content: pd.DataFrame, *, missing: str = "refuse", **changes: Any) -> Prepared:
     """Prepare a file with this content, whose columns c and a are to be predicted."""
     content.to_csv("trained.csv", index=False)
     keys = {"path": "trained.csv", "targets": ("c", "a"), "missing": missing}
-    return prepare(given_data.Shipped("series", keys).source(), options(**changes))
+    return prepare(sample_data.Shipped("series", keys).source(), options(**changes))
 
 
 def model_of(schema: Schema, *, decision: Decision | None = None) -> Model:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from faults.conftest import beside
 from faults.processes import wait_until
-from records import events
+from helpers.run_files import events
 
 from pipeline.base.ends import TrialEnd
 from pipeline.base.processes.fork_server import ForkServer

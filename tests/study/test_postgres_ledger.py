@@ -9,6 +9,7 @@ from threading import Thread
 
 import pytest
 from faults.processes import wait_until
+from helpers.postgres_server import PASSWORD, USER, Postgres, running_postgres
 from ledgers import (
     COMPLETE,
     assert_read_as_by_optuna,
@@ -19,7 +20,6 @@ from ledgers import (
     take,
     take_all,
 )
-from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import Wire, at_each_moment, wait_for_lines
 from sqlalchemy import event
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import choices, written
+from helpers.config_command import choices, written
 from spaces import cases, checked, problems, study
 
 from pipeline.base.errors import ConfigError

@@ -15,9 +15,9 @@ from types import ModuleType
 
 import optuna
 import pytest
+from helpers.server_processes import run_script
 from ledgers import database, open_ledger
 from optuna.study import StudyDirection
-from real_processes import run_script
 from sqlalchemy import create_engine
 
 from pipeline.base.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError

@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from helpers.pty_terminal import terminal, width
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from ledgers import F1
 from scipy import stats
 from spaces import cases
-from terminals import terminal, width
 
 from pipeline.base.ends import End
 from pipeline.base.markup import NO_INTERVAL, TextTable

@@ -6,7 +6,7 @@ from typing import Any
 
 import hydra
 import pytest
-from command_line import written
+from helpers.config_command import written
 from omegaconf import DictConfig, OmegaConf, open_dict
 from spaces import cases, study
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from faults.processes import await_end, is_running, wait_until
 from faults.sweeps import behaving
-from real_processes import youngest_child
-from records import checkpoint, epochs, events, final_values, only_run
+from helpers.run_files import checkpoint, epochs, events, final_values, only_run
+from helpers.server_processes import youngest_child
 from study_workers import (
     BASE,
     Conversation,

@@ -6,7 +6,7 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
-from real_processes import run_script
+from helpers.server_processes import run_script
 
 from pipeline.base.ends import End
 from pipeline.base.processes.lease import own_lease

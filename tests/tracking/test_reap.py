@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.server_processes import ROOT
 from mlflow.tracking import MlflowClient
-from real_processes import ROOT
 
 from pipeline.base.ends import End
 from pipeline.base.processes.lease import Lease, lease_of_process, own_lease

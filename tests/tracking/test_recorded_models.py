@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from faults.stores import free_port
+from helpers.server_processes import run_script, start_mlflow, stop_server
 from mlflow.entities import LoggedModel
 from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import PyFuncModel
@@ -21,7 +22,6 @@ from mlflow.pyfunc.scoring_server import invocations
 from mlflow.tracking import MlflowClient
 from mlflow.utils.proto_json_utils import parse_tf_serving_input
 from PIL import Image
-from real_processes import run_script, start_mlflow, stop_server
 
 from pipeline.commands.predict import main as predict
 from pipeline.commands.sweep import main as sweep

@@ -13,8 +13,8 @@ from threading import Thread
 import pytest
 from faults.processes import crowding, wait_until
 from faults.stores import free_port, only_run, outcome, recorded_steps
+from helpers.server_processes import run_script, youngest_child
 from mlflow.tracking import MlflowClient
-from real_processes import run_script, youngest_child
 
 from pipeline.base.ends import End
 from pipeline.base.errors import EnvironmentFaultError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from faults.stores import free_port
+from helpers.pty_terminal import terminal
 from mlflow.tracking import MlflowClient
-from terminals import terminal
 
 from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError

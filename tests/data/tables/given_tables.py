@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from given_data import Shipped
+from helpers.sample_data import Shipped
 
 from pipeline.base.errors import PipelineError
 from pipeline.config.options import DataOptions

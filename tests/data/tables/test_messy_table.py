@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fixture_types import Capture, Made
 from given_tables import FILE, column, prepared, problems, read, source, target, write
-from records import predictions
+from helpers.fixture_types import Capture, Made
+from helpers.run_files import predictions
 
 from pipeline.base.findings import load_findings
 from pipeline.commands.evaluate import main as evaluate

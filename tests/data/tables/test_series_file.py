@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from given_data import Shipped, options
 from given_tables import write
-from own_sources import new_rows
+from helpers.file_sources import new_rows
+from helpers.sample_data import Shipped, options
 
 from pipeline.base.errors import DataError
 from pipeline.data.parsing.tables.file import CsvOptions

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from given_data import shipped
 from given_tables import FILE, patients, prepared, read, source, text, write
-from own_sources import new_rows, stored
+from helpers.file_sources import new_rows, stored
+from helpers.sample_data import shipped
 
 from pipeline.base.errors import ConfigError, DataError
 from pipeline.data.preparation.prepare import Prepared

@@ -17,7 +17,7 @@ from given_tables import (
     source,
     write,
 )
-from own_sources import new_rows
+from helpers.file_sources import new_rows
 
 from pipeline.base.errors import DataError, PipelineError
 from pipeline.data.parsing.tables.file import CellLocation

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from given_data import Shipped, shipped
 
+from helpers.sample_data import Shipped, shipped
 from pipeline.data.preparation.prepare import Prepared
 from pipeline.data.preparation.reader import Block, Rules, reader_of
 from pipeline.data.preparation.schema import Schema

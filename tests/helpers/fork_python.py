@@ -1,8 +1,8 @@
 """A `python` that starts at once: forks of one process that has loaded the libraries.
 
-`python forks.py FOLDER` is that process. It writes a program `python` into the folder, to be called
-in place of the real one. Each call becomes a fork with the caller's words, folder, variables, umask
-and streams: a process like any other, but for the start of its interpreter.
+`python fork_python.py FOLDER` is that process. It writes a program `python` into the folder, to be
+called in place of the real one. Each call becomes a fork with the caller's words, folder,
+variables, umask and streams: a process like any other, but for the start of its interpreter.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 PROGRAM = f"""#!{sys.executable} -IS
 import sys
 sys.path.append({os.path.dirname(os.path.abspath(__file__))!r})
-from forks import stand_in
+from fork_python import stand_in
 stand_in()
 """  # noqa: PTH100, PTH120 - this file's part in the program imports little
 

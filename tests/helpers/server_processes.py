@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 from faults.processes import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def start_mlflow(*words: str, port: int, folder: Path) -> subprocess.Popen[bytes]:

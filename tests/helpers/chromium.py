@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faults.stores import free_port
-from real_processes import start_mlflow, stop_server
+
+from helpers.server_processes import start_mlflow, stop_server
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from printed import differences
-from printed_studies import skeleton
+from helpers.printed_lines import differences
+from helpers.printed_study import skeleton
 
 #: `pipeline` as a fork, which starts at once; a function would be a process of its own beside `&`.
 QUICK = "shopt -s expand_aliases\nalias pipeline='python -m pipeline'"
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
 FOR_TESTS = ("test", "test-slow", "dev")
 """Extras that only those who change the program need."""

@@ -1,7 +1,7 @@
 """Makes runs, a study and predictions with the present commands, for later versions to read.
 
     mkdir /home/ada
-    unshare --uts sh -c 'hostname ada-laptop && python tests/make_old_records.py FOLDER'
+    unshare --uts sh -c 'hostname ada-laptop && python tests/helpers/make_old_records.py FOLDER'
 
 `FOLDER` is a new folder below `tests/old_records`, named after the commit that made it, and
 `tests/test_old_records.py` reads it. The commands run in `/home/ada/work` as the user `ada`, so no
@@ -24,7 +24,7 @@ HOME = Path("/home/ada")
 WORK = HOME / "work"
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
-    "PYTHONPATH": str(Path(__file__).parent.parent),
+    "PYTHONPATH": str(Path(__file__).parents[2]),
     "HOME": str(HOME),
     "USER": "ada",
     "LOGNAME": "ada",

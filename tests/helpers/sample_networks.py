@@ -3,12 +3,13 @@
 from functools import cache
 
 import numpy as np
-from how_tos import HOW_TO, fenced
 from hydra.utils import get_class
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
-from real_processes import ROOT
 from torch import nn
+
+from helpers.how_to_pages import HOW_TO, fenced
+from helpers.server_processes import ROOT
 
 Array = NDArray[np.float64]
 MODELS = ROOT / "conf" / "model"
