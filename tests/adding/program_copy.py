@@ -42,9 +42,9 @@ class ProgramCopy:
         ended = self.python("-m", *words.split())
         return " ".join((ended.stdout + ended.stderr).split())
 
-    def page(self, name: str, script: str) -> str:
-        """Write the pages of the docs anew by a script, and return one of them."""
-        assert self.python(f"docs/{script}").stderr == ""
+    def page(self, name: str, script: str = "") -> str:
+        """Return a page of the docs, after a script has written it anew."""
+        assert not script or self.python(f"docs/{script}").stderr == ""
         return (self.folder / "docs" / name).read_text(encoding="utf-8")
 
 
@@ -53,8 +53,3 @@ def shown_code(name: str) -> str:
     pattern = rf"`{re.escape(name)}`:\n\n```python\n(.*?)```\n"
     (code,) = re.findall(pattern, ARCHITECTURE, re.DOTALL)
     return str(code)
-
-
-def page_of_project(name: str) -> str:
-    """Return a page of the docs as it is."""
-    return (ROOT / "docs" / name).read_text(encoding="utf-8")

@@ -4,64 +4,37 @@ import re
 from pathlib import Path
 
 import pytest
-from program_copy import ProgramCopy, page_of_project, shown_code
+from program_copy import ProgramCopy, shown_code
 
 NAME = "many_weights"
-PAGES = ("how-to/doctor.md", "glossary.md")
-TRAIN = ["-m", "pipeline.train", "model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=1"]
+CODE = shown_code(f"{NAME}.py")
+TRAIN = ("-m", "pipeline.train", "model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=1")
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> ProgramCopy:
-    return ProgramCopy(tmp_path / "copy")
-
-
-@pytest.fixture
-def rule(program: ProgramCopy) -> Path:
-    """The file of the verdict that docs/architecture.md shows."""
-    return program.add(f"doctor/rules/{NAME}.py", shown_code(f"{NAME}.py"))
-
-
-def pages(program: ProgramCopy) -> list[str]:
-    """Write the pages anew and return them."""
-    return [program.page(page, "write_records.py") for page in PAGES]
-
-
-def test_verdict_is_added_by_one_file(program: ProgramCopy, rule: Path) -> None:
+@pytest.mark.slow
+def test_verdict_is_added_by_one_file(tmp_path: Path) -> None:
+    program = ProgramCopy(tmp_path / "copy")
+    program.add(f"doctor/rules/{NAME}.py", CODE)
     training = program.python(*TRAIN)
     assert training.returncode == 0, training.stderr
     weights = (
         r"doctor  many weights: \d+ weights for \d+ training rows; try optimizer.weight_decay="
     )
     assert re.search(weights, " ".join(training.stdout.split("\n          "))), training.stdout
-    doctor_page, glossary = pages(program)
-    assert "\n### many_weights\nThe network has 1.5 weights or more" in doctor_page
+    glossary = program.page("glossary.md", "write_records.py")
     assert "\n| many weights | far more weights than training rows | 参数过多 |\n" in glossary
-    rule.unlink()
-    assert pages(program) == [page_of_project(page) for page in PAGES]
+    doctor_page = program.page("how-to/doctor.md")
+    assert "\n### many_weights\nThe network has 1.5 weights or more" in doctor_page
 
 
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (
-            ('    chinese="参数过多",\n', ""),
-            ":LINE: Rule.__init__() missing 1 required keyword-only argument: 'chinese'",
-        ),
-        (
-            ('"too_few_steps"', '"few_steps"'),
-            ": `hides` has the unknown name 'few_steps'. Did you mean 'too_few_steps'?",
-        ),
-        (('"rows"', '"row"'), ": `needs` has the unknown name 'row'. Did you mean 'rows'?"),
-    ],
-)
-def test_incomplete_verdict_ends_a_training(
-    program: ProgramCopy, rule: Path, change: tuple[str, str], problem: str
-) -> None:
-    code = rule.read_text(encoding="utf-8")
-    line = code.splitlines().index("RULE = Rule(") + 1
-    rule.write_text(code.replace(*change), encoding="utf-8")
+def test_unknown_names_of_verdicts_end_a_training(tmp_path: Path) -> None:
+    program = ProgramCopy(tmp_path / "copy")
+    hides = program.add("doctor/rules/a.py", CODE.replace('"too_few_steps"', '"few_steps"'))
+    needs = program.add("doctor/rules/b.py", CODE.replace('"rows"', '"row"'))
     training = program.python(*TRAIN)
     assert training.returncode == 2
-    assert f"{rule}{problem.replace('LINE', str(line))}" in training.stderr.replace("\n", "")
+    message = "`{}` has the unknown name '{}'. Did you mean '{}'?"
+    problems = training.stderr.replace("\n", "")
+    assert f"{hides}: {message.format('hides', 'few_steps', 'too_few_steps')}" in problems
+    assert f"{needs}: {message.format('needs', 'row', 'rows')}" in problems
     assert not (program.folder / "runs").exists()
