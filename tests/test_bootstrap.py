@@ -170,11 +170,13 @@ def test_auroc_interval_needs_30_rows_per_class() -> None:
     ("case", "keys"),
     [
         (Forecasts(rows=100, horizon=1), ("rmse", "mae")),
-        (Forecasts(rows=480, horizon=12), ("rmse", "mae")),
-        (Classes(groups=24, size=20, shared=0.5), ("accuracy", "f1")),
         (Classes(groups=120), ("accuracy", "f1", "auroc")),
+        pytest.param(Forecasts(rows=480, horizon=12), ("rmse", "mae"), marks=pytest.mark.slow),
+        pytest.param(
+            Classes(groups=24, size=20, shared=0.5), ("accuracy", "f1"), marks=pytest.mark.slow
+        ),
     ],
-    ids=["steps", "horizon", "groups", "rows"],
+    ids=["steps", "rows", "horizon", "groups"],
 )
 def test_interval_coverage_is_as_stated(case: Forecasts | Classes, keys: tuple[str, ...]) -> None:
     """A small run of the benchmark whose table stands in docs/statistics.md."""

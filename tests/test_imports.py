@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 LIGHTNING = "pytorch_lightning torchmetrics torch._dynamo"
-#: A command or an import, its exit code, and packages or modules that it does without.
+#: A command or an import, its exit code, and packages or modules that it does without; what a
+#: training does without is in tests/test_train.py.
 FREE_OF = {
     "pipeline.train --help": (0, "torch numpy mlflow optuna"),
     "pipeline.train --info": (0, "torch numpy mlflow optuna"),
@@ -26,7 +27,6 @@ FREE_OF = {
         "torch sqlalchemy sklearn matplotlib optuna hydra",
     ),
     "import pipeline.tracking.client": (0, "torch numpy mlflow hydra"),
-    "import pipeline.running.training": (0, "mlflow optuna sqlalchemy pandas sklearn"),
     "import pipeline.study.sweeping": (0, f"{LIGHTNING} mlflow scipy pandas matplotlib"),
 }
 

@@ -1,6 +1,7 @@
 """Secrets are masked wherever they stand, and what is none stays as it is."""
 
 import pytest
+from helpers.case_tables import cases
 
 from pipeline.base.redaction import (
     SHAPES,
@@ -16,17 +17,15 @@ from pipeline.base.redaction import (
 PASSWORDS = [
     *("pw", "S3cr/et", "S3 cr et", "S3@cr@et", "S3#cr", "S3?cr=x", "S3:c%2Fr", "12/34", "a'b"),
 ]
-NAMES = [
-    *("password", "db_password", "dbPassword", "PGPASSWORD", "passwd", "pwd", "MYSQL_PWD", "pass"),
-    *("DB_PASS", "passphrase", "credential", "aws_credentials", "auth", "basic_auth", "secret"),
-    *("api_key", "api-key", "apiKey", "access_key", "auth_token", "X-Auth-Token", "client.secret"),
-    *("Authorization", "passwords", "password2"),
-]
-ORDINARY = [
-    *("author", "authors", "monkey", "tokenizer", "tokens", "keys", "bypass", "compass", "lowpass"),
-    *("model.pass_through", "passenger", "passes", "data.path", "password_file", "keyboard"),
-    *("authored_at", "secretary", "authenticated"),
-]
+NAMES = """
+password db_password dbPassword PGPASSWORD passwd pwd MYSQL_PWD pass DB_PASS passphrase
+credential aws_credentials auth basic_auth secret api_key api-key apiKey access_key
+auth_token X-Auth-Token client.secret Authorization passwords password2
+"""
+ORDINARY = """
+author authors monkey tokenizer tokens keys bypass compass lowpass model.pass_through
+passenger passes data.path password_file keyboard authored_at secretary authenticated
+"""
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -41,35 +40,35 @@ def test_password_in_url_is_masked(scheme: str, password: str) -> None:
     assert redact_code(f"+url = {url}") == f"+url = {masked}"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("https://ghp_x@github.com/a", "https://***@github.com/a"),
-        ("https://b.example/a.csv?X-Amz-Signature=c0&sig=c1", "https://b.example/a.csv?***"),
-        ("{url: https://b.example/a?sig=c0, b: 1}", "{url: https://b.example/a?***, b: 1}"),
-        ("s3://bucket/a.csv?sig=c0&part=1", "s3://bucket/a.csv?sig=***&part=1"),
-        ("postgresql://host/db?password=c0&ssl=off", "postgresql://host/db?password=***&ssl=off"),
-        ("from http://u:c0@one to http://u:c1@two", "from http://u:***@one to http://u:***@two"),
-        ("run --token abc --seed 1", "run --token *** --seed 1"),
-        ("run --pwd 'a b' --seed 1", "run --pwd *** --seed 1"),
-        ("train db_password=x lr=1", "train db_password=*** lr=1"),
-        ("data.api_key='a b' lr=1", "data.api_key=*** lr=1"),
-        ("data.auth=[me,c0] lr=1", "data.auth=*** lr=1"),
-        ("tags={pwd: c0 c1, note: x}", "tags={pwd: ***, note: x}"),
-        ("tags={a: {pwd: c0}, note: x}", "tags={a: {pwd: ***}, note: x}"),
-        ('{"password": "c0", "x": 1}', '{"password": ***, "x": 1}'),
-        ("Authorization: Bearer c0c0c0", "Authorization: ***"),
-        ("Authorization=Basic c0c0c0 lr=1", "Authorization=*** lr=1"),
-        ("sent Bearer c0c0c0-c0 to it", "sent Bearer *** to it"),
-        ("openssl -passin pass:c0 x", "openssl -passin pass:*** x"),
-    ],
-)
+MASKED = r"""
+https://ghp_x@github.com/a → https://***@github.com/a
+https://b.example/a.csv?X-Amz-Signature=c0&sig=c1 → https://b.example/a.csv?***
+{url: https://b.example/a?sig=c0, b: 1} → {url: https://b.example/a?***, b: 1}
+s3://bucket/a.csv?sig=c0&part=1 → s3://bucket/a.csv?sig=***&part=1
+postgresql://host/db?password=c0&ssl=off → postgresql://host/db?password=***&ssl=off
+from http://u:c0@one to http://u:c1@two → from http://u:***@one to http://u:***@two
+run --token abc --seed 1 → run --token *** --seed 1
+run --pwd 'a b' --seed 1 → run --pwd *** --seed 1
+train db_password=x lr=1 → train db_password=*** lr=1
+data.api_key='a b' lr=1 → data.api_key=*** lr=1
+data.auth=[me,c0] lr=1 → data.auth=*** lr=1
+tags={pwd: c0 c1, note: x} → tags={pwd: ***, note: x}
+tags={a: {pwd: c0}, note: x} → tags={a: {pwd: ***}, note: x}
+{"password": "c0", "x": 1} → {"password": ***, "x": 1}
+Authorization: Bearer c0c0c0 → Authorization: ***
+Authorization=Basic c0c0c0 lr=1 → Authorization=*** lr=1
+sent Bearer c0c0c0-c0 to it → sent Bearer *** to it
+openssl -passin pass:c0 x → openssl -passin pass:*** x
+"""
+
+
+@pytest.mark.parametrize(("text", "expected"), cases(MASKED))
 def test_secret_is_masked_and_text_around_kept(text: str, expected: str) -> None:
     assert redact(text) == expected
     assert redact(expected) == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES.split())
 def test_secret_is_recognized_by_its_name(name: str) -> None:
     for prefix in ("", "tags.", "+data."):
         assert redact_word(f"{prefix}{name}=c0, c1") == f"{prefix}{name}=***"
@@ -84,7 +83,7 @@ def test_secret_is_recognized_by_its_name(name: str) -> None:
         assert "c1" not in redact_code(f"+{line.format(name)}")
 
 
-@pytest.mark.parametrize("name", ORDINARY)
+@pytest.mark.parametrize("name", ORDINARY.split())
 def test_ordinary_name_keeps_its_value(name: str) -> None:
     assert redact_word(f"{name}=abc") == f"{name}=abc"
     assert redact_value(name, "abc") == "abc"
@@ -132,38 +131,38 @@ def test_parameter_with_secret_name_is_masked() -> None:
     assert redact_word("data.use_auth=true") == "data.use_auth=true"
 
 
-LEGIBLE = [
-    "rows = sorted(rows, key=len)",
-    "token = next(tokens)",
-    "    token = tokens[0]",
-    "    auth = HTTPBasicAuth(user, word)",
-    "    password: str",
-    "    password: str | None = None,",
-    "    headers: dict[str, str] = {}",
-    "def read(password: str) -> None:",
-    "    pass  # password",
-    "secret = None",
-    'headers = {"Authorization": f"Bearer {token}"}',
-]
+LEGIBLE = """
+rows = sorted(rows, key=len)
+token = next(tokens)
+    token = tokens[0]
+    auth = HTTPBasicAuth(user, word)
+    password: str
+    password: str | None = None,
+    headers: dict[str, str] = {}
+def read(password: str) -> None:
+    pass  # password
+secret = None
+headers = {"Authorization": f"Bearer {token}"}
+"""
 """Code that only names a secret."""
+DIFFED = """
+password = 'x' → password = ***
+password: str = 'x' → password: str = ***
+DB_PASS=x → DB_PASS=***
+DB_PASS=x(y) → DB_PASS=***
+export DB_PASS=x  # comment → export DB_PASS=***
+password: x  # comment → password: ***
+  api_key: two words →   api_key: ***
+docker run -e DB_PASS=x image → docker run -e DB_PASS=*** image
+login --password x --user me → login --password *** --user me
+curl -H "Authorization: Bearer c0c0c0" host → curl -H "Authorization: Bearer ***" host
+{"user": "me", "pwd": "x"} → {"user": "me", "pwd": ***}
+"""
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [
-        *zip(LEGIBLE, LEGIBLE, strict=True),
-        ("password = 'x'", "password = ***"),
-        ("password: str = 'x'", "password: str = ***"),
-        ("DB_PASS=x", "DB_PASS=***"),
-        ("DB_PASS=x(y)", "DB_PASS=***"),
-        ("export DB_PASS=x  # comment", "export DB_PASS=***"),
-        ("password: x  # comment", "password: ***"),
-        ("  api_key: two words", "  api_key: ***"),
-        ("docker run -e DB_PASS=x image", "docker run -e DB_PASS=*** image"),
-        ("login --password x --user me", "login --password *** --user me"),
-        ('curl -H "Authorization: Bearer c0c0c0" host', 'curl -H "Authorization: Bearer ***" host'),
-        ('{"user": "me", "pwd": "x"}', '{"user": "me", "pwd": ***}'),
-    ],
+    [*((line, line) for line in LEGIBLE.splitlines() if line), *cases(DIFFED)],
 )
 def test_diff_keeps_code_and_masks_secrets(line: str, expected: str) -> None:
     for sign in "+- ":
@@ -186,39 +185,39 @@ def test_each_secret_shape_is_masked_alone(shape: Shape) -> None:
         assert redact(shape.example) == shape.masked
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("AccountName=me;AccountKey=c0/c0==;x=1", "AccountName=me;AccountKey=***;x=1"),
-        ("Set-Cookie: id=c0; Path=/; HttpOnly", "Set-Cookie: ***"),
-        ("Authorization: AWS4 Credential=c0, Signature=c1", "Authorization: ***"),
-        ("curl --user 'me:c0 c1' host", "curl --user 'me:***' host"),
-        ("curl -ume:c0 host", "curl -ume:*** host"),
-        ("curl --proxy-user=me:c0 host", "curl --proxy-user=me:*** host"),
-        ("mysqldump -pc0 base", "mysqldump -p*** base"),
-        ("sshpass -p c0 ssh -p 22 host", "sshpass -p *** ssh -p 22 host"),
-        ("docker login -u me -p c0 host", "docker login -u me -p *** host"),
-        ("amqp me:c0@broker:5672/v", "amqp me:***@broker:5672/v"),
-        ("db_pw: c0", "db_pw: ***"),
-        ("pw=c0", "pw=***"),
-        ("-----BEGIN PRIVATE KEY-----\\nc0\\nc1", "-----BEGIN PRIVATE KEY-----***"),
-        ("https://discord.com/api/webhooks/12/c0-c0", "https://discord.com/api/webhooks/12/***"),
-        ("https://api.telegram.org/bot12:c0/send", "https://api.telegram.org/bot***"),
-        ("password=b'x' lr=1", "password=*** lr=1"),
-        ("password=rb'c0 c1' lr=1", "password=*** lr=1"),
-        ('{\\"password\\": \\"c0 c1\\", \\"x\\": 1}', '{\\"password\\": ***, \\"x\\": 1}'),
-        ("{\\'token\\':\\'c0\\'}", "{\\'token\\':***}"),
-        ("password='c0", "password=***"),
-        ("key glpat-0123456789abcdefghij", "key ***"),
-        ("key github_pat_0123456789abcdefghij_0", "key ***"),
-        ("key xoxb-0123456789-abcdef", "key ***"),
-        ("key sk-proj-0123456789abcdefghij", "key ***"),
-        ("key AKIA0123456789ABCDEF", "key ***"),
-        ("key hf_0123456789abcdefghij", "key ***"),
-        ("key AIza0123456789abcdefghij0123456789abcde", "key ***"),
-        ("key npm_0123456789abcdefghij0123456789abcdef", "key ***"),
-    ],
-)
+VARIANTS = r"""
+AccountName=me;AccountKey=c0/c0==;x=1 → AccountName=me;AccountKey=***;x=1
+Set-Cookie: id=c0; Path=/; HttpOnly → Set-Cookie: ***
+Authorization: AWS4 Credential=c0, Signature=c1 → Authorization: ***
+curl --user 'me:c0 c1' host → curl --user 'me:***' host
+curl -ume:c0 host → curl -ume:*** host
+curl --proxy-user=me:c0 host → curl --proxy-user=me:*** host
+mysqldump -pc0 base → mysqldump -p*** base
+sshpass -p c0 ssh -p 22 host → sshpass -p *** ssh -p 22 host
+docker login -u me -p c0 host → docker login -u me -p *** host
+amqp me:c0@broker:5672/v → amqp me:***@broker:5672/v
+db_pw: c0 → db_pw: ***
+pw=c0 → pw=***
+-----BEGIN PRIVATE KEY-----\nc0\nc1 → -----BEGIN PRIVATE KEY-----***
+https://discord.com/api/webhooks/12/c0-c0 → https://discord.com/api/webhooks/12/***
+https://api.telegram.org/bot12:c0/send → https://api.telegram.org/bot***
+password=b'x' lr=1 → password=*** lr=1
+password=rb'c0 c1' lr=1 → password=*** lr=1
+{\"password\": \"c0 c1\", \"x\": 1} → {\"password\": ***, \"x\": 1}
+{\'token\':\'c0\'} → {\'token\':***}
+password='c0 → password=***
+key glpat-0123456789abcdefghij → key ***
+key github_pat_0123456789abcdefghij_0 → key ***
+key xoxb-0123456789-abcdef → key ***
+key sk-proj-0123456789abcdefghij → key ***
+key AKIA0123456789ABCDEF → key ***
+key hf_0123456789abcdefghij → key ***
+key AIza0123456789abcdefghij0123456789abcde → key ***
+key npm_0123456789abcdefghij0123456789abcdef → key ***
+"""
+
+
+@pytest.mark.parametrize(("text", "expected"), cases(VARIANTS))
 def test_spelling_variants_of_secrets_are_masked(text: str, expected: str) -> None:
     assert redact(text) == expected
 

@@ -6,6 +6,7 @@ Data and results that tests make:
 - `file_sources`: sources of a user's own files, built from their YAML
 - `sample_networks`: networks of `conf/model/` or of a page, with changed parameters
 - `sample_findings`: findings of a healthy run, made without training
+- `case_tables`: texts with what is expected of each, as lines
 - `numpy_cells`: recurrent cells in NumPy, step by step, as an oracle
 - `make_old_records`: the script that made `tests/old_records`
 
