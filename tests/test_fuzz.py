@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.fuzz import KINDS, Tally, fuzz, prepared
 
-CASES = {"overrides": 12, "runs": 6, "tables": 10, "predictions": 12, "folders": 12}
+CASES = {"overrides": 8, "runs": 4, "tables": 5, "predictions": 8, "folders": 6}
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from helpers.fixture_types import Made, Train
 from helpers.how_to_pages import HOW_TO, ROOT, fenced
 from helpers.sample_networks import files_of_page
@@ -56,13 +57,17 @@ def _command_lines(page: Path) -> Iterator[str]:
 
 
 COMMANDS = [words for words in shown_commands() if not IN_FULL.search(" ".join(words))]
-TRAININGS = [words for name, *words in COMMANDS if name == "train"]
-STUDIES = [
-    # There are many of these, in the tables of published figures, and their experiments are run.
-    pytest.param(words, marks=[pytest.mark.slow] if "experiment=" in words[0] else [])
-    for name, *words in COMMANDS
-    if name == "sweep"
-]
+
+
+def shown(command: str) -> list[ParameterSet]:
+    """Return the words of each call of a command; experiments are many, and run elsewhere."""
+    return [
+        pytest.param(words, marks=[pytest.mark.slow] if "experiment=" in words[0] else [])
+        for name, *words in COMMANDS
+        if name == command
+    ]
+
+
 OTHERS = [words for words in COMMANDS if words[0] not in ("train", "sweep")]
 
 
@@ -80,7 +85,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("words", TRAININGS, ids=" ".join)
+@pytest.mark.parametrize("words", shown("train"), ids=" ".join)
 def test_every_training_shown_runs(
     train: Train, files: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
@@ -93,7 +98,7 @@ def test_every_training_shown_runs(
     assert train(*words, *more, *one_process) in (0, DivergedError.exit_code)
 
 
-@pytest.mark.parametrize("words", STUDIES, ids=" ".join)
+@pytest.mark.parametrize("words", shown("sweep"), ids=" ".join)
 def test_shown_studies_build_default_and_extreme_runs(
     files: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:

@@ -203,6 +203,7 @@ def test_missing_module_is_reported_in_one_line() -> None:
         assert server.see_end() == "ModuleNotFoundError: No module named 'pipeline.nowhere'"
 
 
+@pytest.mark.slow
 def test_no_thread_lives_when_workers_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     # BLAS's own threads end before a fork; of any other, one more task would be seen.
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

@@ -18,8 +18,6 @@ from pipeline.base.paths import read_cached, write_cached
 from pipeline.tracking.mlflow_store import Store
 from pipeline.tracking.uri import StoreError, quiet_mlflow, sqlite_uri
 
-PHASES = {"a migration": "ALTER TABLE", "the last row": "INSERT"}
-
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
@@ -50,7 +48,13 @@ def killed_at(beginning: str, work: Callable[[], object]) -> int:
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
-    ("phase", "is_cached"), [*((phase, False) for phase in PHASES), ("the last row", True)]
+    ("phase", "is_cached"),
+    [
+        ("INSERT", False),
+        pytest.param("INSERT", True, marks=pytest.mark.slow),
+        pytest.param("ALTER TABLE", False, marks=pytest.mark.slow),
+    ],
+    ids=["the last row", "the last row, cached", "a migration"],
 )
 def test_kill_while_creating_database_leaves_no_partial_file(
     phase: str, is_cached: bool, tmp_path: Path
@@ -59,7 +63,7 @@ def test_kill_while_creating_database_leaves_no_partial_file(
         Store(sqlite_uri(tmp_path / "earlier" / "mlflow.db"))
     folder = tmp_path / "new"
     uri = sqlite_uri(folder / "mlflow.db")
-    assert killed_at(PHASES[phase], lambda: Store(uri)) == signal.SIGKILL
+    assert killed_at(phase, lambda: Store(uri)) == signal.SIGKILL
     assert not (folder / "mlflow.db").exists()
     assert Store(uri).experiment("pipeline") == "1"
     assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
@@ -110,6 +114,7 @@ def test_link_to_missing_database_stays_a_link(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real.db"]
 
 
+@pytest.mark.slow
 def test_tables_come_from_an_intact_cache(tmp_path: Path, cache: Path) -> None:
     first = described(tmp_path / "first" / "mlflow.db")
     (kept,) = cache.iterdir()

@@ -131,6 +131,7 @@ def test_system_metrics_are_logged_during_the_run(
     assert outcome(database) == ("FINISHED", None)
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_failed_system_metrics_do_not_affect_the_run(
     database: str, begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +199,7 @@ def test_sending_journal_again_stores_nothing_twice(database: str, begun: Begun)
         assert sent_again().run_id == before.run_id
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_unclosed_run_is_lost_when_recorder_quits(database: str, begun: Begun) -> None:
     with Recorder() as recorder:
         recorder.connect(database, experiment="pipeline")
