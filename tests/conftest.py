@@ -200,8 +200,15 @@ def fork(python: str, tmp_path: Path, begun: "list[Training]") -> "Callable[...,
     def call(
         *words: str, command: str = "train", real: bool = False, **environment: str
     ) -> "Training":
-        place = {"streams": tmp_path / f"fork{len(begun)}", "python": None if real else python}
-        begun.append(start_command(words, environment=environment, command=command, **place))
+        begun.append(
+            start_command(
+                words,
+                streams=tmp_path / f"fork{len(begun)}",
+                python=None if real else python,
+                environment=environment,
+                command=command,
+            )
+        )
         return begun[-1]
 
     return call

@@ -13,6 +13,7 @@ import torch
 from helpers.fixture_types import Patch
 from helpers.sample_data import Given, options, series, shipped, valued
 
+from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.preparation.reader import reader_of
 from pipeline.scoring.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
@@ -22,7 +23,14 @@ Measure = Callable[[Baseline, Prepared], float]
 
 
 def lined(prepared: Prepared, max_rows: int = 10_000) -> Baseline:
-    return linear(prepared, limits=Limits(rows=max_rows, seconds=5))
+    baseline = linear(prepared, limits=Limits(rows=max_rows, seconds=5))
+    assert baseline is not None
+    return baseline
+
+
+def pixels_of(part: Part) -> np.ndarray:
+    """All inputs as (rows, columns)."""
+    return np.asarray(next(part.blocks()).flatten(1).double())
 
 
 def rmse(baseline: Baseline, prepared: Prepared) -> float:
@@ -99,11 +107,11 @@ def test_logistic_baseline_equals_scikit_learn() -> None:
     from sklearn.preprocessing import StandardScaler
 
     prepared = shipped("breast_cancer", scale="none", validation=0.0)
-    scaler = StandardScaler().fit(prepared.train.inputs.double())
+    scaler = StandardScaler().fit(pixels_of(prepared.train))
     oracle = LogisticRegression(max_iter=1000).fit(
-        scaler.transform(prepared.train.inputs.double()), prepared.train.targets
+        scaler.transform(pixels_of(prepared.train)), prepared.train.targets
     )
-    expected = oracle.predict_proba(scaler.transform(prepared.test.inputs.double()))[:, 1]
+    expected = oracle.predict_proba(scaler.transform(pixels_of(prepared.test)))[:, 1]
     np.testing.assert_allclose(lined(prepared).outputs, expected, atol=1e-3)
     assert naive(prepared).outputs.shape == lined(prepared).outputs.shape == (143,)
 
@@ -156,19 +164,20 @@ def on_one_scale(pixels: np.ndarray, targets: np.ndarray, new: np.ndarray) -> np
 
     mean, deviation = pixels.mean(), pixels.std()
     oracle = LogisticRegression(max_iter=1000).fit((pixels - mean) / deviation, targets)
-    return oracle.predict_proba((new - mean) / deviation)
+    predicted: np.ndarray = oracle.predict_proba((new - mean) / deviation)
+    return predicted
 
 
 def test_pixel_baseline_uses_one_scale_for_all_pixels() -> None:
     """Its name states on how many rows it was fitted."""
     prepared = shipped("digits", validation=0.0)
-    pixels, new = (p.inputs.flatten(1).double().numpy() for p in (prepared.train, prepared.test))
+    pixels, new = (pixels_of(part) for part in (prepared.train, prepared.test))
     count = len(pixels)
     assert lined(prepared).name == "logistic regression"
     thinned = lined(prepared, max_rows=300)
     assert thinned.name == f"logistic regression on 300 of {count:,} rows"
     rows = np.linspace(0, count - 1, 300).round().astype(int)
-    expected = on_one_scale(pixels[rows], prepared.train.targets[rows], new)
+    expected = on_one_scale(pixels[rows], prepared.train.targets[rows].numpy(), new)
     np.testing.assert_allclose(thinned.outputs, expected, atol=1e-3)
     assert linear(prepared, limits=Limits(rows=10_000, seconds=0.001)) is None  # too few rows
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest, bootstrap  # type: ignore[import-untyped] # scipy brings no types
 from scipy.stats import t as student
 from torch import Tensor
 
@@ -304,7 +305,7 @@ def test_own_metric_that_refuses_draws_has_no_interval() -> None:
         raise ValueError("no rows are good enough")
 
     outputs, targets = binary(400)
-    kwargs = {"units": units_of(400), "threshold": 0.5, "seed": 0}
+    kwargs: dict[str, Any] = {"units": units_of(400), "threshold": 0.5, "seed": 0}
     found = intervals(outputs, targets, more=[own_metric(refuse)], **kwargs)
     assert "own" not in found.ends
     assert found.ends == intervals(outputs, targets, **kwargs).ends

@@ -56,7 +56,7 @@ def by_onnx_alone(file: Path, rows: np.ndarray) -> np.ndarray:
 # ── every network ───────────────────────────────────────────────────────────────────────────────
 
 SHAPES = {"table": (5,), "series": (3, 2), "images": (1, 8, 8)}
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [8]},
     "cnn1d": {"channels": [4], "kernel_size": 3},
     "cnn2d": {"channels": [4]},
@@ -77,7 +77,7 @@ def network_of(name: str, changes: dict[str, Any]) -> tuple[nn.Module, tuple[int
     target = OmegaConf.to_container(compose([f"model={name}"]).model, resolve=True)
     assert isinstance(target, dict)
     values = {**target, **SMALL.get(name, {}), **changes}
-    takes = find(values["_target_"]).takes
+    takes = getattr(find(values["_target_"]), "takes")  # noqa: B009
     shape = SHAPES[takes[-1]] if len(takes) == 1 else SHAPES[takes[0]]
     torch.manual_seed(0)
     return build(values, input_shape=shape, outputs=3), shape

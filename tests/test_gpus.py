@@ -87,7 +87,12 @@ def test_forked_worker_can_use_a_gpu(own_folder: Path) -> None:
     (own_folder / "on_gpu.py").write_text(ON_GPU)
     path = f"{own_folder}{os.pathsep}{Path(__file__).parents[1]}"
     with ForkServer(WORKER, TRIAL, "on_gpu", environment={"PYTHONPATH": path}) as server:
-        wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+
+        def is_loaded() -> bool:
+            server.listen()
+            return server.is_loaded
+
+        wait_until(is_loaded, what="the fork server")
         child = Child(python_module("on_gpu"), launch=server.launch)
         child.start()
         assert child.answer(1, 60)["sum"] == 0.0

@@ -1,6 +1,7 @@
 """Importance of columns: against scikit-learn's, in units, of categories, of very many columns."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 def schema_of(count: int, **changes: object) -> Schema:
-    values: dict = {
+    values: dict[str, Any] = {
         **{"task": "multiclass", "input_shape": (count,), "outputs": 3, "classes": tuple("abc")},
         **{"features": tuple(f"x{index}" for index in range(count)), "targets": (), "units": ""},
         **{"window": None, "horizon": 1, "difference": None, "reading": {}},
@@ -40,11 +41,12 @@ def classified(rows: int, weights: Tensor) -> tuple[Part, Network]:
 def importances(part: Part, network: Network, schema: Schema) -> ColumnImportances:
     task = "multiclass" if schema.classes else "regression"
     scores = scoring.for_task(task, classes=3, threshold=0.5)
-    words = {"schema": schema, "outputs": network, "scores": scores}
-    return importances_of(part, **words, part_name="validation")
+    return importances_of(
+        part, schema=schema, outputs=network, scores=scores, part_name="validation"
+    )
 
 
-class Asked(BaseEstimator):
+class Asked(BaseEstimator):  # type: ignore[misc] # scikit-learn brings no types
     """A network as scikit-learn asks it."""
 
     def __init__(self, network: Network, score: Callable[[Tensor], float]) -> None:
@@ -64,7 +66,7 @@ def test_importances_of_classes_equal_scikit_learn() -> None:
     scores = scoring.for_task("multiclass", classes=3, threshold=0.5)
     ours = importances(part, network, schema_of(5))
     asked = Asked(network, lambda raw: float(scores(raw, part.targets)["f1"]))
-    given = (part.inputs.numpy(), part.targets.numpy())
+    given = (next(part.blocks()).numpy(), part.targets.numpy())
     theirs = permutation_importance(asked, *given, n_repeats=5, random_state=3)
     assert (ours.metric, ours.part) == ("f1", "validation")
     assert ours.columns == ("x0", "x1", "x2", "x3", "x4")
@@ -87,7 +89,7 @@ def test_regression_importance_is_rmse_in_units() -> None:
 
 
 def test_features_of_a_category_are_permuted_together() -> None:
-    plain: dict = {"fill": 0.0, "has_holes": False}
+    plain: dict[str, Any] = {"fill": 0.0, "has_holes": False}
     codes = (
         Code(name="size", **plain),
         Code(

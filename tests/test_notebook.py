@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.fixture_types import Capture
@@ -27,11 +28,12 @@ except ConfigError as error:
 @pytest.mark.slow
 def test_notebook_page_and_a_mistake_run_in_kernel(own_folder: Path) -> None:
     from nbclient import NotebookClient  # the quick tests are collected without it
-    from nbformat.v4 import new_code_cell, new_notebook
+    from nbformat import v4
 
     page = blocks((HOW_TO / "notebook.md").read_text(encoding="utf-8"), "python")
     cells = [*page, SHOWN, MISTAKE]
-    notebook = new_notebook(cells=[new_code_cell(one) for one in cells])
+    new: Any = v4  # nbformat leaves its functions without types
+    notebook = new.new_notebook(cells=[new.new_code_cell(one) for one in cells])
     place = {"metadata": {"path": str(own_folder)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
     printed = ["".join(one.get("text", "") for one in cell.outputs) for cell in notebook.cells]

@@ -124,8 +124,8 @@ def test_same_config_and_seed_are_bit_equal(
 ) -> None:
     """What is shown or tracked makes no difference."""
     shutil.copy(empty_database, "mlflow.db")
-    common = ("model=gru", "model.hidden=8", "data=synthetic_control", "model.dropout=0.2")
-    common = (*common, "trainer.max_epochs=2")
+    common = ["model=gru", "model.hidden=8", "data=synthetic_control", "model.dropout=0.2"]
+    common += ["trainer.max_epochs=2"]
     first = predictions(made(*common, "verbose=0", "tracking=none", "output=a"))
     assert capsys.readouterr() == ("", "")
     assert predictions(made(*common, "verbose=1", "tracking=local", "output=b")) == first

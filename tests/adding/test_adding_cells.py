@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from program_copy import ProgramCopy
+from adding.program_copy import ProgramCopy
 
 CLOCK = '''\
 """Times of the day such as 07:30, read as minutes."""

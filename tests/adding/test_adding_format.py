@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from program_copy import ProgramCopy
+from adding.program_copy import ProgramCopy
 
 JSON_LINES = '''\
 """JSON lines: an object in each line, all with the names of the first one."""

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from program_copy import ProgramCopy, shown_code
+from adding.program_copy import ProgramCopy, shown_code
 
 NAME = "specificity"
 CODE = shown_code(f"{NAME}.py")

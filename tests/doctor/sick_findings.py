@@ -5,15 +5,25 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from helpers.sample_findings import Task, config_of, made_findings, with_test
+from helpers.sample_findings import (
+    Task,
+    config_of,
+    made_findings,
+    scored_rows,
+    vitals_of,
+    with_test,
+)
 
 from pipeline.base.ends import End
 from pipeline.base.findings import Activity, Clipping, ColumnImportances, Findings, Vitals
 
+Curve = Sequence[float] | np.ndarray
 SGD = ("optimizer=sgd", "optimizer.lr=0.1")
 
 
-def history(findings: Findings, **changes: Sequence[float]) -> dict[int, dict[str, float]]:
+def history(
+    findings: Findings, **changes: Sequence[float] | np.ndarray
+) -> dict[int, dict[str, float]]:
     """The history with other values in each epoch; a key of `a__b` is `a/b`."""
     changed = {}
     for place, (epoch, values) in enumerate(findings.history.items()):
@@ -23,7 +33,7 @@ def history(findings: Findings, **changes: Sequence[float]) -> dict[int, dict[st
 
 
 def vitals(findings: Findings, **changes: Any) -> Vitals:
-    return replace(findings.vitals, **changes)
+    return replace(vitals_of(findings), **changes)
 
 
 def poorly(findings: Findings) -> Findings:
@@ -34,7 +44,7 @@ def poorly(findings: Findings) -> Findings:
 
 def tiny_vitals(findings: Findings, factors: Sequence[float]) -> Vitals:
     """The vital signs of findings whose layers have gradients and updates so much smaller."""
-    whole, keys = findings.vitals, ("first", "gradients", "updates")
+    whole, keys = vitals_of(findings), ("first", "gradients", "updates")
     return replace(whole, **{key: getattr(whole, key) * np.asarray(factors) for key in keys})
 
 
@@ -45,10 +55,17 @@ def vanishing() -> Findings:
 
 
 def activity(kind: str = "ReLU", dead: float = 0.0, saturated: float = 0.0) -> tuple[Activity, ...]:
-    shares = {"units": 64, "mean": 0.1, "deviation": 0.5, "dead": 0.0, "saturated": 0.0}
-    first = Activity(layer="layers.layer1.activation", kind=kind, **shares)
-    sick = {"layer": "layers.layer2.activation", "dead": dead, "saturated": saturated}
-    return first, replace(first, **sick)
+    first = Activity(
+        layer="layers.layer1.activation",
+        kind=kind,
+        units=64,
+        dead=0.0,
+        saturated=0.0,
+        mean=0.1,
+        deviation=0.5,
+    )
+    layer = "layers.layer2.activation"
+    return first, replace(first, layer=layer, dead=dead, saturated=saturated)
 
 
 def exploding() -> Findings:
@@ -57,7 +74,11 @@ def exploding() -> Findings:
         epochs=1,
         config=config_of("model=mlp", "model.norm=none", "trainer.gradient_clip_val=null", *SGD),
         clipping=Clipping(threshold=None, algorithm="norm", chosen=True),
-        **{"test": None, "training": {}, "activity": (), "metrics": {}, "intervals": {}},
+        test=None,
+        training={},
+        activity=(),
+        metrics={},
+        intervals={},
         history={},
     )
     big = np.array([[900.0, 1200.0, 2000.0]])
@@ -81,7 +102,7 @@ def moved(factor: float) -> Findings:
     """Findings of steps that are so many times as long, and of nothing learned."""
     made = poorly(made_findings())
     blown_up = history(made, train__loss=[9.0 if factor > 1 else 1.0, *[1.1] * 11])
-    changed = vitals(made, updates=factor * made.vitals.updates)
+    changed = vitals(made, updates=factor * vitals_of(made).updates)
     return replace(made, vitals=changed, history=blown_up)
 
 
@@ -105,13 +126,14 @@ def few_steps() -> Findings:
 
 def collapsed() -> Findings:
     made = made_findings(shares=(0.47, 0.47, 0.06))
-    return with_test(made, outputs=made.test.outputs * np.float32([1, 1, 0]))
+    return with_test(made, outputs=scored_rows(made).outputs * np.array([1, 1, 0], np.float32))
 
 
 def no_better(baseline: str, task: Task = "multiclass") -> Findings:
     """Findings whose network answers as the naive baseline, or worse than a line."""
     made = made_findings(task=task, rows=2400)
-    test, metrics = made.test, dict(made.metrics)
+    test = scored_rows(made)
+    metrics = dict(made.metrics)
     if baseline == "naive":
         dealt_out = np.random.default_rng(0).permutation(len(test.outputs))
         random = test.naive if task == "regression" else test.outputs[dealt_out]
@@ -126,8 +148,9 @@ def no_better(baseline: str, task: Task = "multiclass") -> Findings:
 
 def leaked() -> Findings:
     falls = np.array([[0.5, 0.5], [0.01, 0.0], [0.0, 0.01], [0.0, 0.0]])
-    of = {"metric": "f1", "part": "validation", "columns": ("id", "age", "weight", "size")}
-    made = made_findings(importances=ColumnImportances(**of, falls=falls))
+    columns = ("id", "age", "weight", "size")
+    importances = ColumnImportances(metric="f1", part="validation", columns=columns, falls=falls)
+    made = made_findings(importances=importances)
     return replace(made, metrics={**made.metrics, "test/accuracy": 1.0})
 
 

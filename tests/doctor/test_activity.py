@@ -26,9 +26,9 @@ def test_dead_relu_is_zero_for_every_row() -> None:
     torch.manual_seed(0)
     mlp = build("mlp", (4,), 2, hidden=[8, 6], norm="none", **MADE)
     with torch.no_grad():
-        mlp.layers.layer1.linear.bias[:3] = -1e3
+        mlp.get_parameter("layers.layer1.linear.bias")[:3] = -1e3
     inputs = rows(700, 4)
-    first = mlp.layers.layer1.linear(inputs[:512]).clamp(min=0).detach().numpy()
+    first = mlp.get_submodule("layers.layer1.linear")(inputs[:512]).clamp(min=0).detach().numpy()
     found = by_name(activity_of(mlp, inputs))
     one = found["layers.layer1.activation"]
     assert (one.kind, one.units, one.saturated) == ("ReLU", 8, 0.0)
@@ -37,7 +37,7 @@ def test_dead_relu_is_zero_for_every_row() -> None:
     # A channel is dead where all its places are zero.
     cnn = build("cnn2d", (1, 6, 6), 3, channels=[4], kernel_size=3, norm="none", **MADE)
     with torch.no_grad():
-        cnn.layers.layer1.convolution.kernel.bias[2] = -1e3
+        cnn.get_parameter("layers.layer1.convolution.kernel.bias")[2] = -1e3
     (one,) = activity_of(cnn, rows(20, 1, 6, 6))
     assert (one.units, one.dead) == (4, 0.25)
 
@@ -49,7 +49,10 @@ def test_values_near_a_bound_are_saturated(activation: str, bounds: tuple[float,
     torch.manual_seed(0)
     mlp = build("mlp", (4,), 2, hidden=[8], activation=activation, norm="none", **MADE)
     inputs = rows(100, 4, scale=8.0)
-    linear, function = mlp.layers.layer1.linear, mlp.layers.layer1.activation
+    linear, function = (
+        mlp.get_submodule("layers.layer1.linear"),
+        mlp.get_submodule("layers.layer1.activation"),
+    )
     values = function(linear(inputs)).detach().numpy()
     (one,) = activity_of(mlp, inputs)
     assert one.saturated == ((values < bounds[0]) | (values > bounds[1])).mean() > 0.1
@@ -64,7 +67,7 @@ def test_recurrent_activity_is_measured_on_states(model: str, activation: str) -
     network = build(model, (7, 3), 2, hidden=5, layers=1, **cell, **MADE)
     inputs = rows(90, 7, 3, scale=6.0)
     with torch.no_grad():
-        states = network.layers.layer1.recurrent(inputs)[0].numpy()
+        states = network.get_submodule("layers.layer1.recurrent")(inputs)[0].numpy()
     (one,) = activity_of(network, inputs)
     kind = f"{model.upper()} ({activation})"
     assert (one.layer, one.kind, one.units) == ("layers.layer1.recurrent", kind, 10)
@@ -96,7 +99,7 @@ class Odd(nn.Module):
         lengths = torch.full((len(windows),), windows.shape[1])
         packed = nn.utils.rnn.pack_padded_sequence(windows, lengths, batch_first=True)
         states = nn.utils.rnn.pad_packed_sequence(self.reader(packed)[0], batch_first=True)[0]
-        outputs = self.act(self.head(states[:, -1]).squeeze(1))
+        outputs: torch.Tensor = self.act(self.head(states[:, -1]).squeeze(1))
         return outputs.unsqueeze(1)
 
 

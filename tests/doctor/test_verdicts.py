@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.sample_findings import Kind, Task, config_of, made_findings, with_test
-from sick_findings import (
+from doctor.sick_findings import (
     SGD,
     SICK,
     activity,
@@ -23,6 +22,15 @@ from sick_findings import (
     tiny_vitals,
     vanishing,
     vitals,
+)
+from helpers.sample_findings import (
+    Kind,
+    Task,
+    config_of,
+    made_findings,
+    scored_rows,
+    vitals_of,
+    with_test,
 )
 
 from pipeline.base.ends import End
@@ -84,7 +92,12 @@ def test_cures_already_in_use_are_not_offered() -> None:
 def test_single_normalized_input_needs_no_gradient() -> None:
     """Batch norm makes the first layer independent of its scale."""
     words = ("data=mnist1d", "model=mlp", "model.hidden=[64,64]", *SGD)
-    for norm, kind, undone in (("batch", "table", 1), ("none", "table", 0), ("batch", "series", 0)):
+    cases: list[tuple[str, Kind, int]] = [
+        ("batch", "table", 1),
+        ("none", "table", 0),
+        ("batch", "series", 0),
+    ]
+    for norm, kind, undone in cases:
         config = config_of(*words, f"model.norm={norm}")
         one = replace(poorly(made_findings(config=config)), features=("x",), kind=kind)
         first = replace(one, vitals=tiny_vitals(one, (1e-6, 1.0, 1.0)))
@@ -149,7 +162,7 @@ def test_missing_evidence_is_no_error(name: str) -> None:
 
 def test_leak_is_found_among_unmeasured_columns() -> None:
     found = made_findings(task="binary", kind="table")
-    right = with_test(found, outputs=found.test.targets.astype(np.float32))
+    right = with_test(found, outputs=scored_rows(found).targets.astype(np.float32))
     falls = np.full((1000, 5), np.nan)
     falls[7], falls[8] = 0.5, 0.001
     columns = tuple(f"column {number}" for number in range(1000))
@@ -183,16 +196,16 @@ def test_only_causes_are_reported_worst_first() -> None:
     assert names(diverged(20)) == ["lr_too_high"]
     assert names(diverged(1 / 20)) == ["exploding_gradient"]  # by small steps
     assert names(poorly(made_findings(activity=activity(dead=0.9)))) == ["dead_relu"]
-    late = {"clipping": never().clipping, "history": never().history}
+    late: dict[str, Any] = {"clipping": never().clipping, "history": never().history}
     assert names(replace(overfitted(), **late)) == ["overfitting", "clipping_never"]
     overflowed = history(never(), grad__norm_max=[np.nan] * 12)
     assert names(replace(never(), history=overflowed)) == []
     sick, healthy = vanishing(), made_findings()
-    rescaled = vitals(sick, updates=healthy.vitals.updates)  # by the optimizer
+    rescaled = vitals(sick, updates=vitals_of(healthy).updates)  # by the optimizer
     assert names(replace(sick, vitals=rescaled, training=healthy.training)) == []
     nothing = poorly(no_better("naive"))  # where a line finds something, and where it does not
     assert names(nothing) == ["underfitting"]
-    blind = with_test(nothing, linear=nothing.test.outputs[::-1].copy())
+    blind = with_test(nothing, linear=scored_rows(nothing).outputs[::-1].copy())
     assert names(blind) == ["no_better_than_naive"]
 
 
@@ -211,7 +224,7 @@ def worse_than(baseline: str, network: float, theirs: float, rows: int) -> Findi
     """A regression of which both err by normal errors of so much."""
     made = made_findings(task="regression", rows=rows, intervals={})
     noise = np.random.default_rng(1).normal(size=(2, rows, 1))
-    targets = made.test.targets
+    targets = scored_rows(made).targets
     changed = {"outputs": targets + network * noise[0], baseline: targets + theirs * noise[1]}
     return with_test(made, **changed)
 
@@ -245,7 +258,7 @@ def test_network_worse_than_seasonal_baseline_is_reported() -> None:
         baselines=("last value", "least squares", "value 12 steps before"),
         season=12,
     )
-    targets, noise = made.test.targets, np.random.default_rng(2).normal(size=(400, 1))
+    targets, noise = scored_rows(made).targets, np.random.default_rng(2).normal(size=(400, 1))
     for error, said in ((2.0, "no_better_than_naive"), (8.0, "healthy")):
         found = diagnose(with_test(made, seasonal=targets + error * noise, linear=None))
         assert found.names == said
@@ -326,7 +339,7 @@ def test_long_steps_without_rising_loss_are_no_fault() -> None:
 def test_loss_of_initial_weights_is_no_rise(loss: list[float], said: str) -> None:
     """Of three steps an epoch, the mean loss of an epoch is above that of a constant answer."""
     made = poorly(made_findings(steps=3, epochs=len(loss)))
-    few = replace(made, vitals=vitals(made, updates=20 * made.vitals.updates))
+    few = replace(made, vitals=vitals(made, updates=20 * vitals_of(made).updates))
     few = replace(few, history=history(few, train__loss=loss, val__loss=loss))
     assert names(few)[0] == said
 
@@ -345,14 +358,14 @@ def test_low_rate_is_not_blamed_on_clipping() -> None:
             poorly(clipped(0.001, grad__clipped=1.0, grad__norm_clipped=0.001)),
             optimizer=dict(config_of(f"optimizer={optimizer}")["optimizer"]),
         )
-        slow = replace(slow, vitals=vitals(slow, updates=1e-4 * slow.vitals.updates))
+        slow = replace(slow, vitals=vitals(slow, updates=1e-4 * vitals_of(slow).updates))
         assert names(slow) == [name]
 
 
 def test_loss_raised_by_dropout_is_no_fault() -> None:
     made = made_findings()
     loss = history(made, train__loss=[1.2] * 12)
-    far = replace(made, vitals=vitals(made, updates=20 * made.vitals.updates), history=loss)
+    far = replace(made, vitals=vitals(made, updates=20 * vitals_of(made).updates), history=loss)
     for share, said in ((0.0, "lr_too_high"), (0.9, "healthy")):
         found = with_settings(far, model={"dropout": share})
         assert diagnose(found).names == said
@@ -488,10 +501,10 @@ def test_more_epochs_need_a_late_best_epoch() -> None:
 @pytest.mark.parametrize(("more_wrong", "said"), [(30, []), (60, ["no_better_than_linear"])])
 def test_small_gain_of_linear_baseline_is_no_fault(more_wrong: int, said: list[str]) -> None:
     made = made_findings(rows=2400)
-    outputs = made.test.outputs.copy()
-    right = np.flatnonzero(made.test.called(0.5) == made.test.targets)[:more_wrong]
+    outputs = scored_rows(made).outputs.copy()
+    right = np.flatnonzero(scored_rows(made).called(0.5) == scored_rows(made).targets)[:more_wrong]
     outputs[right] = np.roll(outputs[right], 1, axis=1)
-    assert names(with_test(made, outputs=outputs, linear=made.test.outputs)) == said
+    assert names(with_test(made, outputs=outputs, linear=scored_rows(made).outputs)) == said
 
 
 def test_best_epoch_and_early_stopping_are_offered() -> None:

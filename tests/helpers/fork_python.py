@@ -91,7 +91,8 @@ def serve(folder: str) -> NoReturn:
     print("ready", flush=True)
     while True:
         ends = [end for _, end in running.values()]
-        ready = select.select([0, listener, *running, *ends], [], [])[0]
+        watched: list[int | socket.socket] = [0, listener, *running, *ends]
+        ready = select.select(watched, [], [])[0]
         if 0 in ready:  # whoever has started this process has ended
             os.killpg(0, signal.SIGKILL)
         for caller, (pid, end) in list(running.items()):

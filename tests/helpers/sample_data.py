@@ -32,10 +32,11 @@ class Shipped:
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
 
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> dict[Any, Any]:
         loaded = OmegaConf.to_container(
             OmegaConf.load(conf_folder() / "data" / f"{self.name}.yaml")
         )
+        assert isinstance(loaded, dict)
         return {**DEFAULTS, **loaded, **self.changes}
 
     def source(self) -> Source:

@@ -143,8 +143,13 @@ def made_findings(
         vitals=_vitals(of.layers, epochs, generator),
         activity=tuple(
             Activity(
-                **{"layer": layer, "kind": of.function, "units": 50, "dead": 0.0},
-                **{"saturated": 0.01, "mean": 0.4, "deviation": 0.6},
+                layer=layer,
+                kind=of.function,
+                units=50,
+                dead=0.0,
+                saturated=0.01,
+                mean=0.4,
+                deviation=0.6,
             )
             for layer in of.activations
         ),
@@ -155,10 +160,21 @@ def made_findings(
     return replace(made, **changes)
 
 
+def scored_rows(findings: Findings) -> TestRows:
+    """The test rows of findings that have some."""
+    assert findings.test is not None
+    return findings.test
+
+
+def vitals_of(findings: Findings) -> Vitals:
+    """The vital signs of findings that have some."""
+    assert findings.vitals is not None
+    return findings.vitals
+
+
 def with_test(findings: Findings, **changes: Any) -> Findings:
     """Findings with other values of their test rows."""
-    assert findings.test is not None
-    return replace(findings, test=replace(findings.test, **changes))
+    return replace(findings, test=replace(scored_rows(findings), **changes))
 
 
 @cache
@@ -187,15 +203,15 @@ def _test_rows(task: Task, classes: int, rows: int, generator: np.random.Generat
             naive=true[:-1] + 2 * noise[1],
             linear=targets + 1.5 * noise[1],
         )
-    targets = np.arange(rows) % classes
+    indices = np.arange(rows, dtype=np.int64) % classes
     shares = np.full((rows, classes), 1 / classes, dtype=np.float32)
     shares[:, 0] += 1e-3
     return TestRows(
         rows=numbers,
-        targets=targets.astype(np.int64),
-        outputs=_probabilities(targets, classes, 2.2, task, generator),
+        targets=indices,
+        outputs=_probabilities(indices, classes, 2.2, task, generator),
         naive=shares[:, 1] if task == "binary" else shares,
-        linear=_probabilities(targets, classes, 1.4, task, generator),
+        linear=_probabilities(indices, classes, 1.4, task, generator),
     )
 
 
@@ -205,7 +221,7 @@ def _probabilities(
     logits = generator.normal(size=(len(targets), classes))
     logits[np.arange(len(targets)), targets] += pull
     powers = np.exp(logits)
-    shares = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    shares: Array = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
     return shares[:, 1] if task == "binary" else shares
 
 

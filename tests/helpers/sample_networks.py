@@ -1,6 +1,7 @@
 """Networks as a user gets them: of `conf/model/` or of a page, with a few parameters changed."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from hydra.utils import get_class
@@ -22,12 +23,13 @@ def files_of_page() -> dict[str, str]:
     return {block.words["file"]: block.content for block in shown if "file" in block.words}
 
 
-def parameters_of(model: str) -> dict[str, object]:
+def parameters_of(model: str) -> dict[Any, Any]:
     """Return what the file of a model says, its class under `_target_`."""
     name = f"conf/model/{model}.yaml"
     file = ROOT / name
     text = file.read_text(encoding="utf-8") if file.exists() else files_of_page()[name]
     parameters = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(parameters, dict)
     parameters.pop("defaults", None)
     return parameters
 

@@ -147,9 +147,9 @@ def test_invalid_message_ends_the_channel(pipe: tuple[int, int], content: bytes)
 
 
 def test_ask_returns_matching_answer_or_kills_on_timeout() -> None:
-    answer = "parent.say({'id': message['id'] - 1}, {'id': message['id'], 'is': message['is']})"
+    answer = "parent.say({'id': message['id'] - 1}, {'id': message['id'], 'word': message['word']})"
     with running_child(SERVES.format(setup="", answer=answer), name="the test process") as child:
-        assert [child.ask(20.0, **{"is": word})["is"] for word in "ab"] == ["a", "b"]
+        assert [child.ask(20.0, word=word)["word"] for word in "ab"] == ["a", "b"]
         pid = child.pid
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(ChildGoneError, match="the test process did not answer within 0 s"):

@@ -75,11 +75,10 @@ def test_first_omp_num_threads_value_is_the_limit(
     monkeypatch: Patch,
 ) -> None:
     """Anything but a positive integer is ignored, and so is the value that torchrun sets."""
-    limits = {"": None, "0": None, "-1": None, "x": None, "1.5": None, "2 3": None}
-    limits |= {"2": 2, " 3 ": 3, "2,1": 2, "+4": 4, "1": 1}
-    for text, limit in limits.items():
+    limits = {"2": 2, " 3 ": 3, "2,1": 2, "+4": 4, "1": 1}
+    for text in ("", "0", "-1", "x", "1.5", "2 3", *limits):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert thread_limit() == limit, text
+        assert thread_limit() == limits.get(text), text
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     assert thread_limit() is None  # torchrun has set the 1
 

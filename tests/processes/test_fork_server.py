@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,18 @@ def loaded(*modules: str, **environment: str) -> Iterator[ForkServer]:
         yield server
 
 
+def await_true(server: ForkServer, condition: Callable[[], bool]) -> None:
+    """Listen to a server until something holds of it."""
+
+    def holds() -> bool:
+        server.listen()
+        return condition()
+
+    wait_until(holds, what="the fork server")
+
+
 def await_loaded(server: ForkServer) -> None:
-    wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+    await_true(server, lambda: server.is_loaded)
 
 
 def start_fork(server: ForkServer, **environment: str | None) -> tuple[Child, dict[str, Any]]:
@@ -166,7 +176,7 @@ def test_server_and_forks_end_with_killed_starter(tmp_path: Path) -> None:
 FORKS_ITSELF = """
 import os, signal, socket, sys
 sys.path.append({tests!r})
-from test_fork_server import await_loaded, is_running, psutil, start_fork, wait_until
+from test_fork_server import await_loaded, await_true, is_running, psutil, start_fork
 from pipeline.base.processes.fork_server import ForkServer, fork_here
 ours, theirs = socket.socketpair()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -180,7 +190,7 @@ with ForkServer("forked", environment={{"SET": "1"}}, launch=fork_here) as serve
     os.kill(child.pid, signal.SIGTERM)
     assert child.see_end() == "ended by SIGTERM"
     parent.kill()
-    wait_until(lambda: server.listen() or server.has_ended, what="the end of the server")
+    await_true(server, lambda: server.has_ended)
     assert server.see_end() == "ended by SIGKILL"
     server.start()
     await_loaded(server)
@@ -199,7 +209,7 @@ def test_server_forked_from_starter_shares_nothing(tmp_path: Path) -> None:
 
 def test_missing_module_is_reported_in_one_line() -> None:
     with ForkServer("pipeline.nowhere", environment={}) as server:
-        wait_until(lambda: server.listen() or server.has_ended, what="the end")
+        await_true(server, lambda: server.has_ended)
         assert server.see_end() == "ModuleNotFoundError: No module named 'pipeline.nowhere'"
 
 

@@ -4,7 +4,26 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
 
+from pipeline.base.findings import Findings
+from pipeline.reporting.pair_page import RunPair
+from pipeline.reporting.subject import Subject
+from pipeline.scoring.bootstrap import Flips
+
 VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
+
+
+def subject(findings: Findings) -> Subject:
+    return Subject(uri="", findings=findings, status="FINISHED", reason="", tags={})
+
+
+def against(first: Findings, second: Findings) -> RunPair:
+    return RunPair(first=subject(first), second=subject(second))
+
+
+def flips_of(pair: RunPair) -> Flips:
+    """The counts of a pair that was tested on the same rows."""
+    assert pair.flips is not None
+    return pair.flips
 
 
 @dataclass

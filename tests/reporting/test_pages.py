@@ -3,19 +3,19 @@
 import json
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.sample_data import shipped
-from helpers.sample_findings import made_findings, with_test
+from helpers.sample_findings import made_findings, scored_rows, with_test
 from markupsafe import escape
 from matplotlib.figure import Figure
-from pages import Page, require_sound
+from reporting.pages import Page, against, flips_of, require_sound, subject
 from sklearn.datasets import load_iris
 from sklearn.metrics import precision_recall_fscore_support
-from test_paired import against, subject
 
 from pipeline.base.ends import End
 from pipeline.base.findings import Findings
@@ -57,6 +57,8 @@ def of_two(first: Findings, second: Findings) -> Page:
 def nasty(**more: Any) -> Findings:
     """Findings whose every name is an attack, a script of another country, or too long."""
     made = made_findings(classes=NASTY, **FEW_PICTURES, **more)
+    assert made.importances is not None
+    named = replace(made.importances, columns=NASTY[:4])
     return replace(
         made,
         name=SCRIPT,
@@ -66,7 +68,7 @@ def nasty(**more: Any) -> Findings:
         label=SCRIPT,
         features=NASTY[:4],
         baselines=("<i>majority</i>", NASTY[4]),
-        importances=replace(made.importances, columns=NASTY[:4]),
+        importances=named,
     )
 
 
@@ -105,7 +107,9 @@ def test_advice_follows_the_overrides(cures: tuple[str, ...]) -> None:
 def test_class_table_equals_scikit_learn() -> None:
     made = made_findings(seed=4)
     sheet = class_table(scores_by_class(made))
-    by_hand = precision_recall_fscore_support(made.test.targets, made.test.outputs.argmax(1))
+    by_hand = precision_recall_fscore_support(
+        scored_rows(made).targets, scored_rows(made).outputs.argmax(1)
+    )
     shown = np.array([[float(cell) for cell in line[6:9]] for line in sheet.lines])
     assert shown == pytest.approx(np.array(by_hand[:3]).T, abs=5e-4)
     assert [int(line[1]) for line in sheet.lines] == by_hand[3].tolist()
@@ -114,8 +118,8 @@ def test_class_table_equals_scikit_learn() -> None:
 
 def test_class_outside_the_mean_has_no_scores() -> None:
     made = made_findings(seed=4)
-    kept = (made.test.targets != 2) & (made.test.outputs.argmax(1) != 2)
-    arrays = {key: getattr(made.test, key)[kept] for key in ("rows", "targets", "outputs")}
+    kept = (scored_rows(made).targets != 2) & (scored_rows(made).outputs.argmax(1) != 2)
+    arrays = {key: getattr(scored_rows(made), key)[kept] for key in ("rows", "targets", "outputs")}
     known = with_test(made, naive=None, linear=None, **arrays)
     sheet = class_table(scores_by_class(known))
     assert sheet.lines[2][6:] == ["–", "–", "–"]
@@ -178,7 +182,7 @@ def test_undrawable_picture_states_its_reason() -> None:
         raise error
 
     errors = (NotDrawnError("the test rows hold one class alone"), KeyError("f1"))
-    found = drawn(Picture("a", "t", "a", lambda error=error: broken(error)) for error in errors)
+    found = drawn(Picture("a", "t", "a", partial(broken, error)) for error in errors)
     reasons = ["the test rows hold one class alone", "'f1'"]
     assert [(one.content, one.reason) for one in found] == [(None, why) for why in reasons]
 
@@ -194,7 +198,7 @@ def test_damaged_outlines_are_skipped(tmp_path: Path, outlines: str) -> None:
     listed = [{"name": "inside/a", "file": "a.png", **known}]
     (tmp_path / "pictures.json").write_text(json.dumps(listed), encoding="utf-8")
     (picture,) = embedded(tmp_path)
-    assert '<span class="chart" style="--width: 576px">' in picture.content
+    assert '<span class="chart" style="--width: 576px">' in (picture.content or "")
 
 
 def test_only_pictures_below_their_folder_are_embedded(tmp_path: Path) -> None:
@@ -204,13 +208,13 @@ def test_only_pictures_below_their_folder_are_embedded(tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         (folder / file).write_bytes(content)
     (folder / "link.png").symlink_to("../secret.png")
-    names = ("a.png", "b.png", "lost.png", "link.png", "../secret.png", "/etc/hostname")
-    names += ("\0", "\ud800", 300 * "a")
+    names = ["a.png", "b.png", "lost.png", "link.png", "../secret.png", "/etc/hostname"]
+    names += ["\0", "\ud800", 300 * "a"]
     known = {"title": "t", "alt": SCRIPT, "reason": ""}
     listed = [{"name": "curves/loss", "file": name, **known} for name in names]
     (folder / "pictures.json").write_text(json.dumps(listed), encoding="utf-8")
     first, *others = embedded(folder)
-    assert f'alt="{escape(SCRIPT)}" src="data:image/png;base64,' in first.content
+    assert f'alt="{escape(SCRIPT)}" src="data:image/png;base64,' in (first.content or "")
     assert [(one.content, one.reason) for one in others] == [
         (None, f"{name} is not a PNG file") for name in names[1:]
     ]
@@ -230,14 +234,14 @@ def test_comparison_lists_changed_settings_and_flipped_rows() -> None:
     second = replace(second, config={**second.config, "seed": 7, "optimizer": optimizer})
     page, both = of_two(first, second), against(first, second)
     require_sound(page)
-    flipped = both.flips.first + both.flips.second
+    flipped = flips_of(both).first + flips_of(both).second
     rows = [one for one in page.texts("tr") if " %)" in one]
     assert len(rows) == min(flipped, 50) > 5
     assert "optimizer.lr" in page.text
     told = lines(both)
     assert 3 <= len(told) <= 6
     assert "seed 0 → 7" in told[3]
-    right = np.eye(len(first.classes))[first.test.targets]
+    right = np.eye(len(first.classes))[scored_rows(first).targets]
     pair = against(with_test(first, outputs=right), with_test(first, outputs=1 - right))
     assert pair.rows[0].endswith("McNemar's exact p < 0.001")
     assert "optimizer.lr 0.01 → 0.5" in told[3]
@@ -266,7 +270,9 @@ def test_zero_width_interval_is_not_shown() -> None:
     words = summary(subject(one))
     assert " (1 row), " in words
     assert "CI" not in words
-    assert [line[2] for line in result_table(one).lines] == ["–"] * 3
+    table = result_table(one)
+    assert table is not None
+    assert [line[2] for line in table.lines] == ["–"] * 3
     wide = replace(one, intervals={"rmse": (0.3, 0.4)})
     assert " (95 % CI 0.30–0.40, 1 row), " in summary(subject(wide))
 

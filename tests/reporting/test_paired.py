@@ -6,29 +6,21 @@ from itertools import product
 
 import numpy as np
 import pytest
-from helpers.sample_findings import made_findings, with_test
-from scipy.stats import t as student
+from helpers.sample_findings import made_findings, scored_rows, with_test
+from reporting.pages import against, flips_of
+from scipy.stats import t as student  # type: ignore[import-untyped] # scipy brings no types
 from sklearn.metrics import f1_score
 
 from pipeline.base.findings import Findings
-from pipeline.reporting.pair_page import RunPair, verdict
-from pipeline.reporting.subject import Subject
+from pipeline.reporting.pair_page import verdict
 from pipeline.scoring.bootstrap import flips, paired_differences, units_of
-
-
-def subject(findings: Findings) -> Subject:
-    return Subject(uri="", findings=findings, status="FINISHED", reason="", tags={})
-
-
-def against(first: Findings, second: Findings) -> RunPair:
-    return RunPair(first=subject(first), second=subject(second))
 
 
 def two_sided(first: int, second: int) -> float:
     """The exact p by hand: all splits of the rows that are no likelier than the one found."""
     total = first + second
     chances = [math.comb(total, k) / 2**total for k in range(total + 1)]
-    return min(1.0, sum(one for one in chances if one <= chances[first] * (1 + 1e-9)))
+    return float(min(1.0, sum(one for one in chances if one <= chances[first] * (1 + 1e-9))))
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (5, 5), (2, 11), (40, 22), (0, 9)])
@@ -43,8 +35,8 @@ def test_mcnemar_p_sums_equally_uneven_splits(first: int, second: int) -> None:
 
 
 def test_block_difference_interval_is_students() -> None:
-    one = made_findings(task="regression", kind="series", rows=240, seed=1).test
-    other = made_findings(task="regression", kind="series", rows=240, seed=2).test
+    one = scored_rows(made_findings(task="regression", kind="series", rows=240, seed=1))
+    other = scored_rows(made_findings(task="regression", kind="series", rows=240, seed=2))
     units = units_of(240, horizon=4)  # 30 blocks of 8
     found = paired_differences(one, other, thresholds=(0.5, 0.5), units=units, seed=7)["mae"]
     off = [np.abs(test.outputs.astype(np.float64) - one.targets).mean(1) for test in (one, other)]
@@ -59,7 +51,9 @@ def test_block_difference_interval_is_students() -> None:
 def test_few_blocks_cannot_separate_two_forecasters() -> None:
     """100 forecasts of 12 steps: their errors overlap, whatever their means differ by."""
     first = replace(made_findings(task="regression", kind="series", rows=100, seed=1), horizon=12)
-    nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
+    nearer = scored_rows(first).targets + 0.1 * (
+        scored_rows(first).outputs - scored_rows(first).targets
+    )
     both = against(first, with_test(first, outputs=nearer))
     assert both.figures["rmse"].interval is None
     assert both.better("rmse") == both.better("r2") == ""
@@ -68,14 +62,16 @@ def test_few_blocks_cannot_separate_two_forecasters() -> None:
 def test_lower_regression_error_is_better() -> None:
     """Equal networks have no better one."""
     first = made_findings(task="regression", kind="series", seed=1)
-    nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
+    nearer = scored_rows(first).targets + 0.1 * (
+        scored_rows(first).outputs - scored_rows(first).targets
+    )
     both = against(first, with_test(first, outputs=nearer))
     assert (both.better("rmse"), both.better("r2"), both.flips) == ("B", "B", None)
     assert against(both.findings[1], first).better("mae") == "A"
     same = against(made_findings(), made_findings())
     assert same.figures["f1"].interval == (0.0, 0.0)
     assert same.better("f1") == ""
-    assert same.flips.p == 1.0
+    assert flips_of(same).p == 1.0
     f1 = f"{same.figures['f1'].first:.3f}"
     told = f"B {f1} against A {f1} (difference 0.000)"
     minus = verdict(against(made_findings(), made_findings(seed=1)))
@@ -86,10 +82,11 @@ def test_lower_regression_error_is_better() -> None:
 
 def test_headline_names_better_run_and_difference() -> None:
     worse = replace(made_findings(rows=2000, seed=1), name="mlp")
-    better = replace(with_test(worse, outputs=np.eye(3)[worse.test.targets]), name="cnn")
+    better = replace(with_test(worse, outputs=np.eye(3)[scored_rows(worse).targets]), name="cnn")
     better = replace(better, metrics={**better.metrics, "test/f1": 1.0})
     both = against(worse, better)
     found = both.figures["f1"]
+    assert found.interval is not None
     low, high = found.interval
     decimals = 1 - math.floor(math.log10(high - low))  # two digits of the width of the interval
     numbers = (1.0, found.first, 1.0 - found.first, low, high)
@@ -107,15 +104,15 @@ def test_rows_of_a_group_count_as_one() -> None:
     rows = np.repeat(np.arange(60), 20)
 
     def often(findings: Findings) -> Findings:
-        arrays = {key: getattr(findings.test, key)[rows] for key in ("targets", "outputs")}
+        arrays = {key: getattr(scored_rows(findings), key)[rows] for key in ("targets", "outputs")}
         return with_test(findings, rows=np.arange(1200), naive=None, linear=None, **arrays)
 
     first, second = often(one), often(other)
     alone = against(first, second)
     # The later of two runs has its groups on record, the older one has not.
     grouped = against(first, with_test(second, groups=rows))
-    assert grouped.flips.p == pytest.approx(once.flips.p, abs=0.02)
-    assert alone.flips.p < grouped.flips.p / 2
+    assert flips_of(grouped).p == pytest.approx(flips_of(once).p, abs=0.02)
+    assert flips_of(alone).p < flips_of(grouped).p / 2
     for key in ("accuracy", "f1"):
         width, as_once, too_narrow = (
             np.diff(both.figures[key].interval or ()) for both in (grouped, once, alone)
@@ -143,20 +140,21 @@ def test_macro_f1_difference_equals_scikit_learn() -> None:
     both = against(made_findings(seed=1, rows=120), made_findings(seed=2, rows=120))
     assert both.obstacle == ""
     by_hand = [
-        f1_score(one.test.targets, one.test.called(one.threshold), average="macro")
+        f1_score(scored_rows(one).targets, scored_rows(one).called(one.threshold), average="macro")
         for one in both.findings
     ]
     found = both.figures["f1"]
     assert [found.first, found.second] == pytest.approx(by_hand)
+    assert found.interval is not None
     assert found.interval[0] < found.value < found.interval[1]
 
 
 def test_paired_interval_is_narrower_than_unpaired() -> None:
     """Two networks that differ in one row of a hundred: their own intervals overlap by far."""
     first = made_findings(rows=400, seed=3)
-    outputs = first.test.outputs.copy()
-    wrong = np.flatnonzero(outputs.argmax(1) != first.test.targets)[:12]
-    outputs[wrong] = np.eye(3, dtype=np.float32)[first.test.targets[wrong]]
+    outputs = scored_rows(first).outputs.copy()
+    wrong = np.flatnonzero(outputs.argmax(1) != scored_rows(first).targets)[:12]
+    outputs[wrong] = np.eye(3, dtype=np.float32)[scored_rows(first).targets[wrong]]
     both = against(first, with_test(first, outputs=outputs))
     interval = both.figures["accuracy"].interval
     assert both.figures["accuracy"].value == pytest.approx(12 / 400)
@@ -164,13 +162,13 @@ def test_paired_interval_is_narrower_than_unpaired() -> None:
     error = np.sqrt(0.03 * 0.97 / 400)
     assert interval == pytest.approx((0.03 - 1.96 * error, 0.03 + 1.96 * error), abs=0.004)
     assert both.better("accuracy") == "B"
-    assert (both.flips.first, both.flips.second) == (0, 12)
+    assert (flips_of(both).first, flips_of(both).second) == (0, 12)
 
 
 def test_targets_rounded_to_float32_are_the_same() -> None:
     """As older runs kept them; relative to a target of 0, any rounding is large."""
     first = made_findings(task="regression")
-    targets = first.test.targets.copy()
+    targets = scored_rows(first).targets.copy()
     targets[0] = 0.0
     rounded = targets + 1e-8 * targets.max()
     both = against(with_test(first, targets=rounded), with_test(first, targets=targets))
@@ -181,7 +179,7 @@ def test_targets_rounded_to_float32_are_the_same() -> None:
 
 def test_different_rows_are_not_compared() -> None:
     first = made_findings()
-    test = first.test
+    test = scored_rows(first)
     shorter = {key: getattr(test, key)[:100] for key in ("rows", "targets", "outputs")}
     others = {
         "A was tested on 240 rows, B on 100": with_test(first, **shorter),

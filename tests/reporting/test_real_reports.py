@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ from helpers.chromium import browser as real_browser
 from helpers.how_to_pages import work_through
 from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
-from pages import Page, require_sound
 from PIL import Image
+from reporting.pages import Page, require_sound
 
 from pipeline.commands.report import main
 from pipeline.pictures.style import Picture, panels
@@ -180,7 +180,7 @@ def show(chrome: "Chrome", file: Path, *, width: int = DESK, dark: bool = False)
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     chrome.get(file.absolute().as_uri())
     assert asks(chrome, "document.documentElement.scrollWidth") <= width
-    assert chrome.get_log("browser") == []
+    assert log_of(chrome, "browser") == []
 
 
 def screenshot(chrome: "Chrome", file: Path, *, dark: bool) -> "NDArray[np.uint8]":
@@ -238,14 +238,18 @@ def test_charts_are_dark_in_dark_pages(chrome: "Chrome", tmp_path: Path) -> None
     assert np.abs(screened - dark).max() <= 2
 
 
-def asks(chrome: "Chrome", script: str) -> object:
+def asks(chrome: "Chrome", script: str) -> Any:
     """Return what an expression of JavaScript comes to in the page."""
     return chrome.execute_script(f"return {script}")
 
 
+def log_of(chrome: "Chrome", kind: str) -> Any:
+    return chrome.get_log(kind)  # type: ignore[no-untyped-call] # Selenium leaves it without types
+
+
 def requests(chrome: "Chrome") -> list[str]:
     """Return what pages of files have asked for since the last time, but for files."""
-    entries = [json.loads(one["message"])["message"] for one in chrome.get_log("performance")]
+    entries = [json.loads(one["message"])["message"] for one in log_of(chrome, "performance")]
     sent = [one["params"] for one in entries if one["method"] == "Network.requestWillBeSent"]
     asked = [one["request"]["url"] for one in sent if one["documentURL"].startswith("file:")]
     assert asked
@@ -322,7 +326,7 @@ def test_click_sorts_the_trials(place: Path, chrome: "Chrome") -> None:
 
 
 def test_long_word_does_not_widen_the_page(chrome: "Chrome", tmp_path: Path) -> None:
-    from test_pages import nasty, of_run, of_two
+    from reporting.test_pages import nasty, of_run, of_two
 
     for page in (of_run(nasty()), of_two(nasty(), nasty(seed=2))):
         file = tmp_path / "page.html"

@@ -4,11 +4,12 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from helpers.sample_findings import made_findings
-from pages import Page, require_sound
+from reporting.pages import Page, require_sound
 
 from pipeline.base.ends import End
 from pipeline.base.findings import ARRAYS_FILE, FINDINGS_FOLDER, LAYERS_FILE, save_findings
@@ -18,11 +19,12 @@ from pipeline.tracking.ownership import adopt
 
 QUIET = "tracking=none"
 
-Report, Problem = Callable[..., list[str]], Callable[..., str]
+Report = Callable[..., list[str]]
+Problem = Callable[..., str]
 
 
 @pytest.fixture
-def report(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+def report(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Report:
     """Call a command that is accepted, and return the lines that it prints."""
 
     def call(*words: str) -> list[str]:
@@ -35,7 +37,7 @@ def report(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
 
 
 @pytest.fixture
-def problem(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def problem(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Problem:
     """Call a command that is refused, and return its one line."""
 
     def call(*words: str, code: int = 2) -> str:
@@ -61,7 +63,11 @@ def made_run(
     folder = output / f"{stem}-{name}-0a1b2c"
     (folder / "artifacts").mkdir(parents=True)
     tags = {"pipeline.command": "train", "command": f"pipeline train name={name}"}
-    params = {"model._target_": "pipeline.networks.mlp.MLP", "trainer.max_epochs": 4, "seed": 3}
+    params: dict[str, str | int] = {
+        "model._target_": "pipeline.networks.mlp.MLP",
+        "trainer.max_epochs": 4,
+        "seed": 3,
+    }
     params |= {"tags.team": "a", "tags.team.lead": "b"}  # both are keys in a journal
     params |= {"monitor": "val/f1"}  # what the null of the configuration has become
     journal = Journal(adopt(folder))
@@ -73,7 +79,7 @@ def made_run(
         journal.end(End.COMPLETE)
     journal.close()
     if seed is not None:
-        few = {"vitals": None, "activity": (), "importances": None}
+        few: dict[str, Any] = {"vitals": None, "activity": (), "importances": None}
         findings = made_findings(rows=40, epochs=3, seed=seed, name=name, **few)
         save_findings(findings, folder / "artifacts")
     return folder

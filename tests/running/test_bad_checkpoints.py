@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from helpers.fixture_types import Capture, Train
 from helpers.run_files import checkpoint, epochs, events, only_run
 

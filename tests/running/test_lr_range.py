@@ -71,12 +71,19 @@ def test_range_test_is_reproducible_and_leaves_no_trace(own_folder: Path) -> Non
     trained(planned(*words, "output=untouched"), None)
     plan = planned(*words, "output=tested")
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
-    generators = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    generators = (
+        torch.get_rng_state(),
+        np.random.get_state(legacy=False)["state"]["key"].tolist(),
+        random.getstate(),
+    )
     curve = try_rates(plan)
     after = plan.network.state_dict()
     assert all(torch.equal(after[key], weights[key]) for key in weights)
     assert torch.equal(torch.get_rng_state(), generators[0])
-    assert (np.random.get_state()[1].tolist(), random.getstate()) == generators[1:]
+    assert (
+        np.random.get_state(legacy=False)["state"]["key"].tolist(),
+        random.getstate(),
+    ) == generators[1:]
     trained(plan, None)
     first, second = (epochs(only_run(own_folder / name)) for name in ("untouched", "tested"))
     assert sorted(first) == [1, 2, 3]
@@ -89,7 +96,7 @@ def test_range_test_is_reproducible_and_leaves_no_trace(own_folder: Path) -> Non
 
 
 def found_rate(run: Path) -> str:
-    return next(event["value"] for event in events(run) if event.get("key") == "find_lr")
+    return str(next(event["value"] for event in events(run) if event.get("key") == "find_lr"))
 
 
 def test_suggestion_is_printed_as_an_override(

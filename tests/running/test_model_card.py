@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from pipeline.base.findings import TestRows
 from pipeline.base.markup import as_markdown, escaped
 from pipeline.base.terminal import rounded
 from pipeline.data.preparation.prepare import prepare
-from pipeline.data.preparation.report import ClassRows
+from pipeline.data.preparation.report import ClassRows, DataReport
 from pipeline.running.model_card import model_card
 from pipeline.serving.model import Decision
 
@@ -25,7 +25,7 @@ NASTY = "<b>|[x](http://e.vil)\n# heading `code`"
 KNOWN = {"label": "outcome", "reading": {"kind": "table", "target": "outcome", "sep": None}}
 SAMPLES = labelled(np.arange(500) % 4 // 3, classes=("well", "ill"), **KNOWN)
 PREPARED = prepare(Given(SAMPLES), options())
-REPORT = PREPARED.report
+REPORT = cast("DataReport", PREPARED.report)
 #: 39 hits, 12 false alarms, 68 well rows and 6 misses, by probability.
 PREDICTED = np.array([0.9] * 39 + [0.8] * 12 + [0.1] * 68 + [0.2] * 6, dtype=np.float32)
 TARGETS = np.array([1] * 39 + [0] * 80 + [1] * 6)
@@ -149,7 +149,12 @@ def test_card_of_untested_run_says_so() -> None:
 
 
 def test_markup_in_names_stays_text() -> None:
-    nasty = {"label": NASTY, "positive": NASTY, "notes": (NASTY,), "constant": (NASTY,)}
+    nasty: dict[str, Any] = {
+        "label": NASTY,
+        "positive": NASTY,
+        "notes": (NASTY,),
+        "constant": (NASTY,),
+    }
     text = card_text(
         {
             "name": NASTY,

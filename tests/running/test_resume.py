@@ -1,7 +1,7 @@
 """A run that was killed and gone on with ends as one that never was."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
     keys = {word.partition("=")[0] for word in SETTINGS[setting]}
     words = (*(word for word in RUN if word.partition("=")[0] not in keys), *SETTINGS[setting])
     uninterrupted = comparable_result(ended(0, *words, AT_ONCE).rename("whole"))
-    moments = QUICK_MOMENTS if setting in QUICK else MOMENTS
+    moments: Sequence[tuple[str, str]] = QUICK_MOMENTS if setting in QUICK else MOMENTS
     if "data.validation=0" in words:
         moments = tuple(pair for pair in moments if "validation" not in pair[0])
     for number, (moment, seconds) in enumerate(moments):

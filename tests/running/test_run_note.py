@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.sample_findings import made_findings
@@ -134,7 +135,7 @@ def test_note_without_mlflow_run_has_no_links(
     assert "get-artifact" not in note
     assert "#/experiments" not in note
     assert note.startswith("MLP, 2,048 parameters, ")
-    bare = {"metrics": {}, "kept": None, "intervals": {}, "test": None}
+    bare: dict[str, Any] = {"metrics": {}, "kept": None, "intervals": {}, "test": None}
     note = note_text(replace(made_findings(), end=End.DIVERGED, epochs=3, **bare), tmp_path)
     first = note.partition("\n")[0]
     assert ": diverged, its loss is NaN or infinite. Trained on 720 rows for 3 of 12" in first

@@ -72,8 +72,8 @@ def test_half_precision_changes_little_on_two_processes(
     odd.mkdir()
     monkeypatch.setenv("TMPDIR", str(odd))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    words = ("model=mlp", "data=digits", *QUIET, "trainer.max_epochs=2")
-    words += ("trainer.precision=bf16-mixed",)
+    words = ["model=mlp", "data=digits", *QUIET, "trainer.max_epochs=2"]
+    words += ["trainer.precision=bf16-mixed"]
     alone_values = final_values(made(*words, "output=alone"))
     shared_values = final_values(made(*words, "output=shared", *TWO))
     assert shared_values["train/loss"] == pytest.approx(alone_values["train/loss"], rel=0.05)
@@ -140,8 +140,8 @@ def test_all_ranks_stop_together_and_reproducibly(
     made: Made,
 ) -> None:
     """Dropout differs from rank to rank; the metrics decide when to stop."""
-    words = ("model=mlp", "model.dropout=0.5", "data=iris", *QUIET, "callbacks=early_stopping")
-    words += ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9")
+    words = ["model=mlp", "model.dropout=0.5", "data=iris", *QUIET, "callbacks=early_stopping"]
+    words += ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9"]
     first, second = (made(*words, f"output={output}", *TWO) for output in ("first", "second"))
     assert epochs(first).keys() == {1, 2}
     weights = checkpoint(second, "last")["state_dict"]

@@ -18,6 +18,7 @@ from pipeline.commands.train import main
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.plain import plain
+from pipeline.data.source import Samples
 from pipeline.running.plan import RunContext, make_plan
 from pipeline.running.stored_weights import read_weights
 from pipeline.serving.model import Model
@@ -46,7 +47,9 @@ def test_threshold_is_best_on_validation_rows(runs: Runs, rule: str) -> None:
     run, printed = runs[rule]
     part = Shipped("breast_cancer").prepared().validation
     assert part is not None
-    raw = Shipped("breast_cancer").source().read().inputs[part.rows]
+    samples = Shipped("breast_cancer").source().read()
+    assert isinstance(samples, Samples)
+    raw = samples.inputs[part.rows]
     scores, classes = Model.load(run).outputs(raw).numpy(), part.targets.numpy()
     chosen = final_values(run)["decision/threshold"]
     assert Model.load(run).decision.threshold == chosen

@@ -187,8 +187,8 @@ PRECISIONS = {"bf16-mixed": torch.float32, "bf16-true": torch.bfloat16, "64-true
 )
 def test_precision_is_that_of_the_weights(made: Made, data: str, precisions: list[str]) -> None:
     """The values stay close to those of single precision."""
-    words = ("model=mlp", f"data={data}", *SHORT[2:], "trainer.max_epochs=1", "model.norm=none")
-    words = (*words, "optimizer.lr=1e-3")
+    words = ["model=mlp", f"data={data}", *SHORT[2:], "trainer.max_epochs=1", "model.norm=none"]
+    words += ["optimizer.lr=1e-3"]
     exact = epochs(made(*words, "output=exact"))[1]
     for precision in precisions:
         run = made(*words, f"trainer.precision={precision}", f"output={precision}")

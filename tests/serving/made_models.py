@@ -24,7 +24,7 @@ def schema(
 ) -> Schema:
     shape = (len(features),) if encoder is None else (len(encoder.features),)
     return Schema(
-        **{  # type: ignore[arg-type] # what a test says wins
+        **{  # what a test says wins
             "task": task,
             "input_shape": shape,
             "outputs": outputs,

@@ -280,7 +280,7 @@ def test_nothing_is_written_before_first_valid_rows() -> None:
 def test_parquet_holds_unquoted_rows_in_large_groups() -> None:
     size = GROUP_ROWS // 2
     starts = range(0, 4 * size, size)
-    pieces = [[[f"={n}"] * size, [*map(float, range(n, n + size))]] for n in starts]
+    pieces: list[Any] = [[[f"={n}"] * size, [*map(float, range(n, n + size))]] for n in starts]
     for written in (pieces, []):
         write_parquet_to(file := io.BytesIO(), sheet(*written))
         read = pq.ParquetFile(io.BytesIO(file.getvalue()))
@@ -365,7 +365,7 @@ def test_valid_outputs_pass_and_links_stay_links(own_folder: Path) -> None:
     Path("link.csv").symlink_to("target")
     for output in ("old.csv", "link.csv"):
         require_places("new.csv", output, overwrite=True)
-    sheet = Sheet(header=("prediction",), texts=frozenset(), pieces=iter([[[1]]]))
+    sheet = Sheet(header=("prediction",), texts=frozenset(), pieces=iter([[["1"]]]))
     write_sheet("link.csv", sheet)
     assert Path("link.csv").is_symlink()
     assert Path("target").read_text(encoding="utf-8") == "prediction\n1\n"

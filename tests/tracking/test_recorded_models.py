@@ -106,7 +106,15 @@ def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def loaded(name: str) -> PyFuncModel:
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    return mlflow.pyfunc.load_model(f"models:/{name}@champion")
+    model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+    assert isinstance(model, PyFuncModel)
+    return model
+
+
+def predicted(model: PyFuncModel, rows: Any) -> pd.DataFrame:
+    answers = model.predict(rows)
+    assert isinstance(answers, pd.DataFrame)
+    return answers
 
 
 def logged(folder: Path, name: str) -> LoggedModel:
@@ -136,7 +144,9 @@ def test_arrays_of_any_number_type_pass_the_signature(shape: tuple[int, ...], ki
     arrays = {"kind": "array", "inputs": inputs, "outputs": [ANSWER]}
     schema = signature(arrays).inputs
     rows = np.arange(24).reshape(4, *shape).astype(kind)
-    as_json = parse_tf_serving_input({"inputs": rows.tolist()}, schema)
+    as_json = parse_tf_serving_input(  # type: ignore[no-untyped-call] # MLflow has no types there
+        {"inputs": rows.tolist()}, schema
+    )
     frames = [pd.DataFrame(rows)] if len(shape) == 1 else []
     for given in (rows, as_json, *frames):
         taken = np.asarray(_enforce_schema(given, schema)).astype(kind)
@@ -161,8 +171,9 @@ def test_finished_run_has_one_complete_model(place: Path, name: str) -> None:
         [kept.experiment_id], filter_string=f"source_run_id = '{kept.source_run_id}'"
     )
     assert [(one.model_id, str(one.status)) for one in found] == [(kept.model_id, "READY")]
-    outputs = client.get_run(kept.source_run_id).outputs.model_outputs
-    assert [output.model_id for output in outputs] == [kept.model_id]
+    outputs = client.get_run(str(kept.source_run_id)).outputs
+    assert outputs is not None
+    assert [output.model_id for output in outputs.model_outputs] == [kept.model_id]
     files = files_of(place, name)
     suffixes = {file.suffix for file in files.rglob("*") if file.is_file()}
     assert suffixes <= {"", ".py", ".json", ".yaml", ".txt", ".ckpt", ".md"}
@@ -172,7 +183,7 @@ def test_finished_run_has_one_complete_model(place: Path, name: str) -> None:
 
     model = loaded(name)
     reply = answer(model, json.loads((files / "serving_input_example.json").read_text()))
-    direct = model.predict(model.input_example).to_dict("records")
+    direct = predicted(model, model.input_example).to_dict("records")
     assert reply == json.loads(json.dumps(direct))
     assert len(reply) == (1 if name == "spots" else 3)  # a series is forecast one step on
 
@@ -180,7 +191,7 @@ def test_finished_run_has_one_complete_model(place: Path, name: str) -> None:
 @pytest.mark.slow
 def test_frame_answers_equal_the_predict_command(place: Path) -> None:
     given = place / "patients.csv"
-    answers = loaded("patients").predict(pd.read_csv(given, sep=";", encoding="utf-8-sig"))
+    answers = predicted(loaded("patients"), pd.read_csv(given, sep=";", encoding="utf-8-sig"))
     said = said_by_the_command(place, "patients", given)
     assert list(answers.columns) == ["prediction", "probability of ill"]
     assert answers["prediction"].tolist() == [row["prediction"] for row in said]
@@ -191,13 +202,15 @@ def test_frame_answers_equal_the_predict_command(place: Path) -> None:
     rows = pd.DataFrame({"age": [30, 70], "city": ["Rome", "Oslo"], "dose": [None, None]})
     exact = rows.assign(age=rows["age"].astype(float), dose=np.nan)
     model = loaded("patients")
-    pd.testing.assert_frame_equal(model.predict(rows), model.predict(exact))
+    pd.testing.assert_frame_equal(predicted(model, rows), predicted(model, exact))
 
 
 def answer(model: PyFuncModel, request: dict[str, Any]) -> Any:
     """Return what a scoring server answers, without its socket."""
-    schema = model.metadata.get_input_schema()
-    reply = invocations(json.dumps(request), "application/json", model, schema)
+    metadata: Any = model.metadata  # MLflow leaves these two without types
+    answered: Any = invocations
+    schema = metadata.get_input_schema()
+    reply = answered(json.dumps(request), "application/json", model, schema)
     assert reply.status == 200, reply.response
     return json.loads(reply.response)["predictions"]
 
@@ -241,7 +254,7 @@ def posted(url: str, request: dict[str, Any]) -> Any:
 def test_server_answers_requests_from_table_rows(place: Path) -> None:
     frame = pd.read_csv(place / "patients.csv", sep=";", encoding="utf-8-sig")[:20]
     rows = frame[["age", "city", "dose"]].astype(object).where(frame.notna(), None)
-    requests = [
+    requests: list[dict[str, Any]] = [
         {"dataframe_split": rows.to_dict("split", index=False)},
         {"dataframe_records": rows.to_dict("records")},
         {"inputs": rows.to_dict("list")},
@@ -289,7 +302,7 @@ def test_study_registers_only_its_winner_once(
 
     client = MlflowClient(sqlite_uri(own_folder / "mlflow.db"))
     (version,) = client.search_model_versions("name = 'iris'")
-    study = client.get_run(version.run_id)
+    study = client.get_run(str(version.run_id))
     found = client.search_logged_models([study.info.experiment_id])
     assert [model.source_run_id for model in found] == [version.run_id]
     best = study.data.metrics["best/val/f1"]

@@ -94,10 +94,11 @@ def test_run_has_dataset_and_single_values(recorder: Recorder, database: str, be
         recorder.deliver(journal.folder, is_lost=True)
         assert recorder.finish() == 0
         run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
+        assert run.inputs is not None
         (data,) = run.inputs.dataset_inputs
         shown = (data.dataset.name, data.dataset.digest, data.tags[0].value)
         assert shown == ("churn", "abababababab", "training")
-        assert json.loads(data.dataset.profile) == {"num_rows": 100, **rows}
+        assert json.loads(str(data.dataset.profile)) == {"num_rows": 100, **rows}
         for key, expected in (("val/f1", 3), ("best/val/f1", step)):
             points = MlflowClient(database).get_metric_history(run.info.run_id, key)
             assert [point.step for point in points] == [expected]
@@ -260,7 +261,12 @@ def test_folder_sent_by_another_process_is_awaited(
     journal.end(End.COMPLETE)
     held = Replay(journal.folder)
     recorder.deliver(journal.folder)
-    wait_until(lambda: recorder.poll() or recorder.problem, what="the other process")
+
+    def has_problem() -> bool:
+        recorder.poll()
+        return recorder.problem is not None
+
+    wait_until(has_problem, what="the other process")
     held.release()
     assert (recorder.finish(), recorder.problem) == (0, None)
 
