@@ -261,6 +261,11 @@ def number(value: float) -> str:
     return f"{value:z.4f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, such as `1 row` or `1,000 rows`."""
+    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def significant(value: float, digits: int = 2) -> str:
     """Return a number with at most so many significant digits: `0.00016`, `850`, `2e13`."""
     text = f"{value:.{digits}g}"

@@ -29,7 +29,7 @@ from pipeline.config.options import (
 from pipeline.config.overrides import raw_value
 from pipeline.config.plain import flatten, plain
 from pipeline.config.values import TARGET, resolved, validated, wrong_value
-from pipeline.running.command_line import found_model, may_be_in_mlflow
+from pipeline.running.command_line import find_model, may_be_in_mlflow
 from pipeline.running.run_config import run_config
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def with_run(words: Sequence[str]) -> list[str]:
         tracking_words = [word for word in words if word.startswith(("tracking=", "tracking."))]
     tree = compose(tracking_words, config_name="evaluate", options=EvaluateOptions)
     tracking = validated(TrackingOptions, tree.tracking, prefix="tracking.")
-    place = found_model(reference, Path(raw_value(words, "output") or "runs"), tracking)
-    stored = run_config(place)
+    model_path = find_model(reference, Path(raw_value(words, "output") or "runs"), tracking)
+    stored = run_config(model_path)
     typed_keys = {word.partition("=")[0] for word in words}
     sections = {key: stored[key] for key in ("trainer", "metrics") if key not in typed_keys}
     sections["data"] = stored["data"]
@@ -96,7 +96,7 @@ def with_run(words: Sequence[str]) -> list[str]:
     new_words = [f"{GROUP}={STORED}"]
     for word in words:
         is_model = word.startswith("model_from=")
-        new_words.append(f"model_from={place.absolute()}" if is_model else word)
+        new_words.append(f"model_from={model_path.absolute()}" if is_model else word)
     return new_words
 
 
@@ -119,8 +119,8 @@ def body(config: DictConfig) -> int:
 def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     """Check all values of an evaluation; raise one `ConfigError` that lists all wrong ones."""
     requested: Any = OmegaConf.to_container(config)
-    place = Path(requested["model_from"])
-    stored = run_config(place)
+    model_path = Path(requested["model_from"])
+    stored = run_config(model_path)
     changes = {key: value for key, value in requested.items() if key not in NOT_OF_RUNS}
     # All options of `DataOptions` but the free ones are the run's.
     data = parts(stored["data"], DataOptions)[0]
@@ -150,11 +150,11 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
     source = parts(run.data, DataOptions)[1]
     stored_source = parts(resolved(stored)[0]["data"], DataOptions)[1]
     return EvaluationRequest(
-        place=place,
+        model_path=model_path,
         split=requested["split"],
         is_own=flatten(source) == flatten(stored_source),
         options=run,
-        config={**plain(values), "model_from": str(place), "split": requested["split"]},
+        config={**plain(values), "model_from": str(model_path), "split": requested["split"]},
         threshold=None if threshold == stored["metrics"]["threshold"] else float(threshold),
         own_config={**values, "data": stored["data"]},
     )

@@ -46,7 +46,7 @@ class ExportOptions(Options):
 def body(options: ExportOptions) -> int:
     """Export the model, compare outputs, keep the formats that agree, and print what was kept."""
     from pipeline.base.paths import replace_file, replace_json
-    from pipeline.running.command_line import loaded_model
+    from pipeline.running.command_line import load_model
     from pipeline.serving import exporting
 
     folder = Path(options.output)
@@ -60,7 +60,7 @@ def body(options: ExportOptions) -> int:
             "folder, or replace them with overwrite=true"
         )
     exporting.require_extra(options.formats)
-    model = loaded_model(
+    model = load_model(
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
     )
     with waiting_for("exporting the model", verbose=None):

@@ -38,11 +38,11 @@ class PredictOptions(Options):
 
 def body(options: PredictOptions) -> int:
     """Write the predictions and print a summary."""
-    from pipeline.running.command_line import loaded_model
+    from pipeline.running.command_line import load_model
     from pipeline.serving.files import require_places, write_sheet
 
     require_places(options.input, options.output, overwrite=options.overwrite)
-    model = loaded_model(
+    model = load_model(
         options.model_from,
         Path(options.runs),
         options.tracking,
@@ -57,7 +57,7 @@ def body(options: PredictOptions) -> int:
         verbose = 1 if sys.stderr.isatty() else 2
     progress = RowsDone(verbose=verbose)
     rules = Rules(id=options.id, unknown=options.unknown, missing=options.missing)
-    predicted = predictions(model, Path(options.input), rules, told=progress)
+    predicted = predictions(model, Path(options.input), rules, progress=progress)
     progress.total = predicted.new.total
     try:
         write_sheet(options.output, predicted.sheet)
@@ -66,7 +66,7 @@ def body(options: PredictOptions) -> int:
     if verbose != 0:
         # Where the predictions themselves go to standard output, nothing may mix with them.
         stream = sys.stderr if options.output is None else sys.stdout
-        for line in summary(model, predicted, place=options.output):
+        for line in summary(model, predicted, output=options.output):
             print(folded(line, stream), file=stream)
     return 0
 

@@ -394,8 +394,8 @@ def clean_runs(options: RunsOptions) -> int:
         print(*runs, sep="\n")
         print(f"{len(runs)} runs, {size}: remove them with apply=true")
     for recorded, count in elsewhere.items():
-        place = single_line(f"recorded in {recorded}: {how_to_name(recorded)}")
-        print(f"{count} older runs are kept, {place}")
+        location = single_line(f"recorded in {recorded}: {how_to_name(recorded)}")
+        print(f"{count} older runs are kept, {location}")
     foreign = [run.folder for run in old if not run.is_own]
     if foreign:
         print(f"{len(foreign)} older runs are foreign and are kept: {adopt_words(foreign[0])}")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.findings import Activity, Array, Findings, LrCurve, Vitals
-from pipeline.base.terminal import rounded, significant
+from pipeline.base.terminal import counted, rounded, significant
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, layer_name, short
 
@@ -38,7 +38,7 @@ def curve_pictures(findings: Findings) -> Iterator[Picture]:
         if len(values):
             values_by_key[key] = values
     epochs = len(findings.history)
-    within = f"In {_count_of(epochs, 'epoch')}"
+    within = f"In {counted(epochs, 'epoch')}"
     kept_weights = f"Kept weights: epoch {_kept_epoch(findings)}"
     if findings.has_diverged:
         kept_weights += f"; training diverged after {epochs} complete epochs"
@@ -229,13 +229,9 @@ def layer_pictures(findings: Findings) -> Iterator[Picture]:
         yield Picture("layers/activity", "Dead units and saturated values", words, draw)
 
 
-def _count_of(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def _layers_and_epochs(vitals: Vitals) -> str:
-    layers = _count_of(len(vitals.layers), "layer")
-    return f"{layers} over {_count_of(len(vitals.epochs), 'epoch')}"
+    layers = counted(len(vitals.layers), "layer")
+    return f"{layers} over {counted(len(vitals.epochs), 'epoch')}"
 
 
 def _gradient_words(vitals: Vitals) -> str:

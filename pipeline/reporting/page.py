@@ -52,7 +52,7 @@ WIDE = 760
 ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
-def rendered(template: Template, values: Mapping[str, Any]) -> str:
+def render(template: Template, values: Mapping[str, Any]) -> str:
     """Return the page that a template makes of the values that it asks for.
 
     All texts are escaped, except the elements of pictures.
@@ -138,31 +138,31 @@ class PagePicture:
     reason: str
 
 
-def drawn(pictures: Iterable[Picture], *, texts: Iterable[str] = ()) -> list[PagePicture]:
+def draw_pictures(pictures: Iterable[Picture], *, texts: Iterable[str] = ()) -> list[PagePicture]:
     """Draw pictures as elements of a page.
 
     Characters of `texts` that the usual font lacks are drawn with another font.
     """
     with drawing(texts):
-        return [_drawn_element(picture) for picture in pictures]
+        return [_draw_element(picture) for picture in pictures]
 
 
-def _drawn_element(picture: Picture) -> PagePicture:
+def _draw_element(picture: Picture) -> PagePicture:
     png, reason = use_drawn(picture, png_of)
     return _element(picture.name, picture.title, picture.alt, png, reason)
 
 
-def embedded(folder: Path) -> list[PagePicture]:
+def read_pictures(folder: Path) -> list[PagePicture]:
     """Return the pictures that `write_pictures` has put into a folder as elements of a page.
 
     The list is empty if there is none or if it is damaged.
     """
     with suppress(OSError, ValueError):
-        return [_embedded(written, folder) for written in read_list(folder)]
+        return [_read_element(written, folder) for written in read_list(folder)]
     return []
 
 
-def _embedded(written: PictureFile, folder: Path) -> PagePicture:
+def _read_element(written: PictureFile, folder: Path) -> PagePicture:
     png = None
     reason = written.reason
     if written.file:

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.base.errors import ConfigError, shown
 from pipeline.base.findings import Array, Findings, TestRows
 from pipeline.base.markup import MISSING, TextTable, interval_text
-from pipeline.base.terminal import duration, number, rounded
+from pipeline.base.terminal import counted, duration, number, rounded
 from pipeline.config.options import ReportOptions
 from pipeline.config.plain import differences, flatten
 from pipeline.config.values import TARGET
@@ -18,10 +18,10 @@ from pipeline.metrics import direction, metric_label, of_task
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import draw_curve, known_values, mark_kept
-from pipeline.reporting.page import drawn, rendered
+from pipeline.reporting.page import draw_pictures, render
 from pipeline.reporting.run_page import size_words, summary
-from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
-from pipeline.running.run_document import main_metric, rows_words
+from pipeline.reporting.subject import SHORT_ID, Subject, find_subject
+from pipeline.running.run_document import main_metric
 from pipeline.running.scoring import no_interval_notes, tested_names
 from pipeline.scoring.bootstrap import (
     Flips,
@@ -133,7 +133,7 @@ class RunPair:
         if self.tests is None or self.answers is None:
             return "", None
         first, second = self.answers
-        total = rows_words(len(first), "test row")
+        total = counted(len(first), "test row")
         flips = self.flips
         if flips is None:
             sentence = (
@@ -199,7 +199,7 @@ def _task_words(findings: Findings) -> str:
 def _rows_obstacle(first: TestRows, second: TestRows) -> str:
     """Return why the rows of two tests can't be compared; empty if they can."""
     if len(first.rows) != len(second.rows):
-        return f"A was tested on {rows_words(len(first.rows))}, B on {len(second.rows):,}"
+        return f"A was tested on {counted(len(first.rows), 'row')}, B on {len(second.rows):,}"
     if not np.array_equal(first.rows, second.rows):
         shared = len(np.intersect1d(first.rows, second.rows))
         return f"{shared:,} of the {len(first.rows):,} test rows of A are test rows of B"
@@ -214,7 +214,7 @@ def _rows_obstacle(first: TestRows, second: TestRows) -> str:
 
 def report_pair(references: Sequence[str], options: ReportOptions) -> list[str]:
     """Write the report of two runs against each other, and return what the terminal shows."""
-    first, second = (found_subject(reference, options) for reference in references)
+    first, second = (find_subject(reference, options) for reference in references)
     for subject, reference in zip((first, second), references, strict=True):
         if subject.is_range_test:
             raise ConfigError(
@@ -225,7 +225,7 @@ def report_pair(references: Sequence[str], options: ReportOptions) -> list[str]:
         name = first.findings.run_id[:SHORT_ID]
     else:
         name = first.folder.name[-LONGEST_WORD:]
-    text = rendered("comparison.html", pair_page(pair))
+    text = render("comparison.html", pair_page(pair))
     return [*lines(pair), second.publish(text, options, f"report-against-{name}.html")]
 
 
@@ -250,7 +250,7 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
         ),
         "flips": flips,
         "rows": rows,
-        "pictures": drawn(_pictures(pair)),
+        "pictures": draw_pictures(_pictures(pair)),
         "costs": TextTable(
             title="time and size",
             headings=["", "A", "B"],

@@ -22,17 +22,24 @@ from pipeline.doctor.diagnosis import diagnose
 from pipeline.pictures.gallery import FOLDER, draw_for_run, gallery, texts
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
-from pipeline.reporting.page import NAME, PagePicture, drawn, embedded, rendered, template_of
-from pipeline.reporting.subject import Subject, found_subject, local_subject
+from pipeline.reporting.page import (
+    NAME,
+    PagePicture,
+    draw_pictures,
+    read_pictures,
+    render,
+    template_of,
+)
+from pipeline.reporting.subject import Subject, find_subject, local_subject
 from pipeline.running import run_document
 
 
 def report_run(reference: str, options: ReportOptions) -> list[str]:
     """Write the report of a run, and return the lines for the terminal."""
-    subject = found_subject(reference, options)
+    subject = find_subject(reference, options)
     page = range_page(subject) if subject.is_range_test else run_page(subject)
     line = f"{subject.findings.name}: {page['summary']}"
-    return [line, subject.publish(rendered("run.html", page), options, NAME)]
+    return [line, subject.publish(render("run.html", page), options, NAME)]
 
 
 def write_report(folder: Path) -> None:
@@ -41,7 +48,7 @@ def write_report(folder: Path) -> None:
     if subject.status == "RUNNING":  # the end of its journal follows within a second
         end = subject.findings.end
         subject = replace(subject, status=end.status, reason=end.reason or "")
-    text = rendered("run.html", run_page(subject))
+    text = render("run.html", run_page(subject))
     replace_text(folder / "artifacts" / NAME, text)
 
 
@@ -50,9 +57,9 @@ def run_page(subject: Subject) -> dict[str, Any]:
     findings = subject.findings
     pictures = []
     if subject.folder is not None:
-        pictures = embedded(subject.folder / "artifacts" / FOLDER)
+        pictures = read_pictures(subject.folder / "artifacts" / FOLDER)
     groups: dict[str, list[PagePicture]] = {}
-    for picture in pictures or drawn(gallery(findings), texts=texts(findings)):
+    for picture in pictures or draw_pictures(gallery(findings), texts=texts(findings)):
         groups.setdefault(picture.group.replace("_", " ") or "more", []).append(picture)
     if subject.lacks:
         diagnosis = Section("Diagnosis", ["no diagnosis: it needs the findings of a finished run"])
@@ -130,7 +137,7 @@ def range_page(subject: Subject) -> dict[str, Any]:
     if folder is not None and curve is not None:
         alt = f"Training loss by learning rate, of single batches and smoothed; {verdict}"
         draw = partial(lr_range, curve)
-        groups["curve"] = drawn([Picture("lr_range", "Loss by learning rate", alt, draw)])
+        groups["curve"] = draw_pictures([Picture("lr_range", "Loss by learning rate", alt, draw)])
         with suppress(ConfigError):  # a run that was started from Python has no command
             command = training_command(CommandLine.load(folder), curve.suggestion)
             if command:

@@ -12,7 +12,7 @@ from pipeline.base.regular_files import require_plain_folder
 from pipeline.base.terminal import duration
 from pipeline.config.options import ReportOptions
 from pipeline.config.plain import flatten
-from pipeline.reporting.page import NAME, PagePicture, drawn, publish, rendered
+from pipeline.reporting.page import NAME, PagePicture, draw_pictures, publish, render
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, state_word, winner
 from pipeline.study.ledger.storage import storage_url
@@ -60,7 +60,7 @@ def report_study(name: str, options: ReportOptions) -> list[str]:
     if folder.is_dir():
         default_path = folder / "artifacts" / NAME
     line = publish(
-        rendered("study.html", page),
+        render("study.html", page),
         Path(options.output or default_path),
         options.tracking,
         partial(attach_to_own, folder, options=options.tracking, name=NAME),
@@ -187,7 +187,7 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
 def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> dict[str, Any]:
     picture_title = f"{title}: mean, 95 % CI and single repeats"
     picture = comparison_picture.comparison_picture(comparison, key, title=picture_title)
-    elements = drawn([picture], texts=comparison_picture.comparison_names(comparison))
+    elements = draw_pictures([picture], texts=comparison_picture.comparison_names(comparison))
     return {"title": title, "sheet": table, "pictures": elements}
 
 
@@ -198,4 +198,4 @@ def _pictures(recorded: Ledger, summary: StudySummary) -> list[PagePicture]:
     study_pictures = list(pictures.study_pictures(summary, algorithm))
     if not study_pictures:
         return []
-    return drawn(study_pictures, texts=pictures.study_names(summary))
+    return draw_pictures(study_pictures, texts=pictures.study_names(summary))

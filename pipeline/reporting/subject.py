@@ -98,7 +98,7 @@ class Subject:
         return publish(text, Path(options.output or default_path), tracking, attach_page)
 
 
-def found_subject(reference: str, options: ReportOptions) -> Subject:
+def find_subject(reference: str, options: ReportOptions) -> Subject:
     """Return the run that a user names.
 
     Args:

@@ -188,7 +188,7 @@ def _is_tracking(word: str) -> bool:
 # ── `model_from=` ───────────────────────────────────────────────────────────────────────────
 
 
-def found_model(
+def find_model(
     reference: str, output: Path, tracking: TrackingOptions, *, key: str = "output"
 ) -> Path:
     """Return the folder or file that a trained model is read from.
@@ -240,7 +240,7 @@ def may_be_in_mlflow(reference: str) -> bool:
     return bool(_ADDRESS.fullmatch(reference) or _RUN_ID.fullmatch(reference))
 
 
-def loaded_model(
+def load_model(
     reference: str,
     runs: Path,
     tracking: TrackingOptions,
@@ -248,8 +248,8 @@ def loaded_model(
     trust: Sequence[str],
     verbose: int | None = None,
 ) -> "Model":
-    """Load the trained model that `found_model` finds."""
-    path = found_model(reference, runs, tracking, key="runs")
+    """Load the trained model that `find_model` finds."""
+    path = find_model(reference, runs, tracking, key="runs")
     with waiting_for("loading the model", verbose):
         from pipeline.serving.model import Model  # torch comes with it
 

@@ -32,7 +32,7 @@ def evaluate(request: EvaluationRequest) -> None:
     started_at = perf_counter()
     options = request.options
     uri = writable_store(options)
-    model = Model.load(request.place, trust=options.trust)
+    model = Model.load(request.model_path, trust=options.trust)
     rows = evaluated_rows(request, model)
     plan = evaluation_plan(request, model, rows.prepared, started_at)
     with nullcontext() if uri is None else Recorder() as recorder:

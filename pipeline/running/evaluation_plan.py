@@ -27,7 +27,7 @@ class EvaluationRequest:
     """An evaluation whose values are all checked.
 
     Args:
-        place: Folder or file that the model is read from.
+        model_path: Folder or file that the model is read from.
         split: Part of the run's own data: `test`, `validation`, `train` or `all`.
         is_own: Whether a part of the run's own data is scored.
         options: The run's options, as the command has changed them.
@@ -36,7 +36,7 @@ class EvaluationRequest:
         own_config: The same config with the run's own data, which may no longer exist.
     """
 
-    place: Path
+    model_path: Path
     split: str
     is_own: bool
     options: RunConfig
@@ -68,8 +68,8 @@ def evaluation_plan(
             "test/loss uses equal class weights, as there are no training rows",
         )
     run_id = str(model.facts.get("run_id") or "")
-    is_in_store = request.place.is_relative_to(cache_folder())  # fetched from it just now
-    for folder in (request.place, *request.place.parents[:3]):
+    is_in_store = request.model_path.is_relative_to(cache_folder())  # fetched from it just now
+    for folder in (request.model_path, *request.model_path.parents[:3]):
         if (folder / JOURNAL).is_file():
             state = read_state(folder)
             uri = store_uri(options.tracking)
@@ -79,7 +79,7 @@ def evaluation_plan(
             break
     tags = {
         COMMAND_TAG: EVALUATE,
-        "evaluates": run_id or str(model.facts.get("name") or request.place.name),
+        "evaluates": run_id or str(model.facts.get("name") or request.model_path.name),
         "evaluated": request.rows_word,
     }
     if run_id and is_in_store:

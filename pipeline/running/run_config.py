@@ -14,9 +14,9 @@ from pipeline.tracking.journal import JOURNAL
 CONFIG = Path("artifacts", "config.yaml")
 
 
-def run_config(place: Path) -> dict[str, Any]:
+def run_config(model_path: Path) -> dict[str, Any]:
     """Return the config of a model's run; keys that are newer than the run have their defaults."""
-    stored = without_retired(_stored(place))
+    stored = without_retired(_stored(model_path))
     defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))
     trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
     for key in ("defaults", "hydra"):
@@ -27,11 +27,11 @@ def run_config(place: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def _stored(place: Path) -> dict[str, Any]:
+def _stored(model_path: Path) -> dict[str, Any]:
     """Return the config of a run or of a model; references to the environment are masked."""
-    file = place / CONFIG
+    file = model_path / CONFIG
     config: Any
-    if (place / JOURNAL).is_file() and file.is_file():
+    if (model_path / JOURNAL).is_file() and file.is_file():
         try:
             config = OmegaConf.to_container(OmegaConf.load(file))
         except Exception as error:  # a YAML reader may raise anything for a damaged file
@@ -39,7 +39,7 @@ def _stored(place: Path) -> dict[str, Any]:
     else:
         from pipeline.callbacks.checkpoint_file import read_checkpoint
 
-        file = model_file(place)
+        file = model_file(model_path)
         config = read_checkpoint(file)["pipeline"]["config"]
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
         raise ConfigError(f"{file} is not the config of a run: it has no data")

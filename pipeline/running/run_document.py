@@ -16,7 +16,7 @@ from pipeline.base.markup import (
     interval_text,
     score_rows,
 )
-from pipeline.base.terminal import duration, rounded
+from pipeline.base.terminal import counted, duration, rounded
 from pipeline.config.values import TARGET
 from pipeline.data.preparation.report import DataReport
 from pipeline.data.preparation.report_text import facts_of, few_rows, tables, warnings
@@ -78,7 +78,7 @@ def summary(findings: Findings, status: str = "finished") -> str:
         return f"{network}, evaluated: {outcome}."
     training = "Trained"
     if "train" in findings.rows:
-        training += f" on {rows_words(findings.rows['train'])}"
+        training += f" on {counted(findings.rows['train'], 'row')}"
     noun = "epoch" if findings.planned == 1 else "epochs"
     training += f" for {findings.epochs_words} {noun}"
     if findings.seconds:
@@ -117,10 +117,10 @@ def _outcome(findings: Findings, status: str) -> str:
     interval = interval_text(ends)
     notes = [] if interval == MISSING else [f"95 % CI {interval}"]
     if "test" in findings.rows:
-        notes.append(rows_words(findings.rows["test"]))
+        notes.append(counted(findings.rows["test"], "row"))
     precision = f" ({', '.join(notes)})" if notes else ""
-    figure = rounded(findings.metrics[f"test/{name}"], ends)
-    figures = [f"test {metric_label(name)} {figure}{precision}"]
+    value_text = rounded(findings.metrics[f"test/{name}"], ends)
+    figures = [f"test {metric_label(name)} {value_text}{precision}"]
     for kind in BASELINES:
         if f"{kind}/{name}" in findings.metrics:
             figures.append(f"{kind} {rounded(findings.metrics[f'{kind}/{name}'], ends)}")
@@ -135,11 +135,6 @@ def main_metric(findings: Findings) -> str | None:
         if name in names:
             return name
     return None
-
-
-def rows_words(count: int, noun: str = "row") -> str:
-    """Write a number of rows, such as `1 test row`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 # ── the result ──────────────────────────────────────────────────────────────────────────────
@@ -197,7 +192,7 @@ def class_table(scores: Sequence[ClassScores]) -> TextTable:
     if not all(score.is_counted for score in scores):
         notes.append(f"{MISSING}: neither in these rows nor predicted; not part of any mean")
     return TextTable(
-        title=f"scores by class, {rows_words(sum(supports))}",
+        title=f"scores by class, {counted(sum(supports), 'row')}",
         headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
         lines=lines,
         notes=notes,

@@ -165,10 +165,10 @@ def description_text(
     if command:
         blocks.append(Section("Reproduce", [Command(command)]))
     linked = {f"{FOLDER}/{picture.file}": picture.title for picture in pictures}
-    embedded = {}
+    main_pictures = {}
     for picture in _main_pictures(pictures, folder / "artifacts" / FOLDER):
-        embedded[f"{FOLDER}/{picture.file}"] = (picture.title, picture.alt)
-    return description(blocks, folder, shown=embedded, linked=linked | FILES)
+        main_pictures[f"{FOLDER}/{picture.file}"] = (picture.title, picture.alt)
+    return description(blocks, folder, shown=main_pictures, linked=linked | FILES)
 
 
 def _main_pictures(pictures: Sequence[PictureFile], folder: Path) -> list[PictureFile]:

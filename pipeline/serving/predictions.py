@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline import __version__
 from pipeline.base.errors import ConfigError, DataError, some
-from pipeline.base.terminal import draw_over, duration, number
+from pipeline.base.terminal import counted, draw_over, duration, number
 from pipeline.data.parsing.tables.file import CsvOptions, where
 from pipeline.data.preparation.reader import Block, NewRows, Rules, reader_of
 from pipeline.data.preparation.schema import Schema
@@ -194,9 +194,9 @@ class Predictions:
 
 
 def predictions(
-    model: Model, path: Path, rules: Rules, *, told: Callable[[int], object] = bool
+    model: Model, path: Path, rules: Rules, *, progress: Callable[[int], object] = bool
 ) -> Predictions:
-    """Open a file and prepare its predictions; `told` is called with the number of rows done.
+    """Open a file and prepare its predictions; `progress` is called with the number of rows done.
 
     Raises:
         ConfigError: A rule does not suit this kind of data, or a column is named like an answer.
@@ -217,7 +217,7 @@ def predictions(
             result.add(columns)
             cells = [*columns.values()]
             yield cells if block.names is None else [block.names, *cells]
-            told(result.rows)
+            progress(result.rows)
 
     texts = {*heading}
     values: Sequence[str] = ()
@@ -230,12 +230,12 @@ def predictions(
     return result
 
 
-def summary(model: Model, result: Predictions, *, place: str | None) -> list[str]:
+def summary(model: Model, result: Predictions, *, output: str | None) -> list[str]:
     """Return one line that sums up the predictions, and one of notes if there are any."""
     schema = model.schema
-    line = "1 row" if result.rows == 1 else f"{result.rows:,} rows"
-    if place is not None:
-        line += f" written to {place}"
+    line = counted(result.rows, "row")
+    if output is not None:
+        line += f" written to {output}"
     if result.rows and schema.task == "regression":
         line += f": {_ranges(result, schema.units)}"
     elif result.rows:

@@ -23,7 +23,7 @@ from pipeline.data.preparation.report import DataReport
 from pipeline.doctor.diagnosis import Diagnosis
 from pipeline.doctor.rule import Verdict
 from pipeline.pictures.style import NotDrawnError, Picture
-from pipeline.reporting.page import PNG, drawn, embedded, rendered
+from pipeline.reporting.page import PNG, draw_pictures, read_pictures, render
 from pipeline.reporting.pair_page import lines, pair_page, verdict
 from pipeline.reporting.run_page import run_page, size_words, summary
 from pipeline.running.run_document import MACRO, class_table, result_table, scores_by_class
@@ -47,11 +47,11 @@ NOTHING: dict[str, Any] = {
 
 
 def of_run(findings: Findings, **changes: Any) -> Page:
-    return Page(rendered("run.html", run_page(replace(subject(findings), **changes))))
+    return Page(render("run.html", run_page(replace(subject(findings), **changes))))
 
 
 def of_two(first: Findings, second: Findings) -> Page:
-    return Page(rendered("comparison.html", pair_page(against(first, second))))
+    return Page(render("comparison.html", pair_page(against(first, second))))
 
 
 def nasty(**more: Any) -> Findings:
@@ -96,7 +96,7 @@ def test_advice_follows_the_overrides(cures: tuple[str, ...]) -> None:
     found = Verdict(name="no_signal", evidence="none", numbers={}, cures=cures, advice=advice)
     values = run_page(subject(made_findings(**NOTHING)))  # which has no pictures to draw
     first = [Diagnosis("run", [found]).section(), *values["first"][1:]]
-    page = Page(rendered("run.html", {**values, "first": first}))
+    page = Page(render("run.html", {**values, "first": first}))
     after = page.texts("p")
     assert after[after.index("None.") + 1] == "What would help:"
     remedies = [*map(shlex.quote, cures), "Check it, or more rows:"]
@@ -182,7 +182,7 @@ def test_undrawable_picture_states_its_reason() -> None:
         raise error
 
     errors = (NotDrawnError("the test rows hold one class alone"), KeyError("f1"))
-    found = drawn(Picture("a", "t", "a", partial(broken, error)) for error in errors)
+    found = draw_pictures(Picture("a", "t", "a", partial(broken, error)) for error in errors)
     reasons = ["the test rows hold one class alone", "'f1'"]
     assert [(one.content, one.reason) for one in found] == [(None, why) for why in reasons]
 
@@ -197,7 +197,7 @@ def test_damaged_outlines_are_skipped(tmp_path: Path, outlines: str) -> None:
     known = {"title": "t", "alt": "", "reason": ""}
     listed = [{"name": "inside/a", "file": "a.png", **known}]
     (tmp_path / "pictures.json").write_text(json.dumps(listed), encoding="utf-8")
-    (picture,) = embedded(tmp_path)
+    (picture,) = read_pictures(tmp_path)
     assert '<span class="chart" style="--width: 576px">' in (picture.content or "")
 
 
@@ -213,14 +213,14 @@ def test_only_pictures_below_their_folder_are_embedded(tmp_path: Path) -> None:
     known = {"title": "t", "alt": SCRIPT, "reason": ""}
     listed = [{"name": "curves/loss", "file": name, **known} for name in names]
     (folder / "pictures.json").write_text(json.dumps(listed), encoding="utf-8")
-    first, *others = embedded(folder)
+    first, *others = read_pictures(folder)
     assert f'alt="{escape(SCRIPT)}" src="data:image/png;base64,' in (first.content or "")
     assert [(one.content, one.reason) for one in others] == [
         (None, f"{name} is not a PNG file") for name in names[1:]
     ]
     for damaged in ("[1]", "{", json.dumps([{**listed[0], "name": 1}])):
         (folder / "pictures.json").write_text(damaged, encoding="utf-8")
-        assert embedded(folder) == []
+        assert read_pictures(folder) == []
 
 
 def test_sizes_are_human_readable() -> None:

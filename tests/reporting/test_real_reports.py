@@ -21,7 +21,7 @@ from reporting.pages import Page, require_sound
 
 from pipeline.commands.report import main
 from pipeline.pictures.style import Picture, panels
-from pipeline.reporting.page import TEMPLATES, drawn
+from pipeline.reporting.page import TEMPLATES, draw_pictures
 from pipeline.study.recorded_studies import Studies
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.ownership import adopt
@@ -192,7 +192,7 @@ def screenshot(chrome: "Chrome", file: Path, *, dark: bool) -> "NDArray[np.uint8
 
 def picture_page(folder: Path, name: str, draw: Callable[[], Figure]) -> Path:
     """Write a page of one picture, in which a dot of the picture is a dot of the screen."""
-    (picture,) = drawn([Picture(name, "title", "text", draw)])
+    (picture,) = draw_pictures([Picture(name, "title", "text", draw)])
     assert picture.content is not None
     content = base64.b64decode(re.findall(r"base64,([^\"]*)", picture.content)[0])
     width, height = Image.open(BytesIO(content)).size
