@@ -37,17 +37,17 @@ thing things mine yours whole rest
 #: Names that tell a reader nothing about the value.
 VAGUE = frozenset(VAGUE_WORDS.split())
 #: Largest figures that the project allows itself; None = printed alone. Comprehensions are to be at
-#: most 30, imports 25, fan-out 14 and edges 4.8; until then none may grow.
+#: most 30, fan-out 14 and edges 4.8; until then none may grow.
 BOUNDS: Mapping[str, float | None] = {
     "tokens": None,
     "packed": 3,
-    "comprehensions": 33,
+    "comprehensions": 32,
     "multiplied": 0,
     "vague": 0.5,
     "long test names": 10,
-    "imports": 31,
-    "fan-out": 19,
-    "edges": 5.5,
+    "imports": 25,
+    "fan-out": 16,
+    "edges": 5.3,
     "arrows": None,
 }
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
