@@ -404,7 +404,7 @@ def test_config_of_a_command_is_composed_once() -> None:
     "start",
     [
         "from pipeline.predict import main; main()",
-        "from pipeline.base.processes.child import Parent; Parent.claim()",
+        "from pipeline.base.processes.parent import Parent; Parent.claim()",
     ],
 )
 def test_garbage_is_not_collected_at_exit(start: str) -> None:

@@ -28,7 +28,7 @@ pytestmark = [
 # What a fork runs: a GPU that its server had used would fail here.
 ON_GPU = """
 import torch
-from pipeline.base.processes.child import Parent
+from pipeline.base.processes.parent import Parent
 
 def main():
     Parent.claim().say({"id": 1, "sum": float(torch.zeros(1).cuda().sum())})

@@ -23,9 +23,9 @@ from pydantic import TypeAdapter
 
 from pipeline.base.findings import Findings, load_findings
 from pipeline.base.paths import replace_file, replace_json
-from pipeline.base.processes.child import Parent
 from pipeline.base.processes.cpu import cores
 from pipeline.base.processes.fork_server import can_fork
+from pipeline.base.processes.parent import Parent
 from pipeline.base.regular_files import read_json
 from pipeline.pictures import classes, inside, predictions, training
 from pipeline.pictures.style import Picture

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.base.errors import PipelineError, named, unforeseen
-from pipeline.base.processes.child import Parent
+from pipeline.base.processes.parent import Parent
 from pipeline.base.redaction import redact
 
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.processes.child import Child, ChildGoneError, Parent, python_module
+from pipeline.base.processes.child import Child, ChildGoneError, python_module
+from pipeline.base.processes.parent import Parent
 
 Array = NDArray[Any]
 Method = Literal["logistic regression", "ridge regression", "least squares"]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.base.errors import unforeseen
-from pipeline.base.processes.child import Parent
 from pipeline.base.processes.lease import Lease, alive
+from pipeline.base.processes.parent import Parent
 from pipeline.base.redaction import redact
 from pipeline.tracking.folders import remove_marked, unfinished, unsent
 from pipeline.tracking.journal import JOURNAL, RunRecord

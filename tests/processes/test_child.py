@@ -21,7 +21,7 @@ from pipeline.base.processes.lease import UNSEEN, status
 
 SERVES = """
 import os, signal, sys, time
-from pipeline.base.processes.child import Parent
+from pipeline.base.processes.parent import Parent
 parent = Parent.claim()
 {setup}
 while not parent.is_gone:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 # What a fork runs: it tells what it is, then ends in the way that it is told.
 FORKED = """
 import os, subprocess, sys
-from pipeline.base.processes.child import Parent
+from pipeline.base.processes.parent import Parent
 
 def main():
     parent = Parent.claim()

@@ -444,7 +444,7 @@ def test_killed_worker_names_its_signal() -> None:
 
 SPEAKS = """
 import ctypes, os, signal, subprocess, time
-from pipeline.base.processes.child import Parent
+from pipeline.base.processes.parent import Parent
 parent = Parent.claim()
 parent.heartbeat = {'say': 'beat'}
 parent.listen()

@@ -34,12 +34,12 @@ from pipeline.base.processes.child import (
     Launch,
     Message,
     Process,
-    claim_streams,
     kill_session,
     new_process,
     python_module,
 )
 from pipeline.base.processes.lease import UNSEEN, status
+from pipeline.base.processes.parent import claim_streams
 from pipeline.base.signals import STOP_SIGNALS
 
 #: How long the server may take to fork.

@@ -25,7 +25,8 @@ from shutil import rmtree
 from typing import Any
 
 from pipeline.base.errors import EnvironmentFaultError
-from pipeline.base.processes.child import Child, Parent
+from pipeline.base.processes.child import Child
+from pipeline.base.processes.parent import Parent
 from pipeline.study.messages import WorkerDied, encode
 from pipeline.study.workers.ray import RaySpec, free_words
 
