@@ -17,7 +17,7 @@ from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, state_word, winner
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.outcome import comparison as comparisons
-from pipeline.study.outcome import comparison_picture, pictures
+from pipeline.study.outcome import comparison_picture, comparison_tables, pictures
 from pipeline.study.outcome import summary as outcome
 from pipeline.study.outcome.comparison import Comparison
 from pipeline.study.outcome.summary import StudySummary
@@ -104,11 +104,11 @@ def study_page(
     searches = comparison is None
     repeats = []
     if comparison is not None:
-        table = comparisons.comparison_table(comparison)
+        table = comparison_tables.comparison_table(comparison)
         repeats.append(_repeat("comparison", "Comparison over repeats", comparison, table))
     if confirm_comparison is not None:
         objective = recorded.objectives[0]
-        table = comparisons.confirmation_table(confirm_rows, objective, summary.base_row)
+        table = comparison_tables.confirmation_table(confirm_rows, objective, summary.base_row)
         title = "Best trial with several seeds"
         repeats.append(_repeat("confirmation", title, confirm_comparison, table))
     if comparison is None:

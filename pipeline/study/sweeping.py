@@ -22,7 +22,7 @@ from pipeline.study.driver import Driver, StudyProcesses, running_study, study_p
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
 from pipeline.study.messages import KEPT, TestJob, changed_data_line
-from pipeline.study.outcome import comparison, summary
+from pipeline.study.outcome import comparison, comparison_tables, summary
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
 from pipeline.study.outcome.pictures import write_study_pictures
 from pipeline.study.study_plan import StudyPlan, confirmation, tunings
@@ -106,7 +106,7 @@ def _confirm(driver: Driver, processes: StudyProcesses) -> None:
         say(console(), f"training the best trial with {count} other seeds")
     with running_study(plan, processes) as confirming:
         rows = confirming.ledger.trials()
-        table = comparison.confirmation_table(rows, plan.objectives[0], default)
+        table = comparison_tables.confirmation_table(rows, plan.objectives[0], default)
         path = study_plan.folder / "artifacts" / "confirmation.md"
         replace_text(path, as_markdown(table) + "\n")
         if plan.run.verbose != 0:
@@ -136,7 +136,7 @@ def _conclude(driver: Driver, pool: WorkerPool) -> Iterator[str]:
 def _conclude_comparison(driver: Driver, rows: list[Row], artifacts: Path) -> Iterator[str]:
     plan = driver.plan
     compared = comparison.compare(rows, plan.objectives[0], plan.options.published)
-    table = comparison.write_comparison(compared, artifacts)
+    table = comparison_tables.write_comparison(compared, artifacts)
     outcome = comparison.outcome_lines(compared)
     note = partial(summary.comparison_note, outcome, table, rows, plan.folder)
     with _describing_study(driver, note):

@@ -16,17 +16,19 @@ from pipeline.base.ends import End
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import (
-    NO_INTERVAL,
     Comparison,
     ComparisonCell,
     compare,
-    comparison_table,
-    confirmation_table,
     outcome_lines,
     spread,
-    write_comparison,
 )
 from pipeline.study.outcome.comparison_picture import comparison_picture, write_comparison_picture
+from pipeline.study.outcome.comparison_tables import (
+    NO_INTERVAL,
+    comparison_table,
+    confirmation_table,
+    write_comparison,
+)
 
 RMSE = Objective(name="val/rmse", direction="min")
 LOSS = Objective(name="train/loss", direction="min")

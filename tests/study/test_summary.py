@@ -22,7 +22,7 @@ from pipeline.base.ends import End
 from pipeline.base.markup import NO_INTERVAL, TextTable
 from pipeline.base.terminal import print_lines
 from pipeline.study.ledger.rows import Importances, Row
-from pipeline.study.outcome.comparison import confirmation_table
+from pipeline.study.outcome.comparison_tables import confirmation_table
 from pipeline.study.outcome.summary import (
     FRONT,
     StudySummary,
