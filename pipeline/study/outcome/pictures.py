@@ -1,12 +1,11 @@
 """Pictures of a study: its trials, its parameters, learning rate and clipping."""
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,13 @@ from pipeline.study.outcome.summary import (
     swept_keys,
     value_text,
 )
+from pipeline.study.outcome.value_scale import (
+    MARGIN,
+    OFF_BAND,
+    OFF_PLACE,
+    TICK_DISTANCE,
+    ValueScale,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,20 +40,16 @@ if TYPE_CHECKING:
 
     from pipeline.study.ledger.rows import Importances
 
-#: Heights of a bar and a slice, and width of a parallel axis, in inches.
-BAR, SLICE, PER_AXIS = 0.36, 2.4, 1.3
+#: Height of a bar, height of a slice and width of a parallel axis, in inches.
+BAR = 0.36
+SLICE = 2.4
+PER_AXIS = 1.3
 #: Slices beside each other.
 COLUMNS = 3
-#: Ratio of the largest to the smallest number above which a parameter has a log scale.
-LOG_RATIO = 10.0
-#: Where numbers lie between 0 and 1: the place of `off`, and the ends of its band.
-OFF_PLACE, BAND = -0.24, (-0.34, -0.14)
-#: Least distance between two ticks, and between those across a third of a figure.
-CLOSE, NARROW = 0.12, 0.22
-#: Free space beyond the ends, and letters of ticks above which they are turned.
-MARGIN, LONG = 0.07, 26
-#: Most names or trials in a caption, and most values, and letters of each, that are ticks.
-MOST_TOLD = 5
+#: Least distance between two ticks on an axis across a third of a figure.
+NARROW_TICK_DISTANCE = 0.22
+#: Most parameters or trials that a caption or a picture names.
+MOST_NAMED = 5
 LR = "optimizer.lr"
 CLIP = "trainer.gradient_clip_val"
 ALGORITHM = "trainer.gradient_clip_algorithm"
@@ -115,11 +117,18 @@ def study_pictures(summary: StudySummary, clip_algorithm: str) -> Iterator[Pictu
     yield _picture("parallel_coordinates", caption, partial(_parallel, first))
     if len(objectives) == 2:
         front = pareto(summary.rows, summary.directions)
-        trials = [f"trial {row.number} ({summary.values_of(row)})" for row in front[:MOST_TOLD]]
+        trials = []
+        for row in front[:MOST_NAMED]:
+            trials.append(f"trial {row.number} ({summary.values_of(row)})")
         caption = f"On the front, where {FRONT}: {'; '.join(trials)}."
         yield _picture("pareto_front", caption, partial(_pareto, objectives, front))
-    rows = [row for row in summary.rows if {LR, CLIP} <= row.overrides.keys() and _end(row)]
-    if any(row.values for row in rows):
+    rows = []
+    has_complete = False
+    for row in summary.rows:
+        if {LR, CLIP} <= row.overrides.keys() and _end(row):
+            rows.append(row)
+            has_complete = has_complete or bool(row.values)
+    if has_complete:
         caption = f"Dots are completed trials, coloured by {first.name}. {OFF} = no clipping."
         draw = partial(_map, rows, first, clip_algorithm)
         yield _picture("lr_clip_map", f"{caption} {first.best_words}", draw)
@@ -161,9 +170,14 @@ class _Objective:
 
     @classmethod
     def of(cls, summary: StudySummary, index: int) -> "_Objective":
-        rows = [row for row in summary.rows if row.values and all(map(math.isfinite, row.values))]
-        values = np.array([row.values[index] for row in rows])
-        return cls(summary.objectives[index], summary.directions[index] == "min", rows, values)
+        rows = []
+        values = []
+        for row in summary.rows:
+            if row.values and all(map(math.isfinite, row.values)):
+                rows.append(row)
+                values.append(row.values[index])
+        minimises = summary.directions[index] == "min"
+        return cls(summary.objectives[index], minimises, rows, np.array(values))
 
     @property
     def order(self) -> NDArray[np.intp]:
@@ -188,7 +202,8 @@ class _Objective:
         """Return how many of all trials completed, and since when there was no improvement."""
         later = max(row.number for row in rows) - self.rows[self.order[0]].number
         text = f"{len(self.rows)} of {len(rows)} trials completed."
-        if any(_end(row) in LOOKS for row in rows):
+        ends = {_end(row) for row in rows}
+        if not ends.isdisjoint(LOOKS):
             text += " Pruned and failed trials are marked at the bottom."
         text += f" {self.best_words}"
         if later == 1:
@@ -196,101 +211,6 @@ class _Objective:
         elif later:
             text += f" None of the {later} later trials is better."
         return text
-
-
-class _Scale:
-    """Places of the values of one key along an axis: from 0 to 1, and `off` below these.
-
-    Numbers have a linear or a log scale; words are evenly spaced.
-    """
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        unique_texts = list(dict.fromkeys(texts))
-        self.has_off = "null" in unique_texts
-        if self.has_off:
-            unique_texts.remove("null")
-        self._numbers: dict[str, float] = {}
-        for text in unique_texts:
-            number = _number(text)
-            if number is not None:
-                self._numbers[text] = number
-        is_numeric = len(self._numbers) == len(unique_texts) > 0
-        if not is_numeric:
-            unique_texts.sort(key=_numbers_in)
-            self._numbers = {text: float(index) for index, text in enumerate(unique_texts)}
-        values = sorted({*self._numbers.values()}) or [0.0]
-        self._is_log = values[0] > 0 and values[-1] >= LOG_RATIO * values[0]
-        self._low = self._moved(values[0])
-        self._high = self._moved(values[-1])
-        if is_numeric:
-            self._ticks = [(_tick_name(x), self._place(x)) for x in self._round(values)]
-        else:
-            self._ticks = [(label(text, 14), self(text)) for text in self._numbers]
-
-    def __call__(self, text: str) -> float:
-        """Return the place of a value."""
-        return OFF_PLACE if text == "null" else self._place(self._numbers[text])
-
-    def _place(self, value: float) -> float:
-        if self._high <= self._low:
-            return 0.5
-        return (self._moved(value) - self._low) / (self._high - self._low)
-
-    def _moved(self, value: float) -> float:
-        return math.log10(value) if self._is_log else value
-
-    def _round(self, values: Sequence[float]) -> Sequence[float]:
-        """Return round numbers between many or long values, and few short values themselves."""
-        from matplotlib.ticker import LogLocator, MaxNLocator
-
-        low = values[0]
-        high = values[-1]
-        if len(values) <= MOST_TOLD and all(len(f"{value:g}") <= MOST_TOLD for value in values):
-            return values
-        are_whole = all(value.is_integer() for value in values)
-        for digits in ((1.0,), (1.0, 2.0, 5.0)):
-            locator = LogLocator(subs=digits) if self._is_log else MaxNLocator(4, integer=are_whole)
-            ticks = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
-            if len(ticks) > 1:
-                return ticks
-        return values
-
-    def ticks(self, room: float) -> tuple[Sequence[float], Sequence[str]]:
-        """Return places and names of ticks that are at least `room` apart."""
-        names = {OFF_PLACE: OFF} if self.has_off else {}
-        for name, place in self._ticks:
-            if place - max(names, default=-1.0) >= room:
-                names[place] = name
-        return list(names), list(names.values())
-
-    def show(self, axes: "Axes", axis: Literal["x", "y"], room: float = CLOSE) -> None:
-        """Put the ticks on an axis, and shade the band of `off`."""
-        places, names = self.ticks(room)
-        getattr(axes, f"set_{axis}ticks")(places, names, fontsize=8)
-        getattr(axes, f"set_{axis}lim")(BAND[0] if self.has_off else -MARGIN, 1 + MARGIN)
-        if self.has_off:
-            shade = axes.axvspan if axis == "x" else axes.axhspan
-            shade(*BAND, color=style.QUIET, alpha=style.SHADE, linewidth=0)
-        if axis == "x" and sum(map(len, names)) > LONG:
-            axes.tick_params(axis="x", rotation=30)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _numbers_in(text: str) -> list[int]:
-    """Return the numbers in a text, so that [8] is sorted before [32,16]."""
-    return list(map(int, re.findall(r"\d+", text)))
-
-
-def _tick_name(value: float) -> str:
-    is_short = value.is_integer() and abs(value) < 1e7
-    return f"{value:.0f}" if is_short else f"{value:.4g}"
 
 
 def _end(row: Row) -> End | None:
@@ -353,7 +273,7 @@ def _importance_words(importances: "Importances", objective: _Objective) -> str:
         phrases.append(f"{name} {100 * share:.0f} % (chance {100 * chance:.0f} %)")
     above = "None is above chance."
     if phrases:
-        above = f"Above chance: {', '.join(phrases[:MOST_TOLD])}."
+        above = f"Above chance: {', '.join(phrases[:MOST_NAMED])}."
     return (
         f"PED-ANOVA importance for {objective.name}; "
         f"chance is the importance of shuffled values. {above}"
@@ -370,13 +290,19 @@ def _importances(importances: "Importances") -> "Figure":
     axes = grid[0, 0]
     places = np.arange(len(names))
     above = importances.above_chance
-    colours = [style.TRAIN if name in above else style.QUIET for name in names]
+    colours = []
+    percentages = []
+    chance = []
+    for name, share in importances.shares.items():
+        colours.append(style.TRAIN if name in above else style.QUIET)
+        percentages.append(f"{100 * share:.0f} %")
+        chance.append(min(1.0, importances.chance[name]))
     bars = axes.barh(places, shares, height=0.6, color=colours)
-    axes.bar_label(bars, [f"{100 * share:.0f} %" for share in shares], padding=4, fontsize=9)
-    chance = [min(1.0, importances.chance[name]) for name in names]
+    axes.bar_label(bars, percentages, padding=4, fontsize=9)
     look: dict[str, Any] = {"color": style.VALIDATION, "linewidth": 2, "label": "chance level"}
     axes.vlines(chance, places - 0.38, places + 0.38, **look)
-    axes.set_yticks(places, [label(name, 32) for name in short_names(names).values()], fontsize=9)
+    labels = [label(name, 32) for name in short_names(names).values()]
+    axes.set_yticks(places, labels, fontsize=9)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.12 * max(*shares, *chance)), xlabel="share of the importance")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
@@ -400,14 +326,16 @@ def _slices(objective: _Objective) -> "Figure":
     figure, axes = style.panels(len(names), columns, height=SLICE, sharey=True)
     look: dict[str, Any] = {"s": 18, "color": style.TRAIN, "alpha": 0.75}
     for index, ((key, name), panel) in enumerate(zip(names.items(), axes.flat, strict=False)):
-        texts = {
-            n: row.overrides[key] for n, row in enumerate(objective.rows) if key in row.overrides
-        }
-        scale = _Scale(texts.values())
-        panel.scatter(list(map(scale, texts.values())), objective.values[list(texts)], **look)
+        texts = {}  # the value of the key in each trial that has it
+        for trial_index, row in enumerate(objective.rows):
+            if key in row.overrides:
+                texts[trial_index] = row.overrides[key]
+        scale = ValueScale(texts.values())
+        places = [scale(text) for text in texts.values()]
+        panel.scatter(places, objective.values[list(texts)], **look)
         if best in texts:
             _star(panel, scale(texts[best]), objective.values[best])
-        scale.show(panel, "x", NARROW if columns == COLUMNS else CLOSE)
+        scale.show(panel, "x", NARROW_TICK_DISTANCE if columns == COLUMNS else TICK_DISTANCE)
         panel.set_xlabel(label(name, 26), fontsize=9)
         panel.set_ylabel(label(objective.name) if index % columns == 0 else "", fontsize=9)
     style.log_scale_if_wide(axes[0, 0], objective.values)
@@ -418,9 +346,9 @@ def _parallel(objective: _Objective) -> "Figure":
     names = _varied(objective)
     scales = []
     for key in names:
-        rows = [row for row in objective.rows if key in row.overrides]
-        scales.append(_Scale(row.overrides[key] for row in rows))
-    scales.append(_Scale(map(str, objective.values)))
+        texts = [row.overrides.get(key) for row in objective.rows]
+        scales.append(ValueScale(text for text in texts if text is not None))
+    scales.append(ValueScale(map(str, objective.values)))
     titles = [label(name, 20) for name in (*names.values(), objective.name)]
     size = (max(style.WIDTH, PER_AXIS * len(titles)), 3.6)
     figure, grid = style.panels(figsize=size)
@@ -430,7 +358,7 @@ def _parallel(objective: _Objective) -> "Figure":
         _draw_scale(axes, position, scale)
     axes.set_xticks(range(len(titles)), titles, fontsize=9)
     axes.tick_params(axis="x", length=0)
-    low = BAND[0] if any(scale.has_off for scale in scales) else -MARGIN
+    low = min(scale.start for scale in scales)
     axes.set(xlim=(-0.15, len(titles) - 0.6), ylim=(low, 1 + MARGIN), yticks=[])
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(visible=False)
@@ -438,7 +366,7 @@ def _parallel(objective: _Objective) -> "Figure":
 
 
 def _draw_trial_lines(
-    axes: "Axes", objective: _Objective, keys: Sequence[str], scales: Sequence[_Scale]
+    axes: "Axes", objective: _Objective, keys: Sequence[str], scales: Sequence[ValueScale]
 ) -> None:
     shades = _shades(objective)
     for index in objective.order[::-1]:  # the best last, above all others
@@ -451,24 +379,26 @@ def _draw_trial_lines(
         axes.plot(heights, color=shades.to_rgba(value), marker=".", linewidth=width)
 
 
-def _draw_scale(axes: "Axes", position: int, scale: _Scale) -> None:
+def _draw_scale(axes: "Axes", position: int, scale: ValueScale) -> None:
     # The ticks are drawn on a ground that keeps them readable.
     ground = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
     low = OFF_PLACE if scale.has_off else 0.0
     axes.vlines(position, low, 1.0, color=style.foreground(), linewidth=0.9, zorder=4)
-    for height, text in zip(*scale.ticks(CLOSE / 2), strict=True):
+    for height, text in zip(*scale.ticks(TICK_DISTANCE / 2), strict=True):
         axes.text(position + 0.04, height, text, fontsize=8, va="center", bbox=ground, zorder=5)
 
 
 def _pareto(objectives: Sequence[_Objective], front: Sequence[Row]) -> "Figure":
     figure, grid = style.panels()
     axes = grid[0, 0]
-    first, second = objectives
+    first = objectives[0]
+    second = objectives[1]
     axes.scatter(first.values, second.values, s=20, color=style.QUIET, label="complete")
     look: dict[str, Any] = {"color": style.NETWORK, "marker": "o", "label": "Pareto front"}
-    axes.step(*zip(*(row.values for row in front), strict=True), where="post", **look)
+    front_values = np.array([row.values for row in front])
+    axes.step(front_values[:, 0], front_values[:, 1], where="post", **look)
     place: dict[str, Any] = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 8}
-    for row in front[:MOST_TOLD]:
+    for row in front[:MOST_NAMED]:
         axes.annotate(f"trial {row.number}", row.values, **place)
     style.log_scale_if_wide(axes, second.values)
     axes.margins(0.12)
@@ -491,11 +421,11 @@ def _map(rows: Sequence[Row], objective: _Objective, algorithm: str) -> "Figure"
     count = len(rows_by_algorithm)
     width = style.WIDTH if count == 1 else 1.5 * style.WIDTH
     figure, grid = style.panels(count, count, figsize=(width, 4.2), sharex=True)
-    rates = _Scale(row.overrides[LR] for row in rows)
+    rates = ValueScale(row.overrides[LR] for row in rows)
     panels = zip(grid[0], sorted(rows_by_algorithm), strict=True)
     for panel, panel_algorithm in panels:
         panel_rows = rows_by_algorithm[panel_algorithm]
-        thresholds = _Scale(row.overrides[CLIP] for row in panel_rows)
+        thresholds = ValueScale(row.overrides[CLIP] for row in panel_rows)
         _draw_map(panel, panel_rows, objective, shades, (rates, thresholds))
         rates.show(panel, "x")
         thresholds.show(panel, "y")
@@ -513,7 +443,7 @@ def _draw_map(
     rows: Sequence[Row],
     objective: _Objective,
     shades: "ScalarMappable",
-    scales: tuple[_Scale, _Scale],
+    scales: tuple[ValueScale, ValueScale],
 ) -> None:
     rates, thresholds = scales
     for end in (*LOOKS, End.COMPLETE):
@@ -524,17 +454,20 @@ def _draw_map(
         if look is None:
             colours = [row.values[0] for row in ended if row.values]
             look = {"c": colours, "norm": shades.norm, "cmap": shades.cmap, "zorder": 3}
-        x = [rates(row.overrides[LR]) for row in ended]
-        y = [_height(row, thresholds) for row in ended]
+        x = []
+        y = []
+        for row in ended:
+            x.append(rates(row.overrides[LR]))
+            y.append(_height(row, thresholds))
         axes.scatter(x, y, s=34, label=end.word, **look)
     best = objective.rows[objective.order[0]]
     if best in rows:
         _star(axes, rates(best.overrides[LR]), _height(best, thresholds))
 
 
-def _height(row: Row, thresholds: _Scale) -> float:
+def _height(row: Row, thresholds: ValueScale) -> float:
     height = thresholds(row.overrides[CLIP])
     if row.overrides[CLIP] != "null":
         return height
-    spread = (BAND[1] - BAND[0]) * ((row.number * GOLDEN) % 1 - 0.5)
+    spread = (OFF_BAND[1] - OFF_BAND[0]) * ((row.number * GOLDEN) % 1 - 0.5)
     return height + 0.7 * spread
