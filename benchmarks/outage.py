@@ -24,7 +24,7 @@ from threading import Thread
 
 from pipeline.config.compose import compose
 from pipeline.run import run
-from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.run_record import JOURNAL
 
 BOUND = 1.05
 END = {"killed": signal.SIGKILL, "silent": signal.SIGSTOP}

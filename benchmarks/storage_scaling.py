@@ -41,7 +41,8 @@ from pipeline.base.ends import End, TrialEnd
 from pipeline.base.processes.lease import own_lease
 from pipeline.study.ledger.rows import Row
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
 from pipeline.tracking.mlflow_store import Store
 from tests.helpers.postgres_server import PASSWORD, Postgres, running_postgres
 

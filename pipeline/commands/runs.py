@@ -51,8 +51,8 @@ from pipeline.tracking.folders import (
     unfinished,
     with_trials,
 )
-from pipeline.tracking.journal import RunRecord
 from pipeline.tracking.ownership import adopt, adopt_words, is_own, owner_of
+from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
 from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 

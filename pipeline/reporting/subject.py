@@ -31,7 +31,8 @@ from pipeline.reporting.page import publish
 from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
 from pipeline.tracking.fields import COMMAND_TAG, EVALUATE, FINAL, FIND_LR, SWEEP
-from pipeline.tracking.journal import BeginEvent, RunRecord
+from pipeline.tracking.journal_events import BeginEvent
+from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.sync import attach, attach_to_own
 from pipeline.tracking.uri import tracking_uri
 

@@ -16,7 +16,7 @@ from pipeline.running.plan import Plan
 from pipeline.serving.files import write_csv
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.folders import read_state
-from pipeline.tracking.journal import Header
+from pipeline.tracking.journal_events import Header
 
 
 def header_of(plan: Plan, uri: str, order: int | None) -> Header:

@@ -24,8 +24,9 @@ from pipeline.config.overrides import key_of, last_of_each_key, plainest, raw_va
 from pipeline.config.plain import RETIRED
 from pipeline.serving.files import model_file
 from pipeline.tracking.folders import LAST, find_run
-from pipeline.tracking.journal import COMMAND, JOURNAL
+from pipeline.tracking.journal import COMMAND
 from pipeline.tracking.ownership import require_own
+from pipeline.tracking.run_record import JOURNAL
 from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:

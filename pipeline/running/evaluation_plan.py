@@ -17,8 +17,8 @@ from pipeline.running.plan import Plan, RunContext
 from pipeline.serving.model import Model
 from pipeline.tracking.fields import COMMAND_TAG, EVALUATE, PARENT_TAG
 from pipeline.tracking.folders import read_state
-from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.ownership import is_own
+from pipeline.tracking.run_record import JOURNAL
 from pipeline.tracking.uri import store_uri
 
 

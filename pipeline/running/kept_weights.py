@@ -20,7 +20,7 @@ from pipeline.running.scoring import direction_of
 from pipeline.serving.files import CARD, CODE, FOLDER
 from pipeline.serving.model import Decision, save_model
 from pipeline.serving.predictions import interface
-from pipeline.tracking.journal import ModelScore
+from pipeline.tracking.journal_events import ModelScore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

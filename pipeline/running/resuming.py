@@ -22,8 +22,8 @@ from pipeline.config.plain import resume_problems
 from pipeline.data.preparation.prepare import Prepared
 from pipeline.serving.model import Shape, own_weights, shape_problem, shapes_of
 from pipeline.tracking.folders import SHOWN, find_run, run_folders
-from pipeline.tracking.journal import RunRecord
 from pipeline.tracking.ownership import adopt_words, is_own, require_own
+from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
 

@@ -9,7 +9,7 @@ from pipeline.base.errors import ConfigError, shown
 from pipeline.base.paths import conf_folder
 from pipeline.config.plain import without_references, without_retired
 from pipeline.serving.files import model_file
-from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.run_record import JOURNAL
 
 CONFIG = Path("artifacts", "config.yaml")
 

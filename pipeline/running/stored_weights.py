@@ -10,7 +10,7 @@ from pipeline.running.kept_weights import TrainedWeights
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.task_building import build_task
-from pipeline.tracking.journal import RunRecord
+from pipeline.tracking.run_record import RunRecord
 
 
 def read_weights(plan: Plan, checkpoint: Path) -> TrainedWeights:

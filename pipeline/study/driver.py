@@ -44,7 +44,8 @@ from pipeline.study.study_run import StudyRun, begin_study_folder
 from pipeline.study.workers.pool import Worker, WorkerPool, worker_pool
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import is_finished
-from pipeline.tracking.journal import RunRecord, Scalar
+from pipeline.tracking.journal_events import Scalar
+from pipeline.tracking.run_record import RunRecord
 
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from pipeline.base.ends import End, TrialEnd, end_on_record
 from pipeline.base.errors import EnvironmentFaultError
 from pipeline.tracking.fields import FINAL
-from pipeline.tracking.journal import Journal, RunRecord
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.run_record import RunRecord
 
 #: Name of the file with a trial's kept weights, in its folder of checkpoints.
 KEPT = "kept.ckpt"

@@ -42,8 +42,10 @@ from pipeline.tracking.folders import (
     size_of,
     trial_folder,
 )
-from pipeline.tracking.journal import JOURNAL, Journal, RunRecord, Scalar
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Scalar
 from pipeline.tracking.ownership import forget_own, is_own
+from pipeline.tracking.run_record import JOURNAL, RunRecord
 from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
 

@@ -31,7 +31,7 @@ from pipeline.study.space.trial_configs import TrialConfigs, device_problems, va
 from pipeline.study.study_run import RunDestination
 from pipeline.tracking.facts import environment_tags
 from pipeline.tracking.fields import COMMAND_TAG, STUDY_TAG
-from pipeline.tracking.journal import Header
+from pipeline.tracking.journal_events import Header
 from pipeline.tracking.ownership import next_order
 from pipeline.tracking.uri import sqlite_path
 

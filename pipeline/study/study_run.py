@@ -16,7 +16,8 @@ from pipeline.study.ledger.rows import Progress
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import COMMAND_TAG, NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import trial_folder
-from pipeline.tracking.journal import Header, Journal, ModelScore, Scalar
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header, ModelScore, Scalar
 from pipeline.tracking.ownership import OWNER, begin_own, forget_own
 
 LOCK = ".study.lock"

@@ -30,7 +30,7 @@ from pipeline.study.workers.pool import WorkerPool
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state
-from pipeline.tracking.journal import ModelScore
+from pipeline.tracking.journal_events import ModelScore
 from pipeline.tracking.uri import uri_words, where_to_look
 
 #: Fact of a study: number of the trial whose weights are the study's model.

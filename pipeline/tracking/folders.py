@@ -28,8 +28,9 @@ from pipeline.base.regular_files import (
 from pipeline.base.terminal import ago, number
 from pipeline.metrics import direction, ranked
 from pipeline.tracking.fields import FIND_LR, SWEEP
-from pipeline.tracking.journal import JOURNAL, Count, RunRecord, is_journal
+from pipeline.tracking.journal_events import Count
 from pipeline.tracking.ownership import is_own
+from pipeline.tracking.run_record import JOURNAL, RunRecord, is_journal
 
 STATE = "mlflow.json"
 #: Marks a folder that is to be removed once MLflow has all of it.

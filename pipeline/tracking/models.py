@@ -30,7 +30,7 @@ from pipeline.base.terminal import number
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.folders import State
-from pipeline.tracking.journal import Header, ModelScore
+from pipeline.tracking.journal_events import Header, ModelScore
 from pipeline.tracking.mlflow_store import SERVED_ARTIFACTS, Store, create_private
 from pipeline.tracking.uri import FOREIGN_ANSWER, StoreError
 

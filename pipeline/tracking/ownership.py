@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline.base.errors import ConfigError, typed_text
 from pipeline.base.paths import TRIALS, create_folder, state_folder
 from pipeline.base.regular_files import lock_regular, open_regular, read_regular
-from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.run_record import JOURNAL
 
 OWNER = "owner"
 #: File in the user's state folder with the number of the run that began last.

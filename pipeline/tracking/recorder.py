@@ -19,9 +19,9 @@ from pipeline.base.processes.lease import Lease, alive
 from pipeline.base.processes.parent import Parent
 from pipeline.base.redaction import redact
 from pipeline.tracking.folders import remove_marked, unfinished, unsent
-from pipeline.tracking.journal import JOURNAL, RunRecord
 from pipeline.tracking.ownership import is_own
 from pipeline.tracking.replay import FolderGoneError, Replay
+from pipeline.tracking.run_record import JOURNAL, RunRecord
 from pipeline.tracking.uri import StoreError, quiet_mlflow
 
 if TYPE_CHECKING:

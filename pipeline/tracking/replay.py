@@ -33,16 +33,8 @@ from pipeline.tracking.folders import (
     remove_marked,
     write_state,
 )
-from pipeline.tracking.journal import (
-    JOURNAL,
-    LARGEST_JOURNAL,
-    BeginEvent,
-    EpochEvent,
-    RunEvent,
-    RunRecord,
-    TagEvent,
-    parse_line,
-)
+from pipeline.tracking.journal_events import BeginEvent, EpochEvent, RunEvent, TagEvent, parse_line
+from pipeline.tracking.run_record import JOURNAL, LARGEST_JOURNAL, RunRecord
 from pipeline.tracking.uri import StoreError
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from pipeline.base.ends import End
 from pipeline.commands import evaluate, export, predict, report, runs, sweep, train
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import State, read_state, write_state
-from pipeline.tracking.journal import Header, Journal, ModelScore, resume_words
+from pipeline.tracking.journal import Journal, resume_words
+from pipeline.tracking.journal_events import Header, ModelScore
 from pipeline.tracking.ownership import OWNER, adopt, is_own
 
 MORE = ("trainer.max_epochs=4", "scheduler=none", "verbose=0")

@@ -8,7 +8,8 @@ from helpers.fixture_types import Capture, Train
 
 from pipeline.commands.runs import main as runs
 from pipeline.tracking.folders import find_run, run_folders
-from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
 
 QUICK = ("model=mlp", "data=iris", "trainer.max_epochs=1", "test=false", "tracking=none")
 HOUR = 3600

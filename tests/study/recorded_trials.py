@@ -13,8 +13,9 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.base.ends import End
 from pipeline.study.study_run import RunDestination
-from pipeline.tracking.journal import JOURNAL, Journal
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.ownership import adopt
+from pipeline.tracking.run_record import JOURNAL
 from pipeline.tracking.uri import sqlite_uri
 
 STUDY = "lr-mlp-iris"

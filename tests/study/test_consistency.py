@@ -33,7 +33,8 @@ from pipeline.study.study_run import leader_lock
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import find_run, read_state
-from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
 from pipeline.tracking.ownership import adopt
 from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_uri

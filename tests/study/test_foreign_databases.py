@@ -24,8 +24,10 @@ from pipeline.commands.runs import main
 from pipeline.commands.sweep import main as sweep
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.tracking.folders import FORGET, trial_folder
-from pipeline.tracking.journal import JOURNAL, Header, Journal
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
 from pipeline.tracking.ownership import adopt
+from pipeline.tracking.run_record import JOURNAL
 
 DATABASE = Path("optuna.db")
 VICTIM = "victim-0000"

@@ -40,7 +40,8 @@ from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import Row
 from pipeline.tracking.folders import trial_folder
-from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
 from pipeline.tracking.uri import sqlite_uri
 
 GRACE = 60.0

@@ -33,7 +33,7 @@ from pipeline.study.recorded_studies import leftovers
 from pipeline.study.study_run import StudyRun, leader_lock
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import unfinished
-from pipeline.tracking.journal import Header
+from pipeline.tracking.journal_events import Header
 from pipeline.tracking.sync import sync
 
 FINISHED = ("FINISHED", None)

@@ -7,7 +7,8 @@ import pytest
 from faults.stores import TrackingServer
 
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
 from pipeline.tracking.ownership import adopt
 from pipeline.tracking.uri import sqlite_uri
 

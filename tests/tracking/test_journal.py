@@ -13,7 +13,9 @@ from pipeline.base.processes.lease import own_lease
 from pipeline.running.journal_logger import JournalLogger
 from pipeline.running.recording import Record
 from pipeline.tracking.fields import COMMAND_TAG, field_name, param_text
-from pipeline.tracking.journal import BeginEvent, EndEvent, Header, Journal, RunRecord
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import BeginEvent, EndEvent, Header
+from pipeline.tracking.run_record import RunRecord
 
 
 def times_of(journal: Journal) -> list[int]:

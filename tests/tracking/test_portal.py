@@ -15,7 +15,8 @@ from mlflow.tracking import MlflowClient
 from pipeline.base.ends import End
 from pipeline.commands.runs import main as runs
 from pipeline.tracking.folders import STATE, State, read_state
-from pipeline.tracking.journal import Header, Journal, ModelScore
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header, ModelScore
 from pipeline.tracking.ownership import adopt
 
 INTERFACE = {

@@ -24,7 +24,8 @@ from pipeline.base.errors import ConfigError, EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fetch import fetched, fetched_run
 from pipeline.tracking.folders import STATE, read_state
-from pipeline.tracking.journal import Header, Journal, ModelScore
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header, ModelScore
 from pipeline.tracking.mlflow_store import Store
 from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.ownership import adopt

@@ -11,8 +11,9 @@ import pytest
 from pipeline.base.ends import End
 from pipeline.running.resuming import remove_abandoned
 from pipeline.tracking.folders import listed, run_folders, size_of, unfinished, with_trials
-from pipeline.tracking.journal import JOURNAL, Journal
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.replay import FolderGoneError, Replay
+from pipeline.tracking.run_record import JOURNAL
 from pipeline.tracking.sync import sync
 
 Begun = Callable[..., Journal]

@@ -39,7 +39,7 @@ from pipeline.study.ledger.search import build_pruner, choose, compares_running,
 from pipeline.study.ledger.storage import WAIT_SECONDS, Answer, StudyStorage, open_storage
 from pipeline.study.ledger.storage_faults import odd_values
 from pipeline.study.messages import end_in_journal
-from pipeline.tracking.journal import RunRecord
+from pipeline.tracking.run_record import RunRecord
 
 #: User attribute of a trial: the process that trains it, and a counter that shows it is alive.
 LEASE = "lease"

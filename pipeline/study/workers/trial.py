@@ -40,7 +40,9 @@ from pipeline.running.training import train
 from pipeline.study import messages
 from pipeline.study.messages import Job, Rung, TestJob, TestResult
 from pipeline.tracking.facts import process_tags
-from pipeline.tracking.journal import JOURNAL, Header, Journal
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
+from pipeline.tracking.run_record import JOURNAL
 from pipeline.tracking.uri import store_uri
 
 #: How long the other ranks may take to report how a trial ended, after it ended on the first.
