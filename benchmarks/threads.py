@@ -61,7 +61,7 @@ def prepared(case: Case) -> tuple[Callable[[], None], int]:
 
     from pipeline.config.check import check
     from pipeline.config.compose import compose
-    from pipeline.config.values import build
+    from pipeline.config.targets import build
     from pipeline.networks.inspection import layer_table, operations_at_once
 
     model = check(compose([f"model={case.model}", f"model.{case.size}"])).model

@@ -21,7 +21,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.paths import conf_folder
 from pipeline.commands.export import main
 from pipeline.config.compose import compose
-from pipeline.config.values import build, find
+from pipeline.config.targets import build, find
 from pipeline.data.parsing.cells.kinds.category import Category
 from pipeline.data.preparation.schema import Code, Encoder, Scaler
 from pipeline.serving.exporting import Exported, export_interface, exports

@@ -28,7 +28,8 @@ from pipeline.config.options import (
 )
 from pipeline.config.overrides import raw_value
 from pipeline.config.plain import flatten, plain
-from pipeline.config.values import TARGET, resolved, validated, wrong_value
+from pipeline.config.targets import TARGET
+from pipeline.config.values import resolved, validated, wrong_value
 from pipeline.running.command_line import find_model, may_be_in_mlflow
 from pipeline.running.run_config import run_config
 

@@ -18,7 +18,7 @@ from pipeline.config.options import (
     parts,
 )
 from pipeline.config.plain import flatten
-from pipeline.config.values import (
+from pipeline.config.targets import (
     CALLBACK,
     METRIC,
     MODULE,
@@ -28,16 +28,13 @@ from pipeline.config.values import (
     SOURCE,
     TARGET,
     arguments,
-    as_tree,
     find,
     lies_in,
     make_importable,
     path_parameters,
-    resolved,
     target_problems,
-    validate,
-    written,
 )
+from pipeline.config.values import as_tree, resolved, validate, written
 from pipeline.metrics import all_metrics, monitored
 
 #: Names that a user's own metric can't have, besides those of the program's metrics.

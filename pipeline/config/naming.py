@@ -12,8 +12,9 @@ from pipeline.base.redaction import redact_word
 from pipeline.config.options import DataOptions
 from pipeline.config.overrides import key_of, shipped_values
 from pipeline.config.plain import FREE
+from pipeline.config.targets import lies_in
 from pipeline.config.tree import has_keys, node_at
-from pipeline.config.values import lies_in, written
+from pipeline.config.values import written
 
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
 LONGEST_NAME = 64

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pipeline.base.errors import shown
 from pipeline.base.redaction import MASK, redact_value
 from pipeline.config.options import SERVING
-from pipeline.config.values import TARGET, Unresolved, lies_in, resolved, written
+from pipeline.config.targets import TARGET, lies_in
+from pipeline.config.values import Unresolved, resolved, written
 
 FORMAT = 1
 Scalar = str | int | float | bool | None

@@ -1,6 +1,6 @@
 """Layers that the networks share: activation, norm, pooling, initial weights, dense layers.
 
-The types at the top state the bounds of a network's parameters. `pipeline.config.values` checks a
+The types at the top state the bounds of a network's parameters. `pipeline.config.targets` checks a
 configuration against them; the networks do not check them again.
 """
 

@@ -13,7 +13,7 @@ from pipeline.base.markup import MISSING, TextTable, interval_text
 from pipeline.base.terminal import counted, duration, number, rounded
 from pipeline.config.options import ReportOptions
 from pipeline.config.plain import differences, flatten
-from pipeline.config.values import TARGET
+from pipeline.config.targets import TARGET
 from pipeline.metrics import direction, metric_label, of_task
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture

@@ -24,7 +24,7 @@ from pipeline.base.findings import (
 )
 from pipeline.base.regular_files import read_json, read_regular
 from pipeline.config.options import ReportOptions
-from pipeline.config.values import TARGET
+from pipeline.config.targets import TARGET
 from pipeline.data.preparation.report import DataReport
 from pipeline.metrics import default_name, direction
 from pipeline.reporting.page import publish

@@ -11,7 +11,7 @@ import torch
 from pipeline.base.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, data_options
-from pipeline.config.values import TARGET
+from pipeline.config.targets import TARGET
 from pipeline.data.preparation.checks import fingerprints
 from pipeline.data.preparation.content import Content, Part
 from pipeline.data.preparation.prepare import Prepared, content_of

@@ -17,7 +17,7 @@ from pipeline.base.terminal import (
     say,
     shown_verbosity,
 )
-from pipeline.config.values import TARGET
+from pipeline.config.targets import TARGET
 from pipeline.data.preparation.report_text import few_rows, lines, tables
 from pipeline.networks.inspection import layers_text
 from pipeline.running.plan import Plan

@@ -19,7 +19,7 @@ from pipeline.callbacks.epoch_end import EpochEnd, PrunedError
 from pipeline.callbacks.vital_signs import VitalSigns
 from pipeline.config.check import check_callbacks, in_folder
 from pipeline.config.options import RunConfig
-from pipeline.config.values import TARGET, build, find
+from pipeline.config.targets import TARGET, build, find
 from pipeline.modules.task import Task
 from pipeline.running.plan import Plan
 from pipeline.running.scoring import direction_of

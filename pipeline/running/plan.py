@@ -22,7 +22,7 @@ from pipeline.base.paths import conf_folder
 from pipeline.base.processes.cpu import thread_limit
 from pipeline.base.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.config.options import SERVING, DataOptions, RunConfig, data_options, parts
-from pipeline.config.values import TARGET, build, resolve
+from pipeline.config.targets import TARGET, build, resolve
 from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.source import Source

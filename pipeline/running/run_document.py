@@ -17,7 +17,7 @@ from pipeline.base.markup import (
     score_rows,
 )
 from pipeline.base.terminal import counted, duration, rounded
-from pipeline.config.values import TARGET
+from pipeline.config.targets import TARGET
 from pipeline.data.preparation.report import DataReport
 from pipeline.data.preparation.report_text import facts_of, few_rows, tables, warnings
 from pipeline.metrics import default_name, direction, metric_label, ranked

@@ -18,7 +18,7 @@ from pipeline.base.findings import (
     TestRows,
 )
 from pipeline.base.paths import conf_folder
-from pipeline.config.values import TARGET
+from pipeline.config.targets import TARGET
 from pipeline.data.parsing.times import season_of
 from pipeline.running.final_test import ScoredTest
 from pipeline.running.kept_weights import TrainedWeights

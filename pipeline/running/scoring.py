@@ -15,7 +15,7 @@ from pipeline.base.errors import ConfigError, did_you_mean, shown
 from pipeline.base.markup import MISSING, NO_INTERVAL
 from pipeline.config.check import followed
 from pipeline.config.options import MetricsOptions, RunConfig, TrainerOptions
-from pipeline.config.values import TARGET, build
+from pipeline.config.targets import TARGET, build
 from pipeline.data.preparation.schema import Schema
 from pipeline.metrics import TASKS, Direction, Metric, main_names, of_task
 from pipeline.metrics._rows import ScoredRows, Values

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from pipeline.base.paths import cache_folder, create_folder
 from pipeline.config.options import RunConfig, SchedulerOptions, parts
-from pipeline.config.values import build
+from pipeline.config.targets import build
 from pipeline.data.preparation.prepare import Prepared
 from pipeline.modules.task import Classifier, Optimization, Regressor, Task
 from pipeline.running.scoring import scores_of

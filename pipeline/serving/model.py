@@ -22,7 +22,7 @@ from pipeline.base.paths import replace_file, replace_json
 from pipeline.base.redaction import MASK
 from pipeline.callbacks.checkpoint_file import FORMAT, read_checkpoint
 from pipeline.config.plain import flatten, without_references
-from pipeline.config.values import (
+from pipeline.config.targets import (
     MODULE,
     PACKAGES,
     TARGET,

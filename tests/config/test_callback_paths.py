@@ -19,7 +19,7 @@ from pytorch_lightning import callbacks as lightning
 from pipeline.base.errors import ConfigError
 from pipeline.config.check import check, check_callbacks, in_folder
 from pipeline.config.compose import compose
-from pipeline.config.values import TARGET, path_parameters
+from pipeline.config.targets import TARGET, path_parameters
 
 SPIKES = "pytorch_lightning.callbacks.SpikeDetection"
 #: Each step whose loss falls counts as a spike.

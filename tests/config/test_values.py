@@ -24,7 +24,7 @@ from pipeline.commands.train import main as train
 from pipeline.config.check import check, check_callbacks
 from pipeline.config.compose import compose
 from pipeline.config.options import REFUSED, TrainerOptions
-from pipeline.config.values import build
+from pipeline.config.targets import build
 from pipeline.metrics import monitored
 
 OLD_RUNS = Path(__file__).parents[1] / "old_records" / "bcca06e" / "runs"

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from pipeline.base.paths import conf_folder
 from pipeline.config.options import DataOptions
-from pipeline.config.values import build
+from pipeline.config.targets import build
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.source import Samples, Series, Source
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.values import build
+from pipeline.config.targets import build
 from pipeline.pictures.style import below, epochs_across, panels
 
 if TYPE_CHECKING:

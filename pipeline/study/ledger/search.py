@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.base.errors import ConfigError, pip_install, shown
-from pipeline.config.values import (
+from pipeline.config.targets import (
     TARGET,
     arguments,
     build,

@@ -24,8 +24,9 @@ from pipeline.config.compose import Composer, leave_out_fixed, without_hydra
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of
 from pipeline.config.plain import FREE, as_written, differences, plain
+from pipeline.config.targets import TARGET
 from pipeline.config.tree import dotted_keys, exists
-from pipeline.config.values import TARGET, written
+from pipeline.config.values import written
 from pipeline.study.space import space as spaces
 from pipeline.study.space.ranges import OFF, Condition, Range, text_of, value_of
 from pipeline.study.space.space import Space, value_at
