@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.processes.lease import own_lease
-from pipeline.config.compose import Composer
+from pipeline.config.composer import Composer
 from pipeline.config.options import SweepOptions
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger

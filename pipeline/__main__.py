@@ -52,9 +52,9 @@ def _meant_for_train(word: str) -> str:
     """Return ` Did you mean 'train model=lstm'?` for `lstm` or `model=lstm`, or an empty string."""
     if word.startswith("-"):
         return ""
-    from pipeline.config.compose import checked, suggestion
+    from pipeline.config.name_check import check_names, suggestion
 
-    check = partial(checked, config_name="train")
+    check = partial(check_names, config_name="train")
     override = suggestion(word, check)
     if override is None or suggestion(override, check) != override:
         return ""

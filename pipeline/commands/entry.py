@@ -28,13 +28,9 @@ from pipeline.base.paths import conf_folder, name_user
 from pipeline.base.processes.child import tune_process
 from pipeline.base.signals import orderly_stop, stop
 from pipeline.base.streams import make_tolerant
-from pipeline.config.compose import (
-    MoreNames,
-    checked,
-    composition_problem,
-    fitted_to_words,
-    suggestion,
-)
+from pipeline.config.compose import fitted_to_words
+from pipeline.config.composer import composition_problem
+from pipeline.config.name_check import MoreNames, check_names, suggestion
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
 from pipeline.config.values import validated
@@ -106,20 +102,20 @@ class _Entry:
         """Check the names in a command line and carry out its runs; return the exit code."""
         arguments, unknown_flags = _parsed(words)
         if unknown_flags:
-            check = partial(checked, config_name=self.config_name, options=self.options)
+            check = partial(check_names, config_name=self.config_name, options=self.options)
             raise ConfigError(*(_unknown_flag(flag, words, check) for flag in unknown_flags))
         flags = list(words)
         for override in arguments.overrides:
             flags.remove(override)
         asks_hydra = arguments.hydra_help or arguments.shell_completion
         runs_nothing = arguments.help or arguments.cfg or arguments.info or asks_hydra
-        lines, tree = checked(
+        lines, tree = check_names(
             [] if asks_hydra else arguments.overrides,
             config_name=self.config_name,
             config_dir=None if arguments.config_dir is None else Path(arguments.config_dir),
             multirun=arguments.multirun,
             options=self.options,
-            more=None if runs_nothing else self.more_names,
+            more_names=None if runs_nothing else self.more_names,
         )
         if arguments.shell_completion:
             lines = arguments.overrides

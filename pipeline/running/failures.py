@@ -23,7 +23,7 @@ from pipeline.base.ranks import ALONE, launched_rank
 from pipeline.base.redaction import redact
 from pipeline.base.signals import stop
 from pipeline.base.terminal import folded
-from pipeline.config.compose import composition_problem
+from pipeline.config.composer import composition_problem
 
 BUG = 1
 #: Time within which the first rank prints an error that all ranks have, and ends the others.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError
-from pipeline.config import compose
+from pipeline.config.name_check import check_names
 from pipeline.config.options import SweepConfig
 from pipeline.study.space.space import Space, with_space
 from pipeline.study.space.trial_configs import TrialConfigs, names_of_study
@@ -11,12 +11,12 @@ from pipeline.study.space.trial_configs import TrialConfigs, names_of_study
 
 def checked(*words: str, config_dir: Path | None = None) -> list[str]:
     """Return a sweep's overrides as Hydra is given them."""
-    lines, _ = compose.checked(
+    lines, _ = check_names(
         with_space(words),
         config_name="sweep",
         config_dir=config_dir,
         options=SweepConfig,
-        more=names_of_study,
+        more_names=names_of_study,
     )
     return lines
 

@@ -13,7 +13,7 @@ from spaces import checked, study
 
 from pipeline.base.errors import EnvironmentFaultError
 from pipeline.base.processes.cpu import cores
-from pipeline.config.compose import Composer
+from pipeline.config.composer import Composer
 from pipeline.config.options import SweepOptions, TrainerOptions
 from pipeline.running.devices import (
     BYTES_PER_PROCESS,

@@ -20,7 +20,8 @@ from pipeline.base.errors import ConfigError, did_you_mean, unknown_key
 from pipeline.base.paths import name_problem
 from pipeline.config.check import check
 from pipeline.config.command_only import problems_of_files
-from pipeline.config.compose import Composer, leave_out_fixed, without_hydra
+from pipeline.config.compose import leave_out_fixed, without_hydra
+from pipeline.config.composer import Composer
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of
 from pipeline.config.plain import FREE, as_written, differences, plain
