@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pipeline.base.errors import ConfigError, DataError, did_you_mean
+from pipeline.data.array_layouts import AXES, ArrayLayout, arrange, array_reading, find_layout
 from pipeline.data.parsing import array_files as files
 from pipeline.data.parsing.flat_rows import flat_rows
 from pipeline.data.parsing.labels import TargetKeys, Word, joined_target, labelled_samples
@@ -72,7 +73,7 @@ class Arrays(Source):
     test_targets: str | None
     x: str | None
     y: str | None
-    layout: files.Layout | None
+    layout: ArrayLayout | None
     task: Task | None
     classes: list[Word]
     positive: Word | None
@@ -83,13 +84,13 @@ class Arrays(Source):
         parts = self._parts()
         sizes = _sizes(parts)
         train = parts["train"].x
-        layout = files.layout_of(train.shape, train.dtype, self.layout)
+        layout = find_layout(train.shape, train.dtype, self.layout)
         inputs = _inputs([part.x for part in parts.values()], layout)
-        reading = files.reading("npz", layout, train.shape, inputs.dtype)
+        reading = array_reading("npz", layout, train.shape, inputs.dtype)
         name = "" if train.member is None else train.member.filename.removesuffix(".npy")
         notes = []
         if layout != "table":
-            axes = files.AXES[layout, len(train.shape)]
+            axes = AXES[layout, len(train.shape)]
             notes.append(f"inputs of shape {train.shape} are {axes}; set data.layout if not")
         labels = [(part.y.label, part.y.read()) for part in parts.values()]
         label_types = {(array.shape[1:], array.dtype.kind in "US") for _, array in labels}
@@ -177,7 +178,7 @@ def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int
     return {name: part.x.shape[0] for name, part in parts.items()}
 
 
-def _inputs(stored: Sequence[files.StoredArray], layout: files.Layout) -> Array | OnDemand:
+def _inputs(stored: Sequence[files.StoredArray], layout: ArrayLayout) -> Array | OnDemand:
     arrays = [part.read() for part in stored]
     for part, values in zip(stored, arrays, strict=True):
         files.require_numbers(values, part.label)
@@ -185,7 +186,7 @@ def _inputs(stored: Sequence[files.StoredArray], layout: files.Layout) -> Array 
     are_bits = arrays[0].dtype == np.uint8 and max(map(files.largest, arrays)) <= 1
     inputs: list[Array | OnDemand] = []
     for array in arrays:
-        values = files.arranged(array, layout)
+        values = arrange(array, layout)
         if not are_bits and values.dtype.kind != "b":
             inputs.append(values)
         elif values.size * 4 <= files.IN_MEMORY_BYTES:
@@ -345,7 +346,7 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
                 f"to 255) and scales them itself{remedy}"
             )
     if "layout" in reading and values.ndim == reading["axes"]:
-        arranged = files.arranged(values, reading["layout"])
+        arranged = arrange(values, reading["layout"])
         if arranged.shape[1:] == shape:
             values = arranged
     if values.shape[1:] != shape and values.ndim == 2 and values.shape[1] == math.prod(shape):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import DataError
+from pipeline.data.array_layouts import arrange, array_reading, find_layout
 from pipeline.data.parsing import array_files as files
 from pipeline.data.parsing.labels import TargetKeys, Word, joined_target, labelled_samples
 from pipeline.data.source import Array, Samples, Source
@@ -49,13 +50,13 @@ class Idx(Source):
             files.require_numbers(images[part], stored_images.label)
             labels.append((stored_labels.path.name, stored_labels.read()))
         train = images["train"]
-        layout = files.layout_of(train.shape, train.dtype, "images" if train.ndim == 3 else None)
+        layout = find_layout(train.shape, train.dtype, "images" if train.ndim == 3 else None)
         keys = TargetKeys(classes=self.classes, positive=self.positive, always_classes=True)
         return labelled_samples(
-            files.join([files.arranged(array, layout) for array in images.values()]),
+            files.join([arrange(array, layout) for array in images.values()]),
             joined_target(labels, keys),
             {part: len(array) for part, array in images.items()},
-            reading=files.reading("idx", layout, train.shape, train.dtype),
+            reading=array_reading("idx", layout, train.shape, train.dtype),
         )
 
 

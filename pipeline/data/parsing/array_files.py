@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Literal, cast, get_args
+from typing import IO, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,20 +51,6 @@ PARTS: Mapping[str, PartName] = {
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     "test": "test",
 }
-
-Layout = Literal["table", "series", "images", "channels_first", "channels_last"]
-#: Description of the arrays of each layout and rank.
-AXES: Mapping[tuple[Layout, int], str] = {
-    ("table", 2): "a table (rows, features)",
-    ("series", 2): "series of one value (rows, steps)",
-    ("series", 3): "series (rows, steps, features)",
-    ("channels_first", 3): "series (rows, features, steps)",
-    ("images", 3): "grey pictures (rows, height, width)",
-    ("channels_first", 4): "pictures (rows, channels, height, width)",
-    ("channels_last", 4): "pictures (rows, height, width, channels)",
-}
-#: Numbers of channels of a picture in a file: grey, RGB, RGB with alpha.
-COLOURS = (1, 3, 4)
 
 
 def readable(path: str | Path, *, key: str = "data.path") -> Path:
@@ -459,48 +445,3 @@ def _is_invalid(values: Array) -> NDArray[np.bool_]:
 def largest(values: Array) -> float:
     """Return the largest value of an array, read in blocks; 0 if it has no rows."""
     return max((float(block.max()) for block in blocks(values)), default=0.0)
-
-
-def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], layout: Layout | None) -> Layout:
-    """Return the layout of (rows, …): `layout` if it is set, else by rank, type and lengths."""
-    rank = len(shape)
-    if rank not in (2, 3, 4):
-        raise DataError(
-            f"inputs of shape {shape} can't be read; expected {', '.join(AXES.values())}. "
-            "Reshape them, such as x.reshape(len(x), -1)"
-        )
-    if layout is not None:
-        if (layout, rank) not in AXES:
-            fitting = [name for name in get_args(Layout) if (name, rank) in AXES]
-            raise ConfigError(
-                f"data.layout={layout} does not fit inputs of shape {shape}; expected one of "
-                f"{', '.join(fitting)}"
-            )
-        return layout
-    if rank == 2:
-        return "table"
-    if rank == 3:
-        return "images" if dtype == np.uint8 or shape[1] == shape[2] else "series"
-    return "channels_last" if shape[3] in COLOURS and shape[1] not in COLOURS else "channels_first"
-
-
-def reading(
-    form: str, layout: Layout, shape: tuple[int, ...], dtype: np.dtype[np.generic]
-) -> dict[str, Any]:
-    """Return how arrays (rows, …) like these are read, as plain values for `Schema.reading`."""
-    axes = len(shape)
-    return {"kind": "array", "format": form, "layout": layout, "axes": axes, "dtype": dtype.name}
-
-
-def arranged(values: Array, layout: Layout) -> Array:
-    """Return a view of (rows, …) with the axes in the order of the network's inputs."""
-    rank = values.ndim
-    if layout == "series" and rank == 2:
-        return values[:, :, None]  # (rows, steps, 1)
-    if layout == "images":
-        return values[:, None]  # (rows, 1, height, width)
-    if layout == "channels_first" and rank == 3:
-        return values.transpose(0, 2, 1)  # (rows, steps, features)
-    if layout == "channels_last":
-        return values.transpose(0, 3, 1, 2)  # (rows, channels, height, width)
-    return values

@@ -20,7 +20,8 @@ from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared, filled, prepare
 from pipeline.data.preparation.reader import reader_of
 from pipeline.data.preparation.schema import Schema
-from pipeline.data.series import Layout, SeriesFile, layout_of
+from pipeline.data.series import SeriesFile
+from pipeline.data.series_values import SeriesLayout, find_layout
 from pipeline.data.source import Series
 
 
@@ -343,11 +344,11 @@ MONTHS = ["2020-01", "2020-02", "2020-03"]
 VALUES = ["1.5", None, "7"]
 
 
-def layout(first: Mapping[str, Sequence[str | None]], **wanted: Any) -> Layout:
+def layout(first: Mapping[str, Sequence[str | None]], **wanted: Any) -> SeriesLayout:
     with Path("f.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([first, *zip(*first.values(), strict=True)])
     wanted = {"time": None, "values": (), "targets": (), **wanted}
-    return layout_of(Path("f.csv"), Layout(**wanted), CsvOptions())
+    return find_layout(Path("f.csv"), SeriesLayout(**wanted), CsvOptions())
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,7 @@ def layout(first: Mapping[str, Sequence[str | None]], **wanted: Any) -> Layout:
 def test_times_are_found_by_name_or_content(first: Any, time: str | None) -> None:
     found = layout(first)
     values = tuple(name or "unnamed_1" for name in first if (name or "unnamed_1") != time)
-    assert found == Layout(time=time, values=values, targets=values)
+    assert found == SeriesLayout(time=time, values=values, targets=values)
 
 
 def test_time_column_and_channels_are_chosen() -> None:
@@ -378,7 +379,7 @@ def test_time_column_and_channels_are_chosen() -> None:
     assert layout(first, values=("year", "a")).time is None
     first = {"when": MONTHS, "a": VALUES, "b": VALUES, "c": ["x", "y", "z"]}
     found = layout(first, values=("b", "a"), targets=("a",))
-    assert found == Layout(time="when", values=("b", "a"), targets=("a",))
+    assert found == SeriesLayout(time="when", values=("b", "a"), targets=("a",))
 
 
 def test_unknown_column_names_are_reported_together() -> None:
