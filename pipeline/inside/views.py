@@ -14,19 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules import activation
 
-from pipeline.base.errors import ConfigError, some
 from pipeline.base.findings import Floats
-from pipeline.data.preparation.content import Part
-from pipeline.data.preparation.prepare import Prepared
-from pipeline.data.preparation.schema import Schema
-from pipeline.data.source import Indices
+from pipeline.inside.recurrent import values_over_time
 from pipeline.networks.inspection import as_weights, watched
 from pipeline.networks.layers import Skip
-from pipeline.networks.recurrent import RecurrentLayer, ReluGRU, ReluLSTM
-from pipeline.scoring.importance import evenly_spaced
+from pipeline.networks.recurrent import RecurrentLayer
 
 #: Number of values of all views together, 16 MiB before compression, shared equally by the views.
 MOST_VALUES = 2**22
@@ -48,12 +42,6 @@ _NORMS = (
     *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
 )
 _NO_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
-
-
-#: Largest difference from the layer's own states; GPU kernels may round inputs to ten bits.
-TOLERANCE = 1e-2
-#: Number of roundings that a state may have gone through in half precision.
-ROUNDINGS = 16
 
 
 class _Call(NamedTuple):
@@ -127,7 +115,8 @@ def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str
         # `forward` itself is called, since a compiled network would bypass the hooks.
         network.forward(as_weights(network, inputs))
         views = list(_views(network, recorder.calls, len(inputs), channels=channels))
-        return dict(_thinned(*view, most=MOST_VALUES // len(views)) for view in views)
+        thin_views = [_thinned(*view, most=MOST_VALUES // len(views)) for view in views]
+        return dict(thin_views)
 
 
 class _CallRecorder:
@@ -220,15 +209,17 @@ def _child(block: str, name: str) -> str:
 def _views(
     network: nn.Module, calls: Sequence[_Call], samples: int, *, channels: bool
 ) -> Iterator[_FullView]:
+    # If a layer is called several times, the last call counts.
     recurrent = {call.name: call for call in calls if isinstance(call.module, nn.RNNBase)}
     for call in recurrent.values():
         block = call.name.rpartition(".")[0]
         is_built_in = isinstance(network.get_submodule(block), RecurrentLayer)
         name = block if is_built_in else call.name
         assert isinstance(call.module, nn.RNNBase)
-        for (kind, suffix), values in _over_time(call.module, call.inputs, call.outputs).items():
+        for (kind, suffix), values in values_over_time(
+            call.module, call.inputs, call.outputs
+        ).items():
             yield f"{kind}/{name}{suffix}", values, ("step", "unit")
-    # If a layer is called several times, the last call counts.
     layers = {layer.name: layer for layer in _hidden_layers(network, calls)}
     for name, layer in layers.items():
         axes_by_rank = _MAP_AXES if layer.convolutions else _DENSE_AXES
@@ -302,224 +293,3 @@ def _ordinal_suffix(number: int) -> str:
     if number % 100 in (11, 12, 13):
         return "th"
     return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-
-
-# ── recurrent layers ────────────────────────────────────────────────────────────────────────
-
-# Fused kernels return only the states, so gates and cells are recomputed from the weights by the
-# formulas of `torch.nn.RNN`, `GRU` and `LSTM`, and of the ReLU cells in `networks.recurrent`.
-
-#: Values at each step by kind and suffix, (samples, steps, hidden).
-_RecurrentValues = dict[tuple[str, str], Tensor]
-#: State and cell between two steps, each (samples, hidden).
-_StateAndCell = tuple[Tensor, Tensor]
-
-
-def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _RecurrentValues:
-    """Return the values of a recurrent layer at each step, each (samples, steps, hidden).
-
-    The keys are a kind of `inside_of` and a suffix: empty or a direction (` forward`, ` backward`),
-    then the number of the layer if there are several (` 1`, ` 2`). Values of the backward direction
-    belong to the step that was read. A layer that computes anything else has only its state, and
-    nothing if its output has no steps.
-
-    Args:
-        layer: An RNN, a GRU or an LSTM, of one or several layers, in one or both directions.
-        inputs: Inputs of the call: (samples, steps, features), optionally an initial state.
-        outputs: Outputs of the call.
-    """
-    states = outputs[0] if isinstance(outputs, tuple) else outputs
-    if not isinstance(states, Tensor) or states.ndim != 3 or not isinstance(inputs[0], Tensor):
-        return {}
-    states = _by_samples(layer, states).detach()
-    directions = _directions(layer)
-    if layer.proj_size == 0:
-        values = _recomputed(layer, inputs)
-        layer_states = [tensor for (kind, _), tensor in values.items() if kind == "state"]
-        recomputed = torch.cat(layer_states[-len(directions) :], dim=2).float()
-        tolerance = max(TOLERANCE, ROUNDINGS * torch.finfo(states.dtype).eps)
-        expected = states.to(recomputed.device).float()
-        if torch.allclose(recomputed, expected, rtol=tolerance, atol=tolerance, equal_nan=True):
-            return values
-    chunks = states.float().chunk(len(directions), dim=2)
-    return {("state", suffix): chunk for (_, suffix), chunk in zip(directions, chunks, strict=True)}
-
-
-def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> _RecurrentValues:
-    # A fused kernel computes in more than half precision internally.
-    precise = layer.weight_ih_l0.dtype if layer.weight_ih_l0.dtype == torch.float64 else None
-    steps = _by_samples(layer, inputs[0]).to(precise or torch.float32)
-    # The initial state and cell of each layer and direction are zeros, unless the call gave them.
-    initial = inputs[1] if len(inputs) > 1 else None
-    state, cell = initial if isinstance(initial, tuple) else (initial, None)
-    count = layer.num_layers * len(_directions(layer))
-    zeros = steps.new_zeros(count, len(steps), layer.hidden_size)
-    states = zeros if state is None else state.to(steps)
-    cells = zeros if cell is None else cell.to(steps)
-    pairs = zip(states, cells, strict=True)
-    values: _RecurrentValues = {}
-    for number in range(layer.num_layers):
-        depth = f" {number + 1}" if layer.num_layers > 1 else ""
-        outputs = []
-        for direction, name in _directions(layer):
-            ordered = steps.flip(1) if direction else steps
-            views = _run(layer, f"l{number}{direction}", ordered, next(pairs))
-            for kind, view in views.items():
-                values[kind, name + depth] = view.flip(1) if direction else view
-            outputs.append(values["state", name + depth])
-        steps = torch.cat(outputs, dim=2)
-    return values
-
-
-def _directions(layer: nn.RNNBase) -> list[tuple[str, str]]:
-    """Return each direction's suffixes for the names of weights and of views."""
-    return [("", " forward"), ("_reverse", " backward")] if layer.bidirectional else [("", "")]
-
-
-def _by_samples(layer: nn.RNNBase, values: Tensor) -> Tensor:
-    # The ReLU cells always have the batch first.
-    if layer.batch_first or isinstance(layer, (ReluGRU, ReluLSTM)):
-        return values
-    return values.transpose(0, 1)
-
-
-def _run(
-    layer: nn.RNNBase, ending: str, steps: Tensor, previous: _StateAndCell
-) -> dict[str, Tensor]:
-    """Run over steps (samples, steps, features) in reading order and return the values at each.
-
-    `ending` is the end of the weights' names, such as `l0` or `l1_reverse`.
-    """
-    input_weight = _weight(layer, f"weight_ih_{ending}", steps)
-    state_weight = _weight(layer, f"weight_hh_{ending}", steps)
-    input_bias = state_bias = steps.new_zeros(len(input_weight))
-    if layer.bias:
-        input_bias = _weight(layer, f"bias_ih_{ending}", steps)
-        state_bias = _weight(layer, f"bias_hh_{ending}", steps)
-    is_relu = layer.mode == "RNN_RELU" or isinstance(layer, (ReluGRU, ReluLSTM))
-    activate = torch.relu if is_relu else torch.tanh
-    views_of_steps: list[dict[str, Tensor]] = []
-    for from_inputs in functional.linear(steps, input_weight, input_bias).unbind(1):
-        from_state = functional.linear(previous[0], state_weight, state_bias)
-        views = _step(layer.mode, from_inputs, from_state, previous, activate)
-        previous = (views["state"], views.get("cell", previous[1]))
-        views_of_steps.append(views)
-    kinds = views_of_steps[0]
-    return {kind: torch.stack([views[kind] for views in views_of_steps], dim=1) for kind in kinds}
-
-
-def _weight(layer: nn.RNNBase, name: str, steps: Tensor) -> Tensor:
-    weight = getattr(layer, name)
-    assert isinstance(weight, Tensor)
-    return weight.detach().to(steps)
-
-
-def _step(
-    mode: str,
-    from_inputs: Tensor,
-    from_state: Tensor,
-    previous: _StateAndCell,
-    activate: Callable[[Tensor], Tensor],
-) -> dict[str, Tensor]:
-    """Return what a cell computes from the linear maps of a step's inputs and previous state."""
-    if mode == "LSTM":
-        input_gate, forget, candidate, output = (from_inputs + from_state).chunk(4, dim=1)
-        views = {"forget gate": forget.sigmoid(), "input gate": input_gate.sigmoid()}
-        views |= {"output gate": output.sigmoid(), "candidate": activate(candidate)}
-        remembered = views["forget gate"] * previous[1]
-        views["cell"] = remembered + views["input gate"] * views["candidate"]
-        views["state"] = views["output gate"] * activate(views["cell"])
-        return views
-    if mode != "GRU":
-        return {"state": activate(from_inputs + from_state)}
-    input_reset, input_update, input_candidate = from_inputs.chunk(3, dim=1)
-    state_reset, state_update, state_candidate = from_state.chunk(3, dim=1)
-    reset = (input_reset + state_reset).sigmoid()
-    update = (input_update + state_update).sigmoid()
-    candidate = activate(input_candidate + reset * state_candidate)
-    state = (1 - update) * candidate + update * previous[0]
-    return {"reset gate": reset, "update gate": update, "candidate": candidate, "state": state}
-
-
-# ── rows to look at ─────────────────────────────────────────────────────────────────────────────
-
-KEY = "feature_maps.samples"
-#: Largest number of classes for which a row is shown.
-MOST_CLASSES = 12
-#: Number of rows that are shown for a regression.
-OF_A_REGRESSION = 6
-#: Largest number of rows in `feature_maps.samples`.
-MOST_SAMPLES = 16
-
-
-class Chosen(NamedTuple):
-    """Rows to look at.
-
-    Args:
-        rows: Numbers of the rows in the source, int64 (samples,).
-        labels: Class or value of each row as text.
-        inputs: Inputs as the network gets them, (samples, *input_shape).
-    """
-
-    rows: Indices
-    labels: tuple[str, ...]
-    inputs: Tensor
-
-
-def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
-    """Return the rows to look at; no other rows are read.
-
-    `samples` are row numbers in the source, of any part. `None` means the first test row of each of
-    the first 12 classes or, for a regression, 6 rows evenly spaced over the test part.
-
-    Raises:
-        ConfigError: A number is not that of a row, or there are more than 16.
-    """
-    targets = prepared.test.targets
-    if samples is not None:
-        positions = _positions_of(prepared, samples)
-    elif prepared.schema.task == "regression":
-        spread = evenly_spaced(len(targets), OF_A_REGRESSION).tolist()
-        positions = [(prepared.test, index) for index in spread]
-    else:  # in the order of the classes
-        _, first_rows = np.unique(targets.numpy(), return_index=True)
-        positions = [(prepared.test, index) for index in first_rows[:MOST_CLASSES].tolist()]
-    rows = [part.rows[index] for part, index in positions]
-    return Chosen(
-        rows=np.array(rows, dtype=np.int64),
-        labels=tuple(_label(part, prepared.schema, index) for part, index in positions),
-        inputs=torch.cat([part.take(torch.tensor([index])) for part, index in positions]),
-    )
-
-
-def _positions_of(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]:
-    """Return the part that has each of these rows, and the index of the row in it."""
-    rows = list(dict.fromkeys(samples))
-    if len(rows) > MOST_SAMPLES:
-        raise ConfigError(f"{KEY} names {len(rows)} rows; expected at most {MOST_SAMPLES}")
-    positions: dict[int, tuple[Part, int]] = {}
-    for part in (prepared.test, prepared.validation, prepared.train):
-        if part is None:
-            continue
-        for row in rows:
-            indices = np.flatnonzero(part.rows == row)
-            if len(indices):
-                positions[row] = (part, int(indices[0]))
-    unknown = [str(row) for row in rows if row not in positions]
-    if unknown:
-        examples = [str(row) for row in prepared.test.rows[:4]]
-        word = "row" if len(unknown) == 1 else "rows"
-        raise ConfigError(
-            f"{KEY}=[{','.join(map(str, rows))}]: the data have no {word} "
-            f"{some(unknown, most=4)}; expected row numbers of the source, such as "
-            f"{some(examples, most=3)} of the test part"
-        )
-    return [positions[row] for row in rows]
-
-
-def _label(part: Part, schema: Schema, index: int) -> str:
-    """Return the class of a row, or its value in units (of several values, the first)."""
-    if schema.task != "regression":
-        return schema.classes[int(part.targets[index])]
-    offsets = None if part.offsets is None else part.offsets[[index]]
-    return f"{float(schema.to_units(part.targets[[index]], offsets)[0, 0]):.4g}"

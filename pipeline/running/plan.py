@@ -27,7 +27,7 @@ from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.source import Source
 from pipeline.doctor.diagnosis import load_rules
-from pipeline.inside.views import chosen
+from pipeline.inside.shown_rows import choose_rows
 from pipeline.metrics import default_name
 from pipeline.networks import SHAPES, require_kind
 from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
@@ -337,7 +337,7 @@ def make_plan(
     prepared = context.datasets.prepared(options)
     require_possible(options, prepared)
     if options.feature_maps.samples is not None:
-        chosen(prepared, options.feature_maps.samples)  # raises if the rows do not exist
+        choose_rows(prepared, options.feature_maps.samples)  # raises if the rows do not exist
     options, notes = apply_limits(options, prepared)
     require_readable(options, prepared)
     if start.saved is not None:

@@ -22,7 +22,8 @@ from pipeline.base.findings import (
 from pipeline.base.markup import Block, Command, Section
 from pipeline.base.paths import remove_leftovers
 from pipeline.base.processes.child import Child
-from pipeline.inside.views import chosen, inside_of
+from pipeline.inside.shown_rows import choose_rows
+from pipeline.inside.views import inside_of
 from pipeline.pictures.gallery import FOLDER, LIST, PictureFile, read_list
 from pipeline.running.helpers import wants_pictures
 from pipeline.running.plan import Plan
@@ -199,7 +200,7 @@ def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
 
 def _feature_maps(plan: Plan, network: nn.Module) -> Inside | None:
     options = plan.options.feature_maps
-    rows, labels, inputs = chosen(plan.prepared, options.samples)
+    rows, labels, inputs = choose_rows(plan.prepared, options.samples)
     views = inside_of(network, inputs, channels=options.channels)
     if not views:
         return None

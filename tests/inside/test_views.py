@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError
 from pipeline.data.preparation.prepare import Prepared, prepare
-from pipeline.inside.views import chosen, inside_of
+from pipeline.inside.shown_rows import choose_rows
+from pipeline.inside.views import inside_of
 
 COMMON = {"norm": "none", "dropout": 0.0, "init": "default", "gain": None}
 SIZES = {"stride": 1, "padding": "same", "dilation": 1, "pool": "none", "pool_size": 2}
@@ -276,21 +277,21 @@ def many_rows(**changes: object) -> Prepared:
 
 def test_first_test_row_of_each_class_is_chosen() -> None:
     prepared = many_rows()
-    rows, labels, inputs = chosen(prepared, None)
+    rows, labels, inputs = choose_rows(prepared, None)
     assert labels == ("a", "b", "c", "d")
     test = [int(row) for row in prepared.test.rows]
     firsts = [next(row for row in test if TARGETS[row] == target) for target in range(4)]
     assert rows.tolist() == firsts
     expected = torch.stack([prepared.test.inputs[test.index(row)] for row in firsts])
     assert torch.equal(inputs, expected)
-    streamed = chosen(many_rows(memory_budget=0), None)  # read as needed
+    streamed = choose_rows(many_rows(memory_budget=0), None)  # read as needed
     assert torch.equal(inputs, streamed.inputs)
     assert rows.tolist() == streamed.rows.tolist()
 
     # Of many classes the first twelve are looked at.
     names = tuple(f"class {number}" for number in range(100))
     content = labelled(np.arange(1000) % 100, classes=names)
-    assert chosen(prepare(Given(content), options()), None).labels == names[:12]
+    assert choose_rows(prepare(Given(content), options()), None).labels == names[:12]
 
 
 def test_named_rows_are_taken_from_any_part() -> None:
@@ -298,7 +299,7 @@ def test_named_rows_are_taken_from_any_part() -> None:
     prepared = many_rows()
     parts = (prepared.train, prepared.test, prepared.validation)
     wanted = [int(part.rows[1]) for part in parts]
-    rows, labels, inputs = chosen(prepared, [*wanted, wanted[0]])
+    rows, labels, inputs = choose_rows(prepared, [*wanted, wanted[0]])
     assert rows.tolist() == wanted
     assert labels == tuple("abcd"[TARGETS[row]] for row in wanted)
     assert torch.equal(inputs, torch.stack([part.inputs[1] for part in parts]))
@@ -308,30 +309,30 @@ def test_unknown_or_too_many_rows_are_refused() -> None:
     prepared = many_rows()
     first, second, third = (int(row) for row in prepared.test.rows[:3])
     with pytest.raises(ConfigError) as caught:
-        chosen(prepared, [first, 500, 7000])
+        choose_rows(prepared, [first, 500, 7000])
     assert str(caught.value) == (
         f"feature_maps.samples=[{first},500,7000]: the data have no rows 500, 7000; "
         f"expected row numbers of the source, such as {first}, {second}, {third}, … "
         "of the test part"
     )
-    assert len(chosen(prepared, range(16)).rows) == 16
+    assert len(choose_rows(prepared, range(16)).rows) == 16
     with pytest.raises(
         ConfigError, match=r"^feature_maps\.samples names 17 rows; expected at most 16$"
     ):
-        chosen(prepared, range(17))
+        choose_rows(prepared, range(17))
 
 
 def test_regression_rows_are_spread_and_named_by_value() -> None:
     inputs = np.random.default_rng(2).normal(size=(200, 3))
     targets = 1000 + 50 * inputs[:, :1]
     prepared = prepare(Given(valued(inputs, targets)), options(scale="standard"))
-    rows, labels, _ = chosen(prepared, None)
+    rows, labels, _ = choose_rows(prepared, None)
     places = np.linspace(0, len(prepared.test) - 1, 6).round().astype(int)
     assert rows.tolist() == prepared.test.rows[places].tolist()
     assert labels == tuple(f"{targets[row, 0]:.4g}" for row in rows)
     # A forecast is named in units, before differencing.
     values = np.random.default_rng(3).normal(size=(120, 1)).cumsum(axis=0)
     prepared = prepare(Given(series(values)), options(window=5, difference=1, scale="standard"))
-    rows, labels, inputs = chosen(prepared, None)
+    rows, labels, inputs = choose_rows(prepared, None)
     assert inputs.shape == (6, 5, 1)
     np.testing.assert_allclose([float(label) for label in labels], values[rows, 0], rtol=1e-3)
