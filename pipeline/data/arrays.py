@@ -10,8 +10,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pipeline.base.errors import ConfigError, DataError, did_you_mean
-from pipeline.data.array_layouts import AXES, ArrayLayout, arrange, array_reading, find_layout
 from pipeline.data.parsing import array_files as files
+from pipeline.data.parsing.array_layouts import (
+    AXES,
+    ArrayLayout,
+    arrange,
+    array_reading,
+    find_layout,
+)
 from pipeline.data.parsing.flat_rows import flat_rows
 from pipeline.data.parsing.labels import TargetKeys, Word, joined_target, labelled_samples
 from pipeline.data.preparation.content import Content

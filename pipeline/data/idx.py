@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import DataError
-from pipeline.data.array_layouts import arrange, array_reading, find_layout
 from pipeline.data.parsing import array_files as files
+from pipeline.data.parsing.array_layouts import arrange, array_reading, find_layout
 from pipeline.data.parsing.labels import TargetKeys, Word, joined_target, labelled_samples
 from pipeline.data.source import Array, Samples, Source
 
