@@ -113,8 +113,8 @@ def test_installed_program_trains_own_network_and_data(
         graded = list(csv.DictReader(file))
     assert len(graded) == 400
     assert {row["prediction"] for row in graded} == {"bad", "good"}
-    found = "import my_net; from pipeline import paths; print(paths.__file__, paths.conf_folder())"
-    code = f"{found}; print(my_net.__file__)"
+    imports = "import my_net; from pipeline.base import paths"
+    code = f"{imports}; print(paths.__file__, paths.conf_folder()); print(my_net.__file__)"
     *ours, own = called([str(scripts / "python"), "-c", code], cwd=own_folder).split()
     assert [str(scripts.parent) in word for word in ours] == [True, True]
     assert own == str(own_folder / "my_net.py")
