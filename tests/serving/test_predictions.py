@@ -48,7 +48,7 @@ def lines(made: Model, columns: list[list[str] | list[float]], **notes: Any) -> 
     values = value_names(made.schema) if made.schema.task == "regression" else ()
     predictions = Predictions(sheet=sheet, new=NewRows(heading=None, **notes), values=values)
     predictions.add(dict(zip(output_names(made.schema, made.decision), columns, strict=False)))
-    return summary(made, predictions, place="new.csv")
+    return summary(made, predictions, output="new.csv")
 
 
 BINARY = schema("binary", classes=["no", "yes"])
