@@ -86,7 +86,7 @@ def test_old_models_are_scored_the_same(name: str) -> None:
     assert {key: final_values(folder_of(name))[key] for key in scores} == pytest.approx(scores)
 
 
-@pytest.mark.parametrize("name", ["sales", "stopped"])
+@pytest.mark.parametrize("name", [*MODELS, "stopped"])
 def test_old_runs_are_reported(name: str) -> None:
     assert report.main([f"run={name}", "output=page.html"]) == 0
     assert name in Path("page.html").read_text(encoding="utf-8")
