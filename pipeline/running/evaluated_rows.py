@@ -12,7 +12,7 @@ from pipeline.base.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, data_options
 from pipeline.config.targets import TARGET
-from pipeline.data.preparation.checks import fingerprints
+from pipeline.data.parsing.row_blocks import fingerprints
 from pipeline.data.preparation.content import Content, Part
 from pipeline.data.preparation.prepare import Prepared, content_of
 from pipeline.data.preparation.reader import NOTHING, reader_of, split_as_saved

@@ -19,7 +19,7 @@ from pipeline.base.errors import ConfigError, DataError, EnvironmentFaultError, 
 from pipeline.base.paths import place_problem, url_problem
 from pipeline.base.regular_files import stream_kind
 from pipeline.data.parsing.cells.texts import exceeds_float32
-from pipeline.data.preparation.checks import blocks, fingerprints
+from pipeline.data.parsing.row_blocks import blocks, fingerprints
 from pipeline.data.source import Array, Indices, OnDemand
 
 #: Most bytes of arrays or decoded pictures in memory; larger ones stay in their files.

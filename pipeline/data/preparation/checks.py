@@ -1,23 +1,16 @@
 """Checks of the data before training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.base.errors import DataError
 from pipeline.config.options import DataOptions
 from pipeline.data.parsing.cells.texts import exceeds_float32
-from pipeline.data.preparation.schema import (
-    Scaler,
-    Schema,
-    Statistics,
-    Vector,
-    axis_of,
-    rows_a_block,
-)
+from pipeline.data.parsing.row_blocks import blocks, count_among, fingerprints
+from pipeline.data.preparation.schema import Scaler, Schema, Statistics, Vector, axis_of
 from pipeline.data.preparation.split import Split, counted, or_other_seed
-from pipeline.data.source import Array, Indices, OnDemand, Samples
+from pipeline.data.source import Array, OnDemand, Samples
 
 SINGLE = np.finfo(np.float32)
 #: Largest scaled target; the square of a larger error may be infinite in single precision.
@@ -26,9 +19,6 @@ LARGEST_TARGET = 1e18
 SMALLEST_SPREAD = 1e-140
 #: Fewest single-precision steps per deviation of a column; with fewer, its values merge.
 STEPS_A_DEVIATION = 100
-FOUND_AT_ONCE = 65_536
-#: Bytes of rows that are hashed at once, which takes several copies.
-MIXED_BYTES = 4 * 2**20
 
 
 def check_rows(samples: Samples) -> None:
@@ -201,42 +191,3 @@ def check_apart(raw: Array | OnDemand, split: Split) -> None:
             "which data.strict=true refuses. Drop them, or keep them together with "
             "data.group=COLUMN"
         )
-
-
-def count_among(sought: NDArray[np.uint64], known: NDArray[np.uint64]) -> int:
-    """Count the fingerprints in `sought` that occur in `known`; sorts both in place."""
-    if not len(known):
-        return 0
-    known.sort()
-    sought.sort()
-    # Both are sorted in place, so that looking up millions stays in the cache and copies nothing.
-    count = 0
-    for start in range(0, len(sought), FOUND_AT_ONCE):
-        block = sought[start : start + FOUND_AT_ONCE]
-        positions = np.minimum(np.searchsorted(known, block), len(known) - 1)
-        count += int((known[positions] == block).sum())
-    return count
-
-
-def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
-    """Return a 64-bit fingerprint of each given row, (rows,); equal rows have equal ones."""
-    if isinstance(raw, OnDemand):
-        return raw.fingerprints[rows]
-    width = int(np.prod(raw.shape[1:]))
-    factors = np.random.default_rng(0).integers(1, 2**63, width, dtype=np.uint64) * 2 + 1
-    size = rows_a_block(raw, most_bytes=MIXED_BYTES)
-    prints = np.empty(len(rows), dtype=np.uint64)
-    for start in range(0, len(rows), size):
-        block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
-        bits = np.ascontiguousarray(block).reshape(len(block), -1).view(np.uint64)
-        # The high bits of a float vary most, and a product moves bits upwards only.
-        mixed = (bits ^ (bits >> np.uint64(32))) * factors
-        prints[start : start + len(block)] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1)
-    return prints
-
-
-def blocks(raw: Array) -> Iterator[Array]:
-    """Yield rows (rows, …) in order, in blocks that take little memory."""
-    size = rows_a_block(raw)
-    for start in range(0, len(raw), size):
-        yield np.asarray(raw[start : start + size])

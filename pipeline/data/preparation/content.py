@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.options import DataOptions
+from pipeline.data.parsing.row_blocks import blocks, rows_a_block
 from pipeline.data.preparation import checks
 from pipeline.data.preparation.schema import (
     Encoder,
@@ -19,7 +20,6 @@ from pipeline.data.preparation.schema import (
     fit,
     fit_encoder,
     identity,
-    rows_a_block,
     statistics,
 )
 from pipeline.data.preparation.split import Split, split_rows
@@ -190,7 +190,7 @@ class Content:
         if isinstance(self.inputs, OnDemand):
             _update(hashed, self.inputs.fingerprints)
         else:
-            for block in checks.blocks(self.inputs):
+            for block in blocks(self.inputs):
                 _update(hashed, block)
         _update(hashed, self.targets)
         if self.offsets is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.data.parsing.cells.kind import UNKNOWN
+from pipeline.data.parsing.row_blocks import count_among, fingerprints
 from pipeline.data.preparation import checks
 from pipeline.data.preparation.schema import MISSING_LEVEL, MOST_LEVELS, Code, axis_of, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
@@ -174,8 +175,8 @@ def data_report(
     repeated = None
     if isinstance(raw, Samples) and (trained is not None or part == "train"):
         if trained is None:
-            trained = checks.fingerprints(content.inputs, split.train)
-        repeated = checks.count_among(checks.fingerprints(content.inputs, split.test), trained)
+            trained = fingerprints(content.inputs, split.train)
+        repeated = count_among(fingerprints(content.inputs, split.test), trained)
     times = () if isinstance(raw, Samples) else raw.times
     return DataReport(
         kind=str(schema.reading["kind"]),
@@ -225,7 +226,7 @@ def _inputs(
         _column(name, values, measured, reported.get(name), code=codes.get(name), filled=filled)
         for name, values in zip(names, cells.T, strict=True)
     ]
-    prints = checks.fingerprints(np.ascontiguousarray(cells.T), np.arange(cells.shape[1]))
+    prints = fingerprints(np.ascontiguousarray(cells.T), np.arange(cells.shape[1]))
     first_names: dict[tuple[object, ...], str] = {}
     equal = []  # without constant columns
     for name, print_ in zip(names, prints, strict=True):

@@ -20,6 +20,7 @@ from pipeline.data.parsing.cells.kind import UNKNOWN, StoredGrammar
 from pipeline.data.parsing.cells.kinds.category import Category
 from pipeline.data.parsing.cells.kinds.number import PLAIN
 from pipeline.data.parsing.cells.old_forms import with_grammars
+from pipeline.data.parsing.row_blocks import rows_a_block
 from pipeline.data.source import Array, Column, Indices, OnDemand, ReadColumn, Reading, Task
 from pipeline.networks import Kind, kind_of
 
@@ -38,7 +39,6 @@ MISSING_LEVEL = "(missing)"
 #: Most values of one row as the network gets it: 1 GiB.
 MOST_VALUES = 2**28
 BLOCK_ROWS = 65_536
-BLOCK_BYTES = 32 * 2**20
 #: Relative size of variations that rounding alone may cause, for example in differences.
 ROUNDING = 1e-12
 #: Most rows, evenly spaced, that are measured if rows are expensive to read.
@@ -313,17 +313,6 @@ def fit(measured: Statistics, how: How, *, kept: NDArray[np.bool_] | None = None
 def identity(features: int, *, spread: float = 1.0) -> Scaler:
     """Return a scaler that only divides every feature or channel by `spread`."""
     return Scaler(shift=(0.0,) * features, spread=(spread,) * features)
-
-
-def rows_a_block(
-    raw: Array | OnDemand | Tensor, *, features: int = 0, most_bytes: int | None = None
-) -> int:
-    """Return how many raw rows (rows, …) fit into a float64 block of `most_bytes` (None = 32 MiB).
-
-    `features` is the number of values of an encoded row; 0 = rows are not encoded.
-    """
-    row_bytes = 8 * max(features, math.prod(raw.shape[1:]))
-    return max(1, (most_bytes or BLOCK_BYTES) // max(1, row_bytes))
 
 
 def _blocks(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None) -> Iterator[Array]:
