@@ -35,7 +35,7 @@ from pipeline.config.compose import compose
 from pipeline.config.plain import plain
 from pipeline.data import mnist1d, rgb_patches, synthetic_control
 from pipeline.networks.inspection import probabilities
-from pipeline.running.deciding import outputs_of
+from pipeline.running.decision import outputs_of
 from pipeline.running.participant import Participant, build_keeper
 from pipeline.running.plan import RunContext, make_plan
 

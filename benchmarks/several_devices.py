@@ -21,8 +21,8 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from pipeline.commands.evaluate import main as evaluate
 from pipeline.config.compose import compose
+from pipeline.evaluate import main as evaluate
 from pipeline.run import run
 
 CASES = {"mlp": ("model=mlp", "data=digits"), "lstm": ("model=lstm",)}

@@ -23,19 +23,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from pipeline import __version__
 from pipeline.base.errors import ConfigError, DivergedError, EnvironmentFaultError
 from pipeline.base.paths import replace_file
-from pipeline.callbacks.best_epoch import BestEpoch
-from pipeline.callbacks.checkpoint_file import (
-    FORMAT,
-    form_problem,
-    read_checkpoint,
-    write_problem,
-)
-from pipeline.callbacks.checkpoint_writer import (
-    IS_BEST,
-    AtomicCheckpointIO,
-    MemoryIO,
-    link_or_copy,
-)
+from pipeline.callbacks.checkpoint_file import FORMAT, form_problem, read_checkpoint, write_problem
+from pipeline.callbacks.checkpoint_writer import IS_BEST, AtomicCheckpointIO, MemoryIO, link_or_copy
 from pipeline.metrics import Direction
 from pipeline.modules.task import Task
 
@@ -75,6 +64,46 @@ def unusable_state(path: str, problem: str) -> ConfigError:
         f"{path} holds no usable state of a training ({problem}); start a new run, or resume "
         "another checkpoint"
     )
+
+
+class BestEpoch:
+    """The epoch with the best value of a metric; of equal values, the lowest `val/loss` decides.
+
+    Args:
+        monitor: The metric; `None` = no epoch is better than the last.
+        better: Whether a larger or a smaller value is better.
+    """
+
+    def __init__(self, monitor: str | None, better: Direction) -> None:
+        self.monitor = monitor
+        self._is_higher_better = better == "max"
+        #: Number of the epoch, counted from 1; `None` = there is none.
+        self.epoch: int | None = None
+        self.value: float | None = None
+        self.loss = 0.0
+
+    def update(self, epoch: int, metrics: Mapping[str, Any]) -> bool:
+        """Return whether an epoch with these values is better than all before; note it if so."""
+        if self.monitor is None or self.monitor not in metrics:
+            return False
+        value = float(metrics[self.monitor])
+        if math.isnan(value):  # the metric is undefined on these rows
+            return False
+        loss = float(metrics.get("val/loss", 0.0))
+        if not self._is_better(value, loss):
+            return False
+        self.epoch = epoch
+        self.value = value
+        self.loss = loss
+        return True
+
+    def _is_better(self, value: float, loss: float) -> bool:
+        if self.value is None:
+            return True
+        if value == self.value:
+            # On few validation rows many epochs have the same score, and the first is early.
+            return loss < self.loss
+        return value > self.value if self._is_higher_better else value < self.value
 
 
 class Keeper(Checkpoint):

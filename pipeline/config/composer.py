@@ -16,13 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.paths import conf_folder
-from pipeline.config.overrides import (
-    HYDRA,
-    BoundedLoader,
-    CheckedFiles,
-    key_of,
-    quoted,
-)
+from pipeline.config.overrides import HYDRA, BoundedLoader, CheckedFiles, key_of, quoted
 from pipeline.config.tree import node_at
 from pipeline.config.values import written
 

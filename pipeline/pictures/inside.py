@@ -13,14 +13,7 @@ import numpy as np
 from pipeline.base.findings import Array, Findings, Floats, Inside
 from pipeline.base.terminal import significant
 from pipeline.pictures import style
-from pipeline.pictures.style import (
-    Picture,
-    around_zero,
-    heat_maps,
-    label,
-    limits,
-    short,
-)
+from pipeline.pictures.style import Picture, around_zero, heat_maps, label, limits, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

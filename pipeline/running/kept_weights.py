@@ -12,10 +12,10 @@ from pipeline.base.findings import Findings
 from pipeline.base.markup import as_markdown
 from pipeline.base.paths import replace_text
 from pipeline.modules.task import Task
-from pipeline.running.beginning import write_config, write_history
 from pipeline.running.final_test import ScoredTest, scored_test, with_intervals
 from pipeline.running.model_card import model_card
 from pipeline.running.plan import Plan
+from pipeline.running.run_start import write_config, write_history
 from pipeline.running.scoring import direction_of
 from pipeline.serving.files import CARD, CODE, FOLDER
 from pipeline.serving.model import Decision, save_model

@@ -10,13 +10,7 @@ from rich.table import Table
 
 from pipeline.base.errors import shown
 from pipeline.base.markup import show
-from pipeline.base.terminal import (
-    CAUTION,
-    console,
-    print_lines,
-    say,
-    shown_verbosity,
-)
+from pipeline.base.terminal import CAUTION, console, print_lines, say, shown_verbosity
 from pipeline.config.targets import TARGET
 from pipeline.data.preparation.report_text import few_rows, lines, tables
 from pipeline.networks.inspection import layers_text

@@ -18,11 +18,11 @@ from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import ConfigError, EnvironmentFaultError, Interrupted
 from pipeline.base.paths import CHECKPOINTS, create_run_folder, remove_leftovers
 from pipeline.base.signals import stop
-from pipeline.running.beginning import header_of, write_beginning
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import remove_abandoned
 from pipeline.running.run_end import explain, failed_end
 from pipeline.running.run_log import LOG, RunLog, log_to
+from pipeline.running.run_start import header_of, write_beginning
 from pipeline.running.run_store import warn_of_unsent
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import read_state

@@ -12,11 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from pipeline.base.ends import End
-from pipeline.base.findings import (
-    Clipping,
-    Findings,
-    TestRows,
-)
+from pipeline.base.findings import Clipping, Findings, TestRows
 from pipeline.base.paths import conf_folder
 from pipeline.config.targets import TARGET
 from pipeline.data.parsing.times import season_of

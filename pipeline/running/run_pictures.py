@@ -13,12 +13,7 @@ import torch
 from torch import nn
 
 from pipeline.base.errors import typed_text
-from pipeline.base.findings import (
-    Findings,
-    Inside,
-    Mistakes,
-    save_findings,
-)
+from pipeline.base.findings import Findings, Inside, Mistakes, save_findings
 from pipeline.base.markup import Block, Command, Section
 from pipeline.base.paths import remove_leftovers
 from pipeline.base.processes.child import Child

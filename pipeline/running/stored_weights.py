@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.running.deciding import decide
+from pipeline.running.decision import decide
 from pipeline.running.kept_weights import TrainedWeights
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import SavedCheckpoint, require_fitting

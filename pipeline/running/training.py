@@ -7,22 +7,24 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+from pytorch_lightning.loggers.logger import Logger
+
 from pipeline.base.ends import TrialEnd
 from pipeline.base.errors import DivergedError
 from pipeline.base.processes.child import Child
 from pipeline.callbacks.epoch_end import EpochEnd, EpochRecord
 from pipeline.callbacks.progress import progress_of
-from pipeline.running.deciding import decide
+from pipeline.running.decision import decide
 from pipeline.running.final_test import scored_test
-from pipeline.running.finishing import Shows, write_diverged, write_finished
-from pipeline.running.journal_logger import JournalLogger
 from pipeline.running.participant import Participant, build_keeper, refuse_callbacks
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, recorded_run, unless_it_fails
 from pipeline.running.results import Result
+from pipeline.running.run_output import Shows, write_diverged, write_finished
 from pipeline.serving.model import Decision
 from pipeline.tracking.client import Recorder
+from pipeline.tracking.journal import Journal
 
 Concludes = Callable[[Result], TrialEnd]
 
@@ -193,3 +195,50 @@ class Session:
             seconds=perf_counter() - self._plan.started_at,
         )
         return replace(result, **fields)
+
+
+class JournalLogger(Logger):
+    """Writes the values of each epoch, and everything else that is logged, into the run's journal.
+
+    Epochs are counted from 1 in the journal, and from 0 by Lightning.
+
+    Args:
+        journal: The journal. Of a resumed run, it may have epochs that are yet to be repeated.
+        finished: Returns the number of epochs that have ended.
+    """
+
+    def __init__(self, journal: Journal, finished: Callable[[], int]) -> None:
+        super().__init__()
+        self._journal = journal
+        self._finished = finished
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return self._journal.folder.name
+
+    @property
+    def version(self) -> str:
+        """An empty text: each run has its own folder."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self._journal.folder)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record the values of one epoch; `step`, which counts batches, is not recorded."""
+        del step
+        values = {key: value for key, value in metrics.items() if key != "epoch"}
+        is_test = all(key.startswith("test/") for key in values)
+        if "epoch" not in metrics:  # a callback of Lightning's own, such as LearningRateMonitor
+            epoch = self._finished() + 1
+        elif is_test:  # of the last epoch
+            epoch = max(int(metrics["epoch"]), 1)
+        else:
+            epoch = int(metrics["epoch"]) + 1
+        self._journal.epoch(epoch, values)
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the whole configuration is recorded at the start."""

@@ -8,14 +8,11 @@ from math import prod
 
 import torch
 
-from pipeline.base.findings import (
-    ColumnImportances,
-    Findings,
-)
+from pipeline.base.findings import ColumnImportances, Findings
 from pipeline.data.preparation.content import Part
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of
-from pipeline.running.deciding import outputs_of
+from pipeline.running.decision import outputs_of
 from pipeline.running.plan import Plan
 from pipeline.running.recording import unless_it_fails
 from pipeline.running.scoring import scores_of, trained_rows

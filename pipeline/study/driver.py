@@ -27,14 +27,7 @@ from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import FEWEST_TRIALS, Row
 from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import STARTING, Live
-from pipeline.study.messages import (
-    Answer,
-    Job,
-    Rung,
-    WorkerDied,
-    changed_data_line,
-    end_journal,
-)
+from pipeline.study.messages import Answer, Job, Rung, WorkerDied, changed_data_line, end_journal
 from pipeline.study.outcome.comparison import is_comparison
 from pipeline.study.outcome.pictures import load
 from pipeline.study.outcome.summary import value_words

@@ -20,12 +20,7 @@ from pipeline.base.paths import TRIALS, conf_folder, create_folder, entries, nam
 from pipeline.base.processes.lease import BEAT_SECONDS, alive
 from pipeline.base.regular_files import require_plain_folder
 from pipeline.config.options import SweepOptions
-from pipeline.study.ledger.definition import (
-    Objective,
-    StudyDefinition,
-    facts_on_record,
-    find_study,
-)
+from pipeline.study.ledger.definition import Objective, StudyDefinition, facts_on_record, find_study
 from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
@@ -35,13 +30,7 @@ from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import RecordedTrial
-from pipeline.tracking.folders import (
-    MIB,
-    mark,
-    remove,
-    size_of,
-    trial_folder,
-)
+from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Scalar
 from pipeline.tracking.ownership import forget_own, is_own

@@ -25,14 +25,7 @@ from pipeline.tracking.fields import (
     data_set,
     param_texts,
 )
-from pipeline.tracking.folders import (
-    FOREIGN,
-    STATE,
-    State,
-    read_state,
-    remove_marked,
-    write_state,
-)
+from pipeline.tracking.folders import FOREIGN, STATE, State, read_state, remove_marked, write_state
 from pipeline.tracking.journal_events import BeginEvent, EpochEvent, RunEvent, TagEvent, parse_line
 from pipeline.tracking.run_record import JOURNAL, LARGEST_JOURNAL, RunRecord
 from pipeline.tracking.uri import StoreError

@@ -20,12 +20,7 @@ from pipeline.metrics import (
     widest_difference,
 )
 from pipeline.study.ledger.rows import Row, best, state_word
-from pipeline.study.outcome.summary import (
-    point_words,
-    short_names,
-    shown_text,
-    swept_keys,
-)
+from pipeline.study.outcome.summary import point_words, short_names, shown_text, swept_keys
 
 if TYPE_CHECKING:
     from pipeline.study.ledger.definition import Objective

@@ -17,14 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.base.errors import ConfigError, unknown_key
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of, last_of_each_key, text_keys
-from pipeline.study.space.ranges import (
-    Condition,
-    Range,
-    escaped,
-    parse_override,
-    text_of,
-    value_of,
-)
+from pipeline.study.space.ranges import Condition, Range, escaped, parse_override, text_of, value_of
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

@@ -22,12 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import Interrupted
-from pipeline.base.processes.child import (
-    Child,
-    new_process,
-    python_module,
-    torchrun,
-)
+from pipeline.base.processes.child import Child, new_process, python_module, torchrun
 from pipeline.base.processes.fork_server import ForkServer, launch_with_torch
 from pipeline.base.processes.parent import Parent
 from pipeline.base.ranks import ALONE, HERE_ALONE, Rank, launched_rank

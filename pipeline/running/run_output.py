@@ -11,7 +11,6 @@ from pipeline.base.paths import replace_json, replace_text
 from pipeline.base.processes.child import Child
 from pipeline.base.terminal import shown_verbosity
 from pipeline.doctor.diagnosis import diagnose
-from pipeline.running.beginning import write_history
 from pipeline.running.final_test import with_intervals
 from pipeline.running.kept_weights import TrainedWeights
 from pipeline.running.participant import Participant
@@ -19,6 +18,7 @@ from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import Result, print_doctor
 from pipeline.running.run_findings import findings_of
 from pipeline.running.run_pictures import drawing_pictures
+from pipeline.running.run_start import write_history
 from pipeline.serving.files import CARD, FOLDER
 
 Shows = Callable[[Result, str], None]
