@@ -86,7 +86,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def train() -> Callable[..., int]:
     """Call the train command in this process: `train("model=mlp", …)` gives its exit code."""
-    from pipeline.commands.train import main
+    from pipeline.train import main
 
     def call(*words: str) -> int:
         return main(list(words))
@@ -110,7 +110,7 @@ def made(train: Callable[..., int]) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run of three epochs below `runs`."""
-    from pipeline.commands.train import main
+    from pipeline.train import main
 
     folder = tmp_path_factory.mktemp("trained")
     words = ["model=mlp", "data=iris", "scheduler=none", "tracking=none", "verbose=0"]

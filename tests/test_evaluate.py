@@ -14,9 +14,9 @@ from serving.asked_models import TRAINED, child
 from serving.new_data import write_rows
 from sklearn import metrics as sklearn_metrics
 
-from pipeline.commands.evaluate import main
-from pipeline.commands.report import main as report
-from pipeline.commands.train import main as train
+from pipeline.evaluate import main
+from pipeline.report import main as report
+from pipeline.train import main as train
 
 pytestmark = pytest.mark.slow
 

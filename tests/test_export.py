@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.paths import conf_folder
-from pipeline.commands.export import main
 from pipeline.config.compose import compose
 from pipeline.config.targets import build, find
 from pipeline.data.parsing.cells.kinds.category import Category
 from pipeline.data.preparation.schema import Code, Encoder, Scaler
+from pipeline.export import main
 from pipeline.serving.exporting import Exported, export_interface, exports
 from pipeline.serving.model import Model
 
@@ -240,7 +240,7 @@ def test_exported_files_encode_cells_without_the_program(
     rows = encode(interface, cells)
     model = Model.load(Path(run.partition("=")[2]))
     predictions = tmp_path / "predictions.csv"
-    from pipeline.commands.predict import main as predict
+    from pipeline.predict import main as predict
 
     assert predict([run, "input=table.csv", f"output={predictions}", "verbose=0"]) == 0
     written = read_rows(predictions)

@@ -15,9 +15,9 @@ from helpers.run_files import checkpoint, epochs, events, final_values
 
 from pipeline.base.processes.child import Child, python_module
 from pipeline.base.processes.fork_server import ForkServer
-from pipeline.commands.sweep import main as sweep
 from pipeline.running.devices import visible_devices
 from pipeline.study.workers.worker import TRIAL, WORKER
+from pipeline.sweep import main as sweep
 
 COUNT = torch.cuda.device_count() if torch.cuda.is_available() else 0
 IRIS = ("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=3")

@@ -13,7 +13,7 @@ from helpers.make_old_records import DOWN_URI, STUDY
 from helpers.run_files import epochs, final_values
 from mlflow import MlflowClient
 
-from pipeline.commands import evaluate, export, predict, report, runs, sweep, train
+from pipeline import evaluate, export, predict, report, runs, sweep, train
 
 RECORDS = Path(__file__).parent / "old_records"
 VERSIONS = sorted(path.name for path in RECORDS.iterdir())

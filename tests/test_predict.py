@@ -12,7 +12,7 @@ from serving import new_data
 from serving.asked_models import Predict, child
 from serving.new_data import read_rows, write_rows
 
-from pipeline.commands.predict import main
+from pipeline.predict import main
 
 pytestmark = pytest.mark.slow
 
@@ -219,7 +219,7 @@ def test_wrong_names_are_reported_before_wrong_values(capsys: pytest.CaptureFixt
 
 MEASURED = """
 import resource, sys
-from pipeline.commands.predict import main
+from pipeline.predict import main
 code = main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 sys.exit(code)

@@ -58,7 +58,7 @@ def test_series_baselines_reach_published_figures(experiment: str) -> None:
 
 @pytest.mark.slow
 def test_table_of_paper_shows_published_figures(own_folder: Path) -> None:
-    from pipeline.commands.sweep import main
+    from pipeline.sweep import main
 
     words = ("seed=range(0,2)", "trainer.max_epochs=1", "sweep.workers=1", "tracking=none")
     rows = "experiment=choice(mnist1d_logistic,mnist1d_mlp)"

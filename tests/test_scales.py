@@ -10,8 +10,8 @@ import pytest
 from helpers.fixture_types import Capture, Made, Train
 from helpers.run_files import events, final_values, only_run, predictions, runs
 
-from pipeline.commands.evaluate import main as evaluate
-from pipeline.commands.predict import main as predict
+from pipeline.evaluate import main as evaluate
+from pipeline.predict import main as predict
 
 LARGE, TINY = 2.0**66, 2.0**-997
 """7e19 and 7e-301: powers of two, which change no digit of what they are multiplied by."""

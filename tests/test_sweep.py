@@ -13,10 +13,10 @@ from faults.study_records import Records, Trial, ask_file
 from helpers.pty_terminal import terminal, width
 from helpers.run_files import final_values
 
-from pipeline.commands.report import main as report
-from pipeline.commands.runs import main as runs
-from pipeline.commands.sweep import main as sweep
-from pipeline.commands.train import main as train
+from pipeline.report import main as report
+from pipeline.runs import main as runs
+from pipeline.sweep import main as sweep
+from pipeline.train import main as train
 
 pytestmark = pytest.mark.usefixtures("quick_children")
 

@@ -23,7 +23,7 @@ LOADED = """
 import sys
 import pipeline.running.training
 early = {"mlflow", "optuna", "sqlalchemy", "pandas", "sklearn"} & sys.modules.keys()
-from pipeline.commands.train import main
+from pipeline.train import main
 code = main(sys.argv[1:])
 sys.exit(code or early or "mlflow" in sys.modules)
 """

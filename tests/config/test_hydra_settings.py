@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from helpers.config_command import CommandLine, written
 
-from pipeline.commands.evaluate import main as evaluate
-from pipeline.commands.export import main as export
-from pipeline.commands.predict import main as predict
-from pipeline.commands.report import main as report
-from pipeline.commands.runs import main as runs
-from pipeline.commands.sweep import main as sweep
-from pipeline.commands.train import main as train
+from pipeline.evaluate import main as evaluate
+from pipeline.export import main as export
+from pipeline.predict import main as predict
+from pipeline.report import main as report
+from pipeline.runs import main as runs
+from pipeline.sweep import main as sweep
 from pipeline.tracking.ownership import adopt
+from pipeline.train import main as train
 
 EVIL = "{_target_: sympy.sympify, a: \"__import__('pathlib').Path('canary').touch()\"}"
 CALLBACK = f"hydra:\n  callbacks:\n    x: {EVIL}\n"

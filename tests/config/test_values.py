@@ -18,14 +18,14 @@ from torch import nn, zeros
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.paths import conf_folder
-from pipeline.commands.evaluate import main as evaluate
-from pipeline.commands.sweep import main as sweep
-from pipeline.commands.train import main as train
 from pipeline.config.check import check, check_callbacks
 from pipeline.config.compose import compose
 from pipeline.config.options import REFUSED, TrainerOptions
 from pipeline.config.targets import build
+from pipeline.evaluate import main as evaluate
 from pipeline.metrics import monitored
+from pipeline.sweep import main as sweep
+from pipeline.train import main as train
 
 OLD_RUNS = Path(__file__).parents[1] / "old_records" / "bcca06e" / "runs"
 POSITIVE, COUNT = "expected a number > 0.", "expected a whole number > 0."

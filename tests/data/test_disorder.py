@@ -98,9 +98,9 @@ def test_permuted_model_reads_new_rows_as_trained(
 
     The export compares the file's answers with the model's, and keeps none that differs.
     """
-    from pipeline.commands.evaluate import main as evaluate
-    from pipeline.commands.export import main as export
-    from pipeline.commands.predict import main as predict
+    from pipeline.evaluate import main as evaluate
+    from pipeline.export import main as export
+    from pipeline.predict import main as predict
 
     words = ["model=cnn1d", "data=synthetic_control", "data.permute=5", "data.shuffle_labels=5"]
     assert train(*words, "trainer.max_epochs=3", "tracking=none", "verbose=0") == 0

@@ -78,7 +78,7 @@ def sweep(fork: Start, own_code: tuple[str, ...]) -> StartSweep:
 @pytest.fixture
 def sweep_here(own_code: tuple[str, ...]) -> Callable[..., int]:
     """Carries such a sweep out in this process, with workers of its own; gives its exit code."""
-    from pipeline.commands.sweep import main
+    from pipeline.sweep import main
 
     return lambda *words: main(beside(BASE, [*own_code, *words]))
 

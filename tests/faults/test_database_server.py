@@ -17,7 +17,7 @@ from faults.conftest import StartSweep
 from faults.stores import free_port
 from faults.study_records import Records
 from faults.sweeps import Sweeping, behaving, grid, problems
-from pipeline.commands.runs import main as runs
+from pipeline.runs import main as runs
 
 pytestmark = pytest.mark.slow
 FEW = ("model=mlp", "data=iris", "trainer.max_epochs=2", "verbose=0")

@@ -15,7 +15,7 @@ from faults.conftest import Mount, Start
 from faults.processes import Training, ending, only_line, recorded_epochs
 from faults.stores import outcome, recorded_steps
 from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.commands.runs import main as sync
+from pipeline.runs import main as sync
 from pipeline.tracking.folders import read_state
 
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")

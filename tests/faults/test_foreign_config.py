@@ -9,7 +9,7 @@ import pytest
 from helpers.config_command import written
 
 from faults.listener import SECRET, Listener
-from pipeline.commands import evaluate, export, predict, report, runs, sweep, train
+from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.study.ledger.storage import DATABASE
 
 GLOBAL = "# @package _global_\n"

@@ -16,8 +16,8 @@ from helpers.run_files import events, only_run
 from mlflow import MlflowClient
 
 from faults.processes import wait_until
+from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.base.ends import End
-from pipeline.commands import evaluate, export, predict, report, runs, sweep, train
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import State, read_state, write_state
 from pipeline.tracking.journal import Journal, resume_words

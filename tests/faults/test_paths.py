@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from faults.conftest import Start
 from faults.processes import ending, recorded_epochs
 from faults.stores import only_run, outcome
-from pipeline.commands.train import main as train_main
+from pipeline.train import main as train_main
 
 QUICK = ("model=mlp", "data=iris", "trainer.max_epochs=1", "verbose=0")
 NAMES = [

@@ -22,7 +22,7 @@ import torch
 
 import pipeline
 from faults.conftest import Mount, Start
-from pipeline.commands.predict import main
+from pipeline.predict import main
 
 pytestmark = pytest.mark.slow
 

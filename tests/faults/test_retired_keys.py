@@ -6,7 +6,7 @@ import pytest
 from helpers.config_command import written
 
 from faults.test_strangers import change, save_command, saved_command
-from pipeline.commands import evaluate, predict, report, train
+from pipeline import evaluate, predict, report, train
 
 GONE = (
     "data.allow_url can't be set here: it was removed; download the file with curl -O URL, then "

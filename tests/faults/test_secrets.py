@@ -19,8 +19,8 @@ from helpers.run_files import events
 from faults.conftest import Start, commit
 from faults.processes import ending, recorded_epochs
 from faults.stores import TrackingServer, outcome
-from pipeline.commands.report import main as report
-from pipeline.commands.runs import main as runs
+from pipeline.report import main as report
+from pipeline.runs import main as runs
 
 CANARY = "c4nary"
 WORDS = (

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 from faults.conftest import Start
 from faults.processes import crowding, ending, recorded_epochs, wait_until
 from faults.stores import TrackingServer, free_port, only_run, outcome, recorded_steps
-from pipeline.commands.runs import main as runs
+from pipeline.runs import main as runs
 
 SHORT = ("model=mlp", "data=iris", "trainer.max_epochs=3")
 PAUSED = ("+callbacks.pause._target_=slow_parts.Pause", "+callbacks.pause.hook=on_train_end")

@@ -14,7 +14,7 @@ from helpers.run_files import is_whole
 from faults.conftest import Start
 from faults.processes import await_end, checkpoint_epoch, ending, lines_of, recorded_epochs
 from faults.stores import outcome, recorded_steps
-from pipeline.commands.runs import main as sync
+from pipeline.runs import main as sync
 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 STOPPED = ("KILLED", "interrupted")

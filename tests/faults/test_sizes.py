@@ -27,7 +27,7 @@ import torch
 from omegaconf import OmegaConf
 
 from faults.test_foreign_folders import content_of
-from pipeline.commands import evaluate, export, predict, train
+from pipeline import evaluate, export, predict, train
 from pipeline.config.compose import compose
 
 Change = Callable[[dict[str, Any]], object]

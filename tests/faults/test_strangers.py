@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from faults.listener import SECRET, Listener
 from faults.portal import PORTAL_ANSWERS, Portal
-from pipeline.commands import evaluate, export, predict, report, runs, sweep, train
+from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.config.compose import compose
 from pipeline.tracking.folders import State, read_state, write_state
 from pipeline.tracking.ownership import OWNER

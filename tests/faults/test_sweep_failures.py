@@ -10,7 +10,7 @@ from faults.conftest import Mount, StartSweep
 from faults.processes import crowding
 from faults.study_records import Records
 from faults.sweeps import behaving, grid, problems
-from pipeline.commands.runs import main as runs
+from pipeline.runs import main as runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 

@@ -14,7 +14,7 @@ from faults.conftest import StartSweep
 from faults.processes import RECORDER
 from faults.study_records import Records
 from faults.sweeps import FORK_SERVER, WORKER, Sweeping, behaving, grid, problems
-from pipeline.commands.runs import main as runs
+from pipeline.runs import main as runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 

@@ -9,8 +9,8 @@ import pytest
 
 from faults.conftest import StartSweep
 from faults.study_records import Records, ask_file
-from pipeline.commands.train import main as train
 from pipeline.config.overrides import quoted
+from pipeline.train import main as train
 
 pytestmark = pytest.mark.slow
 

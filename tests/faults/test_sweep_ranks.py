@@ -14,8 +14,8 @@ from faults.conftest import StartSweep
 from faults.processes import await_end
 from faults.study_records import Records, ask_file
 from faults.sweeps import Sweeping
-from pipeline.commands.sweep import main
-from pipeline.commands.train import main as train
+from pipeline.sweep import main
+from pipeline.train import main as train
 
 TWO = ("trainer=cpu", "sweep.devices_per_trial=2")
 

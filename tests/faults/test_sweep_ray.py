@@ -21,11 +21,11 @@ from faults.processes import Training, await_end, is_running, listening, wait_un
 from faults.study_records import Records
 from faults.sweeps import BASE, behaving
 from pipeline.base.errors import EnvironmentFaultError
-from pipeline.commands.runs import main as runs
-from pipeline.commands.sweep import main as sweep_here
+from pipeline.runs import main as runs
 from pipeline.study.messages import Answer, WorkerDied
 from pipeline.study.workers.pool import Worker
 from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec
+from pipeline.sweep import main as sweep_here
 from pipeline.tracking.ownership import is_own
 
 pytestmark = pytest.mark.slow

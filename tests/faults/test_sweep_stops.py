@@ -12,7 +12,7 @@ import pytest
 from faults.conftest import StartSweep
 from faults.study_records import Records
 from faults.sweeps import FORK_SERVER, behaving, grid, problems
-from pipeline.commands.runs import main as runs
+from pipeline.runs import main as runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 

@@ -10,8 +10,8 @@ from faults.processes import wait_until
 from faults.stores import TrackingServer
 from faults.study_records import Records
 from faults.sweeps import BASE, behaving, grid, problems
-from pipeline.commands.runs import main as runs
-from pipeline.commands.sweep import main
+from pipeline.runs import main as runs
+from pipeline.sweep import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 

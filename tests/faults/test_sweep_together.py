@@ -5,7 +5,7 @@ import pytest
 from faults.conftest import StartSweep
 from faults.study_records import Records
 from faults.sweeps import behaving
-from pipeline.commands.runs import main as runs
+from pipeline.runs import main as runs
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,8 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from reporting.pages import Page, require_sound
 
-from pipeline.commands.report import main
 from pipeline.pictures.style import Picture, panels
+from pipeline.report import main
 from pipeline.reporting.page import TEMPLATES, draw_pictures
 from pipeline.study.recorded_studies import Studies
 from pipeline.tracking.folders import read_state

@@ -13,7 +13,7 @@ from reporting.pages import Page, require_sound
 
 from pipeline.base.ends import End
 from pipeline.base.findings import ARRAYS_FILE, FINDINGS_FOLDER, LAYERS_FILE, save_findings
-from pipeline.commands.report import main
+from pipeline.report import main
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header
 from pipeline.tracking.ownership import adopt

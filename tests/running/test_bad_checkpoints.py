@@ -17,9 +17,9 @@ from helpers.fixture_types import Capture, Train
 from helpers.run_files import checkpoint, epochs, events, only_run
 
 from pipeline import __version__
-from pipeline.commands.evaluate import main
 from pipeline.config.compose import compose
 from pipeline.config.plain import plain
+from pipeline.evaluate import main
 
 Content = dict[str, Any]
 Change = Callable[[Content], Any]

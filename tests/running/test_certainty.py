@@ -9,8 +9,8 @@ from helpers.fixture_types import Capture, Made
 from helpers.run_files import artifact
 
 from pipeline.base.findings import load_findings
-from pipeline.commands.evaluate import main as evaluate
-from pipeline.commands.report import main as report
+from pipeline.evaluate import main as evaluate
+from pipeline.report import main as report
 
 QUICK = ("model=mlp", "model.hidden=[4]", "trainer.max_epochs=2", "tracking=none")
 GROUPED = ("data=table", "data.path=patients.csv", "data.target=ill", "data.group=patient")

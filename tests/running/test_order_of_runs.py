@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.fixture_types import Capture, Train
 
-from pipeline.commands.runs import main as runs
+from pipeline.runs import main as runs
 from pipeline.tracking.folders import find_run, run_folders
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header

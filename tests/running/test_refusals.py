@@ -87,7 +87,7 @@ def test_impossible_run_is_refused_in_one_line(train: Train, capsys: Capture, wo
 
 @pytest.mark.parametrize("words", ["optimizer.lr=choice(0.1,0.01)", "sweeps=preflight"])
 def test_study_refuses_a_range_test(capsys: Capture, words: str) -> None:
-    from pipeline.commands.sweep import main
+    from pipeline.sweep import main
 
     line = refusal(lambda *arguments: main(arguments), capsys, *FIND.split(), words)
     assert line.startswith("find_lr=true is for a single run: use ")

@@ -12,7 +12,7 @@ from helpers.fixture_types import Capture, Made, Patch, Train
 from helpers.run_files import checkpoint, epochs, events, final_values, only_run, predictions
 from mlflow.entities import ViewType
 
-from pipeline.commands.evaluate import main as evaluate
+from pipeline.evaluate import main as evaluate
 
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
 QUIET = ("tracking=none", "verbose=0")

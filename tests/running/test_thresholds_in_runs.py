@@ -14,7 +14,6 @@ from helpers.sample_data import Shipped
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from pipeline.base.terminal import rounded
-from pipeline.commands.train import main
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.plain import plain
@@ -22,6 +21,7 @@ from pipeline.data.source import Samples
 from pipeline.running.plan import RunContext, make_plan
 from pipeline.running.stored_weights import read_weights
 from pipeline.serving.model import Model
+from pipeline.train import main
 
 Runs = dict[str, tuple[Path, str]]
 CANCER = ("model=mlp", "data=breast_cancer", "trainer.max_epochs=3", "tracking=none")

@@ -10,7 +10,7 @@ from serving import new_data
 from serving.new_data import read_rows, write_rows
 from sklearn.datasets import load_digits
 
-from pipeline.commands.predict import main
+from pipeline.predict import main
 
 QUICK = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
 TRAINED = {
@@ -45,7 +45,7 @@ def write_sources(folder: Path) -> None:
 
 def train_each_kind(folder: Path) -> None:
     """Write data of each kind into a new folder, and train a model on them."""
-    from pipeline.commands.train import main as train
+    from pipeline.train import main as train
 
     folder.mkdir()
     write_sources(folder)

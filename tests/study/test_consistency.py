@@ -23,8 +23,8 @@ from recorded_trials import (
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.processes.lease import own_lease
-from pipeline.commands.report import main as report
-from pipeline.commands.runs import main
+from pipeline.report import main as report
+from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import end_journal

@@ -8,9 +8,9 @@ import pytest
 from ledgers import BASE, COMPLETE, LR, complete_all, database, open_ledger, space_of, take
 
 from pipeline.base.errors import ConfigError
-from pipeline.commands.sweep import main as sweep
 from pipeline.data.source import Task
 from pipeline.study.ledger.definition import Objective, logged, read_objectives
+from pipeline.sweep import main as sweep
 
 REMEDY = (
     "restore it, start a new study with sweep.name=NAME, or continue anyway with "

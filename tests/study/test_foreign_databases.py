@@ -9,20 +9,14 @@ from pathlib import Path
 import pytest
 from faults.test_foreign_folders import content_of
 from ledgers import COMPLETE, dead_lease, failed, open_ledger, take
-from recorded_trials import (
-    STUDY,
-    assign_to_missing_process,
-    begin_trial,
-    database_in,
-    runs,
-)
+from recorded_trials import STUDY, assign_to_missing_process, begin_trial, database_in, runs
 
 from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError
-from pipeline.commands.report import main as report
-from pipeline.commands.runs import main
-from pipeline.commands.sweep import main as sweep
+from pipeline.report import main as report
+from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
+from pipeline.sweep import main as sweep
 from pipeline.tracking.folders import FORGET, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header

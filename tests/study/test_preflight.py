@@ -19,7 +19,7 @@ import psutil
 import pytest
 from spaces import study
 
-from pipeline.commands.sweep import main
+from pipeline.sweep import main
 
 OWN_NETS = Path(__file__).parent / "own_parts" / "preflight_nets.py"
 STUDY = "# @package _global_\nsweep:\n  space:\n"

@@ -12,11 +12,11 @@ import cloudpickle
 import pytest
 
 import pipeline
-from pipeline.commands.sweep import main as sweep
 from pipeline.study.workers import ray_bridge
 from pipeline.study.workers.ray import RayCluster, RaySpec, free_words
 from pipeline.study.workers.ray_bridge import NodeActor
 from pipeline.study.workers.worker import worker_command
+from pipeline.sweep import main as sweep
 
 ON_RAY = (
     *("model=mlp", "data=iris", "tracking=none", "trainer=cpu", "trainer.threads=1"),

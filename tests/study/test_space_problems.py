@@ -7,10 +7,10 @@ from helpers.config_command import choices, written
 from spaces import cases, checked, problems, study
 
 from pipeline.base.errors import ConfigError
-from pipeline.commands.sweep import main
 from pipeline.config.compose import compose
 from pipeline.config.options import SweepConfig
 from pipeline.study.space.space import with_space
+from pipeline.sweep import main
 
 # ── ranges on a command line ────────────────────────────────────────────────────────────────────
 

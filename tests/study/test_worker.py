@@ -17,14 +17,7 @@ from faults.processes import await_end, is_running, wait_until
 from faults.sweeps import behaving
 from helpers.run_files import checkpoint, epochs, events, final_values, only_run
 from helpers.server_processes import youngest_child
-from study_workers import (
-    BASE,
-    Conversation,
-    ending,
-    job_of,
-    tags,
-    worker_in,
-)
+from study_workers import BASE, Conversation, ending, job_of, tags, worker_in
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import EnvironmentFaultError

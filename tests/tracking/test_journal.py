@@ -10,8 +10,8 @@ from helpers.server_processes import run_script
 
 from pipeline.base.ends import End
 from pipeline.base.processes.lease import own_lease
-from pipeline.running.journal_logger import JournalLogger
 from pipeline.running.recording import Record
+from pipeline.running.training import JournalLogger
 from pipeline.tracking.fields import COMMAND_TAG, field_name, param_text
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import BeginEvent, EndEvent, Header

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from pipeline.base.ends import End
-from pipeline.commands.runs import main as runs
+from pipeline.runs import main as runs
 from pipeline.tracking.folders import STATE, State, read_state
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header, ModelScore

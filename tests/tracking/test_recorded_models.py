@@ -23,12 +23,12 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.proto_json_utils import parse_tf_serving_input
 from PIL import Image
 
-from pipeline.commands.predict import main as predict
-from pipeline.commands.sweep import main as sweep
-from pipeline.commands.train import main as train
+from pipeline.predict import main as predict
 from pipeline.serving.model import Model
+from pipeline.sweep import main as sweep
 from pipeline.tracking.models import input_example, requirements, signature
 from pipeline.tracking.uri import sqlite_uri
+from pipeline.train import main as train
 
 NAMES = ["patients", "photos", "signals", "spots", "own"]
 ANSWER = {"name": "prediction", "type": "string"}

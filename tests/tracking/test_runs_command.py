@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError
 from pipeline.base.processes.lease import own_lease
-from pipeline.commands.runs import main
+from pipeline.runs import main
 from pipeline.tracking.folders import State, find_run, listed, read_state, unfinished, write_state
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.run_record import JOURNAL

@@ -12,11 +12,11 @@ from helpers.fixture_types import Capture, Made
 from helpers.run_files import predictions
 
 from pipeline.base.findings import load_findings
-from pipeline.commands.evaluate import main as evaluate
-from pipeline.commands.predict import main as predict
 from pipeline.data.preparation.reader import Rules, reader_of
 from pipeline.data.preparation.schema import fit_encoder
 from pipeline.data.source import Samples
+from pipeline.evaluate import main as evaluate
+from pipeline.predict import main as predict
 from pipeline.serving.model import Model
 
 QUICK = ("tracking=none", "model=mlp", "model.hidden=[4]", "trainer.max_epochs=1", "verbose=1")

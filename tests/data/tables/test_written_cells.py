@@ -8,15 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from given_tables import (
-    FILE,
-    column,
-    prepared,
-    problems,
-    read,
-    source,
-    write,
-)
+from given_tables import FILE, column, prepared, problems, read, source, write
 from helpers.file_sources import new_rows
 
 from pipeline.base.errors import DataError, PipelineError
