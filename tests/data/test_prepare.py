@@ -245,7 +245,7 @@ def test_rows_outside_training_do_not_change_scaling() -> None:
 def test_block_size_does_not_change_statistics(monkeypatch) -> None:
     inputs, _ = table_content(2)
     whole = scale.statistics(inputs, np.arange(80))
-    monkeypatch.setattr(scale, "BLOCK_BYTES", 7 * 4 * 8)
+    monkeypatch.setattr("pipeline.data.parsing.row_blocks.BLOCK_BYTES", 7 * 4 * 8)
     parted = scale.statistics(inputs, np.arange(80))
     for name in ("minimum", "maximum", "mean", "deviation"):
         np.testing.assert_allclose(getattr(parted, name), getattr(whole, name), rtol=1e-12)
