@@ -34,7 +34,6 @@ REASONS = {
     "hydra._internal.config_repository.CachingConfigRepository": "the files that are counted",
     "hydra._internal.core_plugins.file_config_source.FileConfigSource": "the files to check",
     "hydra._internal.utils.get_args_parser": "Hydra's own flags, without starting Hydra",
-    "torch.nn.modules.batchnorm._BatchNorm": "DDP refuses SyncBatchNorm on CPUs",
     "torch.utils._python_dispatch.TorchDispatchMode": "it sees each result within an export",
 }
 

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor, distributed, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.functional import batch_norm
 from torch.nn.utils import clip_grad_value_
 
 from pipeline.data.preparation.loader import rows_of_ranks
@@ -25,6 +25,7 @@ FOLD = 1024
 SPARSE = 16
 #: Number of measured updates in an epoch of many steps.
 LOOKS = 4
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 Algorithm = Literal["norm", "value"]
 
@@ -352,7 +353,7 @@ class SharedBatchNorm(LayerSync):
     def apply(self, model: nn.Module) -> nn.Module:
         """Make the batch norms of a model share their sums; weights and buffers stay the same."""
         for layer in model.modules():
-            if isinstance(layer, _BatchNorm) and layer.track_running_stats:
+            if isinstance(layer, BATCH_NORMS) and layer.track_running_stats:
                 self._kinds[layer] = type(layer)
                 layer.__class__ = _Sharing
         return model
@@ -365,15 +366,17 @@ class SharedBatchNorm(LayerSync):
         return model
 
 
-class _Sharing(_BatchNorm):  # DDP refuses a SyncBatchNorm on CPUs
+class _Sharing(nn.BatchNorm1d):  # DDP refuses a SyncBatchNorm on CPUs
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalize (rows, channels, …) with the statistics of the rows of all ranks."""
-        if not self.training:
-            return super().forward(values)
+        if not self.training:  # without the check of the base class for its number of dimensions
+            return batch_norm(
+                values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         axes = [axis for axis in range(values.dim()) if axis != 1]
         dtype = values.dtype
         if values.element_size() < 4:  # a sum over rows would lose all but three digits in bfloat16
@@ -397,9 +400,6 @@ class _Sharing(_BatchNorm):  # DDP refuses a SyncBatchNorm on CPUs
         if self.weight is not None:
             scaled = scaled * _per_channel(values, self.weight) + _per_channel(values, self.bias)
         return scaled.to(dtype)
-
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's own name
-        """Accept any shape: the original layer's class has the check."""
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor, has_variance: Tensor) -> None:
