@@ -125,9 +125,11 @@ def _train(plan: Plan, helpers: Helpers, shows: Callable[[Result, str], None] | 
         print(f"warning: {warning}", file=sys.stderr)
     leads_peers = plan.rank.world > 1 and launched_rank() is None
     with (
-        Peers(plan) if leads_peers else nullcontext() as peers,
+        Peers(plan.rank.world) if leads_peers else nullcontext() as peers,
         nullcontext() if options.find_lr else started_artist(options) as artist,
     ):
+        if peers is not None:
+            peers.prepare(plan)
         print_overview(plan)
         # Lightning takes seconds to import, so it waits until the config is known to be right.
         # MLflow takes as long, in the recorder's process on another core.

@@ -26,10 +26,8 @@ def body(config: DictConfig) -> int:
     options = plain_options(config, SweepConfig)
     is_preflight = config.sweep.preflight is True
     study = None if options is None else options.sweep
-    has_single_workers = (
-        study is not None and study.launcher == "processes" and study.devices_per_trial == 1
-    )
-    forks = (is_preflight or has_single_workers) and can_fork()
+    has_workers_here = study is not None and study.launcher == "processes"
+    forks = (is_preflight or has_workers_here) and can_fork()
     records = options is not None and not is_preflight and options.tracking.kind != "none"
     verbose = 0 if options is None else options.verbose
     with ExitStack() as stack:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import selectors
 import signal
@@ -15,34 +16,43 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Literal, NoReturn, Self
 
 from torch import distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined] # in its documentation
 
 from pipeline.base.ends import End
-from pipeline.base.errors import ConfigError, DivergedError, EnvironmentFaultError, PipelineError
-from pipeline.base.processes.child import Child, python_module
+from pipeline.base.errors import (
+    ConfigError,
+    DivergedError,
+    EnvironmentFaultError,
+    OutOfMemoryFaultError,
+    PipelineError,
+)
+from pipeline.base.processes.child import Child, Launch, Message, new_process, python_module
 from pipeline.base.ranks import HERE_ALONE, Rank
 from pipeline.base.signals import stop
 from pipeline.config.check import check
 from pipeline.config.plain import plain
 from pipeline.running.devices import Devices
-from pipeline.running.plan import Plan, make_plan
+from pipeline.running.plan import BY_ITSELF, Plan, RunContext, make_plan
 from pipeline.running.recording import Record, say_how_to_go_on
 from pipeline.running.resuming import SavedCheckpoint, Start
+from pipeline.running.run_end import failed_end
 
 #: Longest wait of a rank for the others, which may be compiling the network or reading the data.
 PATIENCE = timedelta(minutes=30)
 TICK_SECONDS = 0.2
 #: Longest wait for the message of a failed rank, after the others have noticed the failure.
 HEAR_SECONDS = 5.0
+#: Longest wait for the ends of the other ranks' parts, after the training ended on the first one.
+REPORT_SECONDS = 10.0
 #: Time after which a process whose step waits for a lost rank is ended.
 STUCK_SECONDS = 15.0
 ENDED_SECONDS = 10.0
@@ -98,10 +108,22 @@ def _rendezvous_address() -> str:
     return f"tcp://{address}:{port}"
 
 
-def planned_peer(config: Any, *, trust: Sequence[str] | None, rank: Rank | None) -> Plan:
-    """Plan a run as one of its other ranks; arguments are those of `check` and `make_plan`."""
-    options = check(config, trust=trust).model_copy(update={"verbose": 0, "resume": None})
-    return make_plan(options, plain(config), started_at=perf_counter(), rank=rank)
+def planned_peer(
+    config: Any,
+    *,
+    trust: Sequence[str] | None,
+    rank: Rank | None,
+    context: RunContext = BY_ITSELF,
+    **changes: Any,
+) -> Plan:
+    """Plan a run as one of its other ranks.
+
+    Arguments are those of `check` and `make_plan`; `changes` are options that replace others.
+    """
+    options = check(config, trust=trust)
+    options = options.model_copy(update={"verbose": 0, "resume": None, **changes})
+    started_at = perf_counter()
+    return make_plan(options, plain(config), started_at=started_at, context=context, rank=rank)
 
 
 def start_message(plan: Plan) -> dict[str, Any]:
@@ -149,56 +171,57 @@ def shared_start(plan: Plan) -> Start:
 
 @dataclass(slots=True, eq=False)
 class _Peer:
-    """One process and the state that it has reported."""
+    """One process and what it does, as far as it has said so.
+
+    `idle`: it waits for a training; `preparing` or `ready`: it takes part in one; `ended`: it has
+    died, or said that it ends.
+    """
 
     rank: Rank
     child: Child
-    is_ready: bool = False
-    is_done: bool = False
-
-
-def _error_of(problem: str, code: int) -> PipelineError:
-    """Return the error of a failed rank, with the class that it would have in a single run."""
-    if code in _KINDS:
-        return _KINDS[code](problem)
-    return PipelineError(f"{problem}. This is a bug in the program; for the traceback see run.log")
+    state: Literal["loading", "idle", "preparing", "ready", "ended"] = "loading"
 
 
 class Peers:
-    """The other processes that train with this one. A context manager: none of them outlives it."""
+    """The other processes that train with this one. A context manager: none of them outlives it.
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    Args:
+        world: Number of processes with this one, each of which has a device of this machine.
+        keeps: Keep the processes and their data for further trainings; else each ends with its
+            part of the first one.
+        launch: Starts a process, as `Child` asks for it.
+        on_death: Ends this process if one of them has died, before the training fails; `None` =
+            the training fails.
+    """
+
+    def __init__(
+        self,
+        world: int,
+        *,
+        keeps: bool = False,
+        launch: Launch = new_process,
+        on_death: Callable[[], NoReturn] | None = None,
+    ) -> None:
+        self._keeps = keeps
+        self._on_death = on_death
         self._peers: list[_Peer] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", ignore_cleanup_errors=True)
-        self._meeting = Path(self._folder.name) / "meeting"
-        self._failure: tuple[str, int] | None = None  # message and exit code
+        for number in range(1, world):
+            rank = Rank(number=number, world=world, local=number)
+            child = Child(python_module("pipeline.running.peer"), launch=launch)
+            self._peers.append(_Peer(rank, child))
+        #: The first failure of a training, with the class that it would have in a single run.
+        self._failure: PipelineError | None = None
+        #: When this process is ended if its training has not failed by then.
+        self._deadline = math.inf
+        #: Held while a message is sent or received, and where states change.
         self._changed = threading.Condition()
         self._listener = threading.Thread(target=self._listen, name="peers", daemon=True)
         self._is_over = False
+        self._started_at = 0.0
         self._record: Record | None = None
 
     def __enter__(self) -> Self:
-        for name, interface in HERE_ALONE.items():  # nothing listens on the network
-            os.environ.setdefault(name, interface)
-        plan = self._plan
-        world = plan.rank.world
-        config = {key: value for key, value in plan.config.items() if key != "format"}
-        # The freest GPUs were chosen for this run; by now they may not be the freest any more.
-        config["trainer"] = {**config["trainer"], "devices": plan.devices.devices}
-        order = {
-            "config": config,
-            "trust": plan.options.trust,
-            "meeting": str(self._meeting),
-            **start_message(plan),
-        }
-        for number in range(1, world):
-            rank = Rank(number=number, world=world, local=number)
-            child = Child(python_module("pipeline.running.peer"))
-            child.start()
-            child.send({"rank": asdict(rank), **order})
-            self._peers.append(_Peer(rank, child))
-        self._listener.start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -209,24 +232,54 @@ class Peers:
         self._listener.join()
         for peer in self._peers:
             peer.child.close(ENDED_SECONDS)
-        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Start the processes, which load their libraries and end with this one."""
+        for name, interface in HERE_ALONE.items():  # nothing listens on the network
+            os.environ.setdefault(name, interface)
+        for peer in self._peers:
+            peer.child.start()
+            peer.child.send({"rank": asdict(peer.rank), "keeps": self._keeps})
+        self._listener.start()
+
+    def prepare(self, plan: Plan) -> None:
+        """Let the others prepare their part in a training, without waiting for them."""
+        config = {key: value for key, value in plan.config.items() if key != "format"}
+        # The freest GPUs were chosen for this run; by now they may not be the freest any more.
+        config["trainer"] = {**config["trainer"], "devices": plan.devices.devices}
+        order = {
+            "config": config,
+            "trust": plan.options.trust,
+            "test": plan.options.test,
+            "lean": plan.context.lean,
+            "prunes": plan.context.prunes is not None,
+            **start_message(plan),
+        }
+        with self._changed:
+            self._started_at = plan.started_at
+            for peer in self._peers:
+                if peer.state == "ended":
+                    self._set_failure(_death(peer))
+                else:
+                    peer.state = "preparing"
+                    peer.child.send(order)
 
     @contextmanager
-    def training_together(self, record: Record) -> Iterator[None]:
-        """Train together with the other ranks while the body runs.
+    def training_together(self, plan: Plan, record: Record) -> Iterator[None]:
+        """Train the plan that was prepared with the other ranks while the body runs.
 
         Raises:
             PipelineError: A rank has failed or was killed; the class is that of the rank's error.
         """
-        self._record = record
         with self._changed:  # the others import libraries and read data
-            while not all(peer.is_ready for peer in self._peers) and self._failure is None:
+            while any(peer.state != "ready" for peer in self._peers) and self._failure is None:
                 self._changed.wait(TICK_SECONDS)
                 stop.check()
         if self._failure is not None:
-            raise _error_of(*self._failure)
+            raise self._failure
+        self._record = record
         try:
-            with process_group(self._plan.rank, self._plan.devices, self._meeting):
+            with self._process_group(plan):
                 yield
         except Exception as error:
             if is_cut(error):
@@ -236,9 +289,39 @@ class Peers:
                 raise
             if not record.journal.has_ended:
                 say_how_to_go_on(record)
-            raise _error_of(*self._failure) from error
+            raise self._failure from error
         finally:
             self._record = None
+
+    @contextmanager
+    def _process_group(self, plan: Plan) -> Iterator[None]:
+        folder = tempfile.TemporaryDirectory(prefix="pipeline-", ignore_cleanup_errors=True)
+        with folder as name:
+            meeting = Path(name) / "meeting"
+            with self._changed:
+                for peer in self._peers:
+                    peer.child.send({"meeting": str(meeting)})
+            with process_group(plan.rank, plan.devices, meeting):
+                yield
+
+    def can_go_on(self, end: End) -> bool:
+        """Return whether the others can take part in another training after one that ended so.
+
+        This waits for them to report the end of their part, for a limited time.
+        """
+        with self._changed:
+            self._changed.wait_for(self._have_ended, REPORT_SECONDS)
+            # A divergence leaves all ranks alike; after another failure they may differ.
+            can_go_on = self._failure is None or end is End.DIVERGED
+            for peer in self._peers:
+                can_go_on = can_go_on and peer.state in ("loading", "idle")
+            if can_go_on:
+                self._failure = None
+                self._deadline = math.inf
+            return can_go_on
+
+    def _have_ended(self) -> bool:
+        return all(peer.state not in ("preparing", "ready") for peer in self._peers)
 
     # ── messages of the others ──────────────────────────────────────────────────────────────
 
@@ -246,60 +329,72 @@ class Peers:
         with selectors.DefaultSelector() as selector:
             for peer in self._peers:
                 selector.register(peer.child, selectors.EVENT_READ, peer)
-            while selector.get_map() and not self._is_over:
+            while (selector.get_map() or self._failure is not None) and not self._is_over:
                 selector.select(TICK_SECONDS)
                 for key in list(selector.get_map().values()):
                     if not self._receive(key.data):
                         selector.unregister(key.fileobj)
-                if self._failure is not None:
-                    self._require_end(*self._failure)
-                    return
+                if time.monotonic() > self._deadline:
+                    self._end_process()
 
     def _receive(self, peer: _Peer) -> bool:
         """Process the messages of a rank, and return whether more can come."""
-        messages = peer.child.messages()
-        name = f"rank {peer.rank.number}"
         with self._changed:
-            failure = self._failure
-            for message in messages:
-                if message["say"] == "ready":
-                    peer.is_ready = True
-                elif message["say"] == "done" or message["is_cut"]:
-                    peer.is_done = True  # if it was cut off, another rank has failed
-                elif not peer.is_done:  # otherwise no rank waits for it any more
+            for message in peer.child.messages():
+                # No rank waits any more for one that has done its part; if it was cut off, another
+                # rank has failed.
+                is_training = peer.state not in ("idle", "ended")
+                if "problem" in message and is_training and not message["is_cut"]:
+                    name = f"rank {peer.rank.number}"
                     logging.getLogger("pipeline").error("%s: %s", name, message["traceback"])
-                    failure = failure or (f"{name}: {message['problem']}", message["code"])
-            if peer.child.has_ended and not peer.is_done and not self._is_over:
-                failure = failure or (_death(peer), EnvironmentFaultError.exit_code)
-            self._failure = failure
+                    self._set_failure(_error_of(f"{name}: {message['problem']}", message))
+                peer.state = message["state"]
+            if peer.child.has_ended and peer.state != "ended" and not self._is_over:
+                if self._on_death is not None:
+                    self._on_death()
+                peer.state = "ended"
+                self._set_failure(_death(peer))
             self._changed.notify_all()
         return not peer.child.has_ended
 
-    def _require_end(self, problem: str, code: int) -> None:
-        """End this process if its step does not end: no signal interrupts a wait between GPUs."""
-        deadline = time.monotonic() + STUCK_SECONDS
-        while time.monotonic() < deadline:
-            if self._is_over or self._record is None:
-                return
-            time.sleep(TICK_SECONDS)
+    def _set_failure(self, failure: PipelineError) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._deadline = time.monotonic() + STUCK_SECONDS
+
+    def _end_process(self) -> None:
+        """End this process, whose step does not end: no signal interrupts a wait between GPUs."""
+        self._deadline = math.inf
         record = self._record
-        if record is not None and record.journal.is_begun and not record.journal.has_ended:
+        failure = self._failure
+        if record is None or failure is None:
+            return
+        if record.journal.is_begun and not record.journal.has_ended:
             if record.saves is not None:
                 with suppress(EnvironmentFaultError):
                     record.saves()
             with suppress(EnvironmentFaultError):
-                record.journal.end(End.ERROR)
+                record.journal.end(failed_end(failure, perf_counter() - self._started_at))
             say_how_to_go_on(record)
-            print(f"error: {problem}", file=sys.stderr, flush=True)
-            os._exit(code)
+            print(f"error: {failure}", file=sys.stderr, flush=True)
+            os._exit(failure.exit_code)
 
 
-def _death(peer: _Peer) -> str:
+def _error_of(problem: str, message: Message) -> PipelineError:
+    """Return the error of a failed rank, with the class that it would have in a single run."""
+    if message["is_out_of_memory"]:
+        return OutOfMemoryFaultError(problem)
+    if message["code"] in _KINDS:
+        return _KINDS[message["code"]](problem)
+    return PipelineError(f"{problem}. This is a bug in the program; for the traceback see run.log")
+
+
+def _death(peer: _Peer) -> PipelineError:
     code = peer.child.wait(ENDED_SECONDS)
     ending = "exited"
     if code is not None and code < 0:
         ending = f"was ended by {signal.Signals(-code).name}"
-    return (
+    return EnvironmentFaultError(
         f"rank {peer.rank.number} of {peer.rank.world} {ending}, which stopped the training; try "
         "again with fewer devices or more memory"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -438,6 +439,16 @@ def _rank_of(devices: Devices) -> Rank:
             f"{launch_variable()}"
         )
     return launched
+
+
+def free_memory(datasets: Datasets, *, was_compiled: bool) -> None:
+    """Free the memory of the last run of a process, forget changed data, and reset the compiler."""
+    datasets.forget_changed()
+    if was_compiled:  # the compiler gives up on a class that it has compiled several times
+        torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def train(
     Args:
         plan: The run.
         recorder: Sends the record to MLflow; `None` = another process does, or nothing is tracked.
-        peers: Other processes of the training that this process has started; `None` = no processes.
+        peers: Other processes of the training that this process has started, and that prepare it;
+            `None` = no processes.
         artist: The process that draws the run's pictures; `None` = nothing is drawn.
         concludes: Returns the end to record; the run fails if it raises. `None` = it is complete.
         shows: Takes the result once the run has finished on record, and a description of the
@@ -54,10 +55,10 @@ def train(
         recorded_run(plan, recorder, begins_later=plan.start.saved is not None) as record,
         process_group(plan.rank, plan.devices, None)
         if peers is None
-        else peers.training_together(record),
+        else peers.training_together(plan, record),
     ):
-        if peers is None and plan.rank.world > 1 and not plan.context.lean:
-            shared_start(plan)  # trials always start afresh
+        if peers is None and plan.rank.world > 1:
+            shared_start(plan)
         # Without an artist there is a child that is never started.
         session = Session(plan, record, artist or Child(()), shows)
         session.fit()

@@ -1,4 +1,4 @@
-"""Trials on several devices: each is trained by ranks that torchrun starts, and lost whole."""
+"""Trials on several devices: each is trained by a worker and its peers, and lost whole."""
 
 import json
 import signal
@@ -86,13 +86,12 @@ def states(records: Records) -> list[str]:
 
 
 def ranks(study: Sweeping) -> list[psutil.Process]:
-    """The processes that train, in the order of their ranks."""
-    processes = {}
-    for child in study.children():
-        with suppress(psutil.NoSuchProcess, KeyError):
-            if "-u" in child.cmdline():
-                processes[int(child.environ()["RANK"])] = child
-    return [processes[rank] for rank in sorted(processes)]
+    """The processes that train: the worker, and the peer that it has started."""
+    processes = study.children()
+    with suppress(psutil.NoSuchProcess):
+        pids = {process.pid for process in processes}
+        processes.sort(key=lambda process: process.ppid() in pids)
+    return processes
 
 
 def test_trial_failure_shows_reason_of_its_rank(

@@ -205,7 +205,7 @@ def test_abandoned_process_finishes_its_work_and_ends(tmp_path: Path) -> None:
 
 
 def test_killed_process_takes_other_sessions_along() -> None:
-    """The ranks that torchrun has started have a session each."""
+    """The processes that a worker trains together with have a session each."""
     begin = "import subprocess; other = subprocess.Popen(['sleep', '60'], start_new_session=True)"
     setup = f"{begin}; parent.say({{'pid': other.pid}})"
     with running_child(SERVES.format(setup=setup, answer="pass")) as child:

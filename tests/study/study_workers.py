@@ -17,7 +17,7 @@ from pipeline.config.compose import compose
 from pipeline.config.values import written
 from pipeline.study.messages import Answer, Job, Rung, TestJob, TestResult
 from pipeline.study.workers.pool import Worker
-from pipeline.study.workers.worker import worker_command, worker_process, worker_server
+from pipeline.study.workers.worker import worker_process, worker_server
 
 Kind = TypeVar("Kind", bound=Answer)
 
@@ -103,7 +103,7 @@ class Conversation:
 
 def started(server: ForkServer | None = None) -> Conversation:
     """Start a worker, in the current folder if no server forks it."""
-    conversation = Conversation(Worker(worker_process({}, worker_command(), server)))
+    conversation = Conversation(Worker(worker_process({}, server)))
     wait_until(lambda: conversation.listen() or conversation.worker.is_ready, what="a worker")
     return conversation
 

@@ -15,7 +15,6 @@ import pipeline
 from pipeline.study.workers import ray_bridge
 from pipeline.study.workers.ray import RayCluster, RaySpec, free_words
 from pipeline.study.workers.ray_bridge import NodeActor
-from pipeline.study.workers.worker import worker_command
 from pipeline.sweep import main as sweep
 
 ON_RAY = (
@@ -94,7 +93,7 @@ def test_unsuitable_node_is_reported_in_one_line(
     monkeypatch.setattr(sys, "path", list(sys.path))
     token = Path("token").absolute()
     token.touch()
-    order = RayCluster(needs(cpus=1), token=token, command=worker_command()).order
+    order = RayCluster(needs(cpus=1), token=token).order
     problem = NodeActor().start({**order, **changes})["problem"]
     assert line in problem
     assert problem.startswith("node ")

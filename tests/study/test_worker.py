@@ -28,7 +28,7 @@ from pipeline.running.training import train as train_on_record
 from pipeline.study.messages import Answer, Job, Rung, WorkerDied, end_in_journal
 from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.study.workers.trial import TrialTrainer
-from pipeline.study.workers.worker import worker_command, worker_process, worker_server
+from pipeline.study.workers.worker import worker_process, worker_server
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
@@ -400,7 +400,7 @@ def test_worker_without_libraries_names_what_is_missing() -> None:
     broken.mkdir()
     (broken / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n")
     path = {"PYTHONPATH": f"{broken}{os.pathsep}{ROOT}"}
-    worker = Worker(worker_process(path, worker_command()))
+    worker = Worker(worker_process(path))
     gone = Conversation(worker).hear(WorkerDied)
     assert gone.message == "ImportError: libtorch.so: no such file"
     worker.quit()
@@ -441,7 +441,7 @@ from pipeline.base.processes.parent import Parent
 parent = Parent.claim()
 parent.heartbeat = {'say': 'beat'}
 parent.listen()
-parent.say({'say': 'ready', 'pid': os.getpid()})
+parent.say({'say': 'ready'})
 """
 WAITS_FOR_DISK = """
 os.mkfifo('disk')  # the call returns once the child has opened it, and no signal interrupts it

@@ -181,13 +181,6 @@ def python_module(module: str) -> tuple[str, ...]:
     return ("-P", "-m", module)
 
 
-def torchrun(module: str, ranks: int) -> tuple[str, ...]:
-    """Return the arguments with which Python runs a module as ranks; rank 0 reads stdin."""
-    meeting = ("--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1")
-    launcher = python_module("torch.distributed.run")
-    return (*launcher, "--nnodes=1", f"--nproc-per-node={ranks}", *meeting, "-m", module)
-
-
 class Process(Protocol):
     """What `Child` needs of a process that was started, as `subprocess.Popen` defines it."""
 
@@ -406,7 +399,7 @@ class Child:
 
 def kill_session(pid: int) -> None:
     """Kill a process and those that it has started, even before its session has begun."""
-    # The ranks that torchrun has started have sessions of their own.
+    # The processes that a worker trains together with have sessions of their own.
     descendant_pids = descendants(pid)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)

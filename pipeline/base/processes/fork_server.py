@@ -42,6 +42,8 @@ from pipeline.base.processes.lease import UNSEEN, status
 from pipeline.base.processes.parent import claim_streams
 from pipeline.base.signals import STOP_SIGNALS
 
+#: Variable with which Python imports nothing from the current folder.
+SAFE_PATH = "PYTHONSAFEPATH"
 #: How long the server may take to fork.
 FORK_SECONDS = 15.0
 
@@ -229,7 +231,9 @@ def fork_here(command: Sequence[str], environment: Environment, stream: socket.s
             sys.argv = list(command[2:])  # after `-P -m`
             descriptor = stream.fileno()
             _redirect_all_but({0, 1, 2, descriptor})
-            if not sys.flags.safe_path:  # as the option -P of a new process does
+            # As the option -P of a new process does. A worker, which has the variable, is a fork
+            # that has done it.
+            if not (sys.flags.safe_path or os.environ.get(SAFE_PATH)):
                 del sys.path[0]
             _run_module(descriptor, module=sys.argv[0], environment=environment)
         finally:

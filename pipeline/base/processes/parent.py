@@ -87,13 +87,9 @@ class Parent:
         handle: Callable[[Message], object] = lambda _: None,
         *,
         exit_code: int = 1,
-        watched: int | None = None,
     ) -> None:
-        """Handle the parent's messages on a thread; end this process when the parent is gone.
-
-        `watched` is the process whose standing still the heartbeat tells; `None` = this one.
-        """
-        watch = StuckWatch(os.getpid() if watched is None else watched)
+        """Handle the parent's messages on a thread; end this process when the parent is gone."""
+        watch = StuckWatch(os.getpid())
         threading.Thread(
             target=self._listen, args=(handle, exit_code, watch), name="parent", daemon=True
         ).start()

@@ -324,7 +324,7 @@ class Ledger:
         """Return whether the process of a trial is lost; `None` = that is not known yet.
 
         Anyone may have written the database, so a trial is not lost before the process that its
-        journal names is. That one is also another if several ranks train the trial.
+        journal names is.
         """
         is_lost = self._watch.judge(number, lease)
         record = RunRecord.read(folder) if is_lost else None

@@ -16,7 +16,7 @@ from pipeline.base.processes.lease import Lease, LeaseWatch, is_local, status
 from pipeline.study import messages
 from pipeline.study.messages import Answer, Job, TestJob, TestResult, WorkerDied
 from pipeline.study.workers.ray import RayProcess, cluster_of
-from pipeline.study.workers.worker import worker_command, worker_process
+from pipeline.study.workers.worker import PROCESSES, worker_process
 from pipeline.tracking.facts import command_tags
 
 if TYPE_CHECKING:
@@ -67,8 +67,6 @@ class Worker:
         self._watch = LeaseWatch(grace)
         #: Number of its signs of life: messages, and looks at which it was computing.
         self._signs = 0
-        #: Id of the process that trains; that of its lease may be torchrun.
-        self._trainer: int | None = None
 
     @property
     def lease(self) -> Lease:
@@ -154,7 +152,6 @@ class Worker:
             self._signs += 1
             if message["say"] == "ready":
                 self.is_ready = True
-                self._trainer = message["pid"]
             elif message["say"] != "beat":
                 answers.append(messages.decode(message))
             elif self.is_busy and message.get("trial") == self.number:
@@ -179,7 +176,7 @@ class Worker:
         if not self._signs or self.is_gone or self._killed_at < math.inf:
             return False
         if time.monotonic() - self._spoke_at > QUIET_SECONDS and is_local(self.lease):
-            self._signs += status(self._trainer or self.lease.pid) == "running"
+            self._signs += status(self.lease.pid) == "running"
         return self._watch.judge_counter(None, self._signs) is True
 
     def is_alive(self) -> bool:
@@ -214,7 +211,7 @@ class WorkerPool:
         server: ForkServer | None = None,
         grace: float = math.inf,
     ) -> None:
-        self._process = process or (lambda _slot: worker_process({}, worker_command(), server))
+        self._process = process or (lambda _slot: worker_process({}, server))
         self._server = server
         self._grace = grace
         self._workers: list[Worker] = []
@@ -356,16 +353,16 @@ def worker_pool(plan: "StudyPlan", server: ForkServer | None) -> Iterator[Worker
     """
     from pipeline.running.devices import worker_environment
 
-    command = worker_command(plan.options.devices_per_trial)
+    processes = {PROCESSES: str(plan.options.devices_per_trial)}
     on_ray = plan.options.launcher == "ray"
-    with cluster_of(plan, command) if on_ray else nullcontext() as cluster:
+    with cluster_of(plan, processes) if on_ray else nullcontext() as cluster:
 
         def process(slot: int) -> Child | RayProcess:
             if cluster is not None:
                 return cluster.worker()
             # A substudy, such as the tuning of a cell, may have more workers than this study.
-            environment = worker_environment(plan.gpus[slot % plan.workers])
-            return worker_process(environment, command, server)
+            gpus = plan.gpus[slot % plan.workers]
+            return worker_process({**processes, **worker_environment(gpus)}, server)
 
         with WorkerPool(process, server=server, grace=plan.options.grace) as pool:
             yield pool

@@ -14,7 +14,7 @@ import select
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -146,8 +146,11 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
 
 
 @contextmanager
-def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluster"]:
-    """Connect to a study's cluster; a file in the study's folder shows which nodes see it."""
+def cluster_of(plan: "StudyPlan", environment: Mapping[str, str]) -> Iterator["RayCluster"]:
+    """Connect to a study's cluster; a file in the study's folder shows which nodes see it.
+
+    `environment` is added to the variables of the workers.
+    """
     from pipeline.running.devices import PLACED
     from pipeline.study.study_run import begin_study_folder, remove_unused_folder
 
@@ -157,7 +160,7 @@ def cluster_of(plan: "StudyPlan", command: Sequence[str]) -> Iterator["RayCluste
     token = plan.folder.absolute() / f".{secrets.token_hex(16)}.tmp"
     try:
         token.touch()
-        with RayCluster(spec, token=token, environment=placed, command=command) as cluster:
+        with RayCluster(spec, token=token, environment={**placed, **environment}) as cluster:
             yield cluster
     finally:
         token.unlink(missing_ok=True)
@@ -205,8 +208,8 @@ class RayCluster:
     """A connection to Ray, which a separate process keeps; a context manager.
 
     The nodes of workers have to see the file `token`; `None` = no worker is started. `environment`
-    is added to the variables of the nodes; `command` is the workers' command line. Entering the
-    context raises EnvironmentFaultError if the cluster can't be reached.
+    is added to the variables of the nodes. Entering the context raises EnvironmentFaultError if the
+    cluster can't be reached.
     """
 
     def __init__(
@@ -215,7 +218,6 @@ class RayCluster:
         *,
         token: Path | None = None,
         environment: Mapping[str, str] | None = None,
-        command: Sequence[str] = (),
     ) -> None:
         self.free: list[dict[str, float]] = []
         self.spec = spec
@@ -224,7 +226,6 @@ class RayCluster:
         carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
         #: What a node has to start and to provide: `ray_bridge.Order`.
         self.order = {
-            "command": command,
             "token": str(token),
             "environment": {**carried, "PYTHONPATH": python_path(), **(environment or {})},
             "folder": str(Path.cwd()),

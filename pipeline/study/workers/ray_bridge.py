@@ -41,8 +41,8 @@ SHOWN_SECONDS = 10.0
 #: Concurrent calls of an actor: one waits for messages of its process, others can end it.
 THREADS = 4
 
-#: `command` and `environment` of a process, its working `folder`, `token` (a file that the driver
-#: has created), and the versions `pipeline` and `python`.
+#: `environment` of a process, its working `folder`, `token` (a file that the driver has created),
+#: and the versions `pipeline` and `python`.
 Order = Mapping[str, Any]
 
 
@@ -81,7 +81,7 @@ class NodeActor:
         if "OMP_NUM_THREADS" not in order["environment"]:
             os.environ.pop("OMP_NUM_THREADS", None)  # set by Ray, not by the driver
         self._lock = threading.Lock()
-        self._process = worker_process(order["environment"], order["command"])
+        self._process = worker_process(order["environment"])
         before = signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray blocks SIGINT in children
         self._process.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

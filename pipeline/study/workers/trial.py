@@ -1,36 +1,37 @@
 """Trains one trial after another in one process, each as a single run would be trained."""
 
-import gc
-import json
 import logging
 import math
-import os
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
 from pipeline.base import errors
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.paths import CHECKPOINTS
-from pipeline.base.ranks import ALONE, Rank
+from pipeline.base.ranks import ALONE
 from pipeline.config.check import check
 from pipeline.config.options import TrackingOptions
 from pipeline.config.plain import flatten, plain
 from pipeline.config.values import as_tree, resolved
 from pipeline.running.failures import exit_code
-from pipeline.running.participant import follow
-from pipeline.running.peers import is_cut, process_group
-from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept
+from pipeline.running.peers import Peers
+from pipeline.running.plan import (
+    Datasets,
+    Plan,
+    RunContext,
+    free_memory,
+    make_plan,
+    torch_settings_kept,
+)
 from pipeline.running.results import Result
 from pipeline.running.run_end import explain, failed_end, one_line
 from pipeline.running.run_findings import findings_of_winner
@@ -45,19 +46,19 @@ from pipeline.tracking.journal_events import Header
 from pipeline.tracking.run_record import JOURNAL
 from pipeline.tracking.uri import store_uri
 
-#: How long the other ranks may take to report how a trial ended, after it ended on the first.
-REPORT_SECONDS = 10.0
-#: Time after which a rank that waits for a trial asks again.
-WAIT = timedelta(minutes=5)
-
 Prunes = Callable[[Rung], bool]
 Reached = Callable[[int, float | None], None]
 
 
 class TrialTrainer:
-    """Trains trials, and caches for the next one what does not change: data and versions."""
+    """Trains trials, and caches for the next one what does not change: data and versions.
 
-    def __init__(self) -> None:
+    Args:
+        peers: The other processes that train each trial; `None` = this one trains alone.
+    """
+
+    def __init__(self, peers: Peers | None = None) -> None:
+        self._peers = peers
         self._datasets = Datasets(keeps=True)
         self._made_with = process_tags()
         self._compiled = False
@@ -75,30 +76,14 @@ class TrialTrainer:
         try:
             with torch_settings_kept():
                 plan = self._plan(job, context, name=job.name, test=job.test)
-                result = train(plan, None, concludes=partial(_end, job, plan))
+                if self._peers is not None:
+                    self._peers.prepare(plan)
+                result = train(plan, None, self._peers, concludes=partial(_end, job, plan))
             return result.record.ended
         except BaseException as error:
             ended = failed_end(error, perf_counter() - started_at)
             _put_on_record(job, context, error, ended)
             return ended
-
-    def follow(self, job: Job) -> TrialEnd:
-        """Train a trial as a further rank; return how it ended here, for `Ranks.report`.
-
-        It is lost here if another rank has failed first.
-        """
-        started_at = perf_counter()
-        prunes = (lambda *_: False) if job.rungs else None
-        context = RunContext(datasets=self._datasets, lean=True, prunes=prunes)
-        try:
-            with torch_settings_kept():
-                plan = self._plan(job, context, test=job.test)
-                with process_group(plan.rank, plan.devices, None):
-                    follow(plan)
-        except Exception as error:
-            ended = failed_end(error, perf_counter() - started_at)
-            return TrialEnd(end=End.LOST) if is_cut(error) else ended
-        return TrialEnd(end=End.COMPLETE)
 
     def test(self, job: TestJob) -> TestResult:
         """Test an ended trial's kept weights, and save them as a model; errors are returned."""
@@ -130,13 +115,8 @@ class TrialTrainer:
 
     def tidy(self) -> None:
         """Free the memory of the last trial, forget changed data, and reset the compiler."""
-        self._datasets.forget_changed()
-        if self._compiled:  # the compiler gives up on a class that it has compiled several times
-            torch.compiler.reset()
-            self._compiled = False
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory(self._datasets, was_compiled=self._compiled)
+        self._compiled = False
 
     def _context(self, job: Job, prunes: Prunes, reached: Reached | None) -> RunContext:
         folder = Path(job.folder)
@@ -243,73 +223,3 @@ def _put_on_record(job: Job, context: RunContext, error: BaseException, ended: T
     with suppress(errors.EnvironmentFaultError), closing(Journal(folder)) as journal:
         journal.begin(header)
         journal.end(ended)
-
-
-# ── several processes that train each trial together ────────────────────────────────────────────
-
-
-class Ranks:
-    """The ranks of a worker that train each trial together; `rank` is this one."""
-
-    def __init__(self, rank: Rank) -> None:
-        from torch.distributed import (  # type: ignore[attr-defined] # in its documentation
-            PrefixStore,
-            TCPStore,
-        )
-
-        address = os.environ["MASTER_ADDR"]
-        port = int(os.environ["MASTER_PORT"])
-        store = TCPStore(address, port, is_master=False, timeout=WAIT)
-        self._rank = rank
-        self._store = PrefixStore("trials", store)
-        self._jobs = 0
-
-    # ── the first rank ──────────────────────────────────────────────────────────────────────
-
-    def send(self, job: Job) -> None:
-        """Send a trial to the other ranks, which train it too."""
-        self._store.set(f"job {self._jobs}", json.dumps(asdict(job)))
-        self._jobs += 1
-
-    def agree(self, end: TrialEnd) -> tuple[TrialEnd | None, bool]:
-        """Return how a trial ended for all ranks, and whether they can train another one together.
-
-        The end of another rank counts if it failed first. An end of `None` means that the trial
-        was lost because the process of a rank has died.
-        """
-        from torch.distributed import DistStoreError
-
-        if end.end is End.INTERRUPTED:  # the others wait in the middle of a step
-            return end, False
-        keys = [f"end {self._jobs - 1} {number}" for number in range(1, self._rank.world)]
-        try:
-            self._store.wait(keys, timedelta(seconds=REPORT_SECONDS))
-        except DistStoreError:  # a rank is dead; a broken connection says no more than that
-            return (None if end.end is End.ERROR else end), False
-        reports = [messages.read(TrialEnd, json.loads(self._store.get(key))) for key in keys]
-        ends = {report.end for report in reports}
-        if not end.end.is_failure:
-            return end, ends == {End.COMPLETE}
-        if end.end is End.ERROR:
-            for report in reports:
-                if report.end not in (End.COMPLETE, End.LOST):
-                    return report, False
-        return end, end.end is End.DIVERGED and ends <= {End.COMPLETE, End.DIVERGED}
-
-    # ── the others ──────────────────────────────────────────────────────────────────────────
-
-    def next_job(self) -> Job:
-        """Wait for the next trial, and return it."""
-        from torch.distributed import DistStoreError
-
-        while True:
-            try:
-                content = self._store.get(f"job {self._jobs}")
-            except DistStoreError:
-                continue
-            self._jobs += 1
-            return messages.read(Job, json.loads(content))
-
-    def report(self, ended: TrialEnd) -> None:
-        """Report how a trial ended on this rank."""
-        self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(asdict(ended)))
