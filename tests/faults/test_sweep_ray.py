@@ -1,6 +1,5 @@
 """Studies on real Ray clusters: of one node and two, and one of this machine alone."""
 
-import json
 import os
 import secrets
 import shutil
@@ -11,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -277,14 +277,10 @@ def test_node_without_study_folder_ends_the_study(sweep: Sweep, cluster: Nodes) 
 
 # ── a cluster of this machine alone ─────────────────────────────────────────────────────────────
 
-LOOK = """
-import json, os, sys
-from pathlib import Path
-seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MADE")}
-Path("seen.tmp").write_text(json.dumps(seen))
-os.replace("seen.tmp", f"seen-{os.getpid()}")
-sys.stdin.read()
-"""
+
+def is_ready(worker: Worker) -> bool:
+    assert worker.answers() == []
+    return worker.is_ready
 
 
 def test_workers_see_only_gpus_reserved_by_ray(
@@ -297,22 +293,23 @@ def test_workers_see_only_gpus_reserved_by_ray(
     made = {"MADE": "yes"}
     token = own_folder / "token"
     token.touch()
-    with RayCluster(spec, token=token, environment=made, command=("-c", LOOK)) as cluster:
+    with RayCluster(spec, token=token, environment=made) as cluster:
         workers = [Worker(cluster.worker()) for _ in range(2)]
-        wait_until(lambda: len(list(own_folder.glob("seen-*"))) == 2, what="two that look around")
-        files = list(own_folder.glob("seen-*"))
-        environments = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        for worker in workers:
+            wait_until(partial(is_ready, worker), what="a worker")
+        processes = [psutil.Process(worker.lease.pid) for worker in workers]
+        environments = [process.environ() for process in processes]
         gpus = {
             tuple(sorted(environment["CUDA_VISIBLE_DEVICES"].split(",")))
             for environment in environments
         }
         assert gpus == {("0", "1"), ("2", "3")}
         assert {
-            (environment["OMP_NUM_THREADS"], environment["MADE"]) for environment in environments
+            (environment.get("OMP_NUM_THREADS"), environment["MADE"])
+            for environment in environments
         } == {(None, "yes")}
         bridge = bridge_of(os.getpid())
-        looking = [psutil.Process(int(file.name.partition("-")[2])) for file in files]
-        family = [*bridge.children(recursive=True), *looking]
+        family = [*bridge.children(recursive=True), *processes]
         folder = folder_of(family)
         bridge.kill()
         answers: list[Answer] = []
