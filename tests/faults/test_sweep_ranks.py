@@ -102,3 +102,15 @@ def test_trial_failure_shows_reason_of_its_rank(
     assert sweep_here(*callback_words, *words, "trainer.max_epochs=choice(1,3)", *TWO) == 0
     assert sorted(Records().ends()) == [("COMPLETE", None), ("FAIL", "oom")]
     assert "no room here" in capsys.readouterr().out
+
+
+def test_ranks_train_one_trial_after_another(sweep_here: Callable[..., int]) -> None:
+    """They go on after a trial that has diverged, since it diverges on all of them."""
+    words = ("sweep.sampler=grid", "sweep.n_trials=null", "sweep.workers=1", "tracking=local")
+    callback_words = ("+callbacks.own._target_=rank_parts.Processes", "trainer.max_epochs=2")
+    assert sweep_here(*callback_words, *words, "optimizer.lr=choice(0.01,1e30,1e31)", *TWO) == 0
+    assert sorted(Records().ends()) == [("COMPLETE", None), *[("FAIL", "diverged")] * 2]
+    for rank in (0, 1):
+        pids = Path(f"processes-{rank}").read_text(encoding="utf-8").split()
+        assert len(pids) == 3
+        assert len(set(pids)) == 1

@@ -1,5 +1,6 @@
 """Callbacks that tests hand to runs on several devices."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +31,13 @@ class Raises(Callback):
         del pl_module
         if trainer.global_rank == self._rank and trainer.current_epoch + 1 == self._epoch:
             raise MemoryError("no room here")
+
+
+class Processes(Callback):
+    """Writes down the process of each rank in each training."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Append the process id."""
+        del pl_module
+        with Path(f"processes-{trainer.global_rank}").open("a") as file:
+            file.write(f"{os.getpid()}\n")
