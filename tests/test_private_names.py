@@ -11,7 +11,6 @@ import pytest
 import torch
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking import MlflowClient
-from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +21,6 @@ REASONS = {
     "_call_endpoint": "MLflow has no public place that all answers of a server pass through",
     "_foreach_mul_": "torch's clipping sorts the gradients by device first, which takes longer",
     "_foreach_norm": "torch has no public call for the norms of many tensors",
-    "_get_node": "OmegaConf resolves or refuses a node where public calls read it",
     "_get_registry_client": "MLflow has no public place that all answers of a server pass through",
     "_private": "Ray's public functions sum over all nodes; they wait minutes for a dead cluster",
     "_process_config_searchpath": "Hydra bounds neither how often nor how deep files are listed",
@@ -91,7 +89,6 @@ def test_private_attributes_exist(tmp_path: Path) -> None:
         "_call_endpoint": RestStore,
         "_foreach_mul_": torch,
         "_foreach_norm": torch,
-        "_get_node": DictConfig,
         "_get_registry_client": client,
         "_parse_overrides_and_create_caching_repo": loader,  # overridden by a method of ours
         "_process_config_searchpath": loader,

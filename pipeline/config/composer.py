@@ -88,7 +88,7 @@ class Composer:
         if not mappings:
             return []
         tree = self.tree([line for line in lines if line not in mappings.values()])
-        lists = [key for key in mappings if isinstance(node_at(tree, key), ListConfig)]
+        lists = [key for key in mappings if isinstance(node_at(tree, key), ListConfig | list)]
         return [f"++{key}=null" for key in lists]
 
 

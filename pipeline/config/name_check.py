@@ -283,7 +283,8 @@ def _unknown_in_files(
     tree: DictConfig, options: type[BaseModel], prefix: str = ""
 ) -> Iterator[str]:
     known = [prefix + name for name in options.model_fields]
-    for name in map(str, tree):
+    for key_of_tree, node in tree.items_ex(resolve=False):
+        name = str(key_of_tree)
         key = prefix + name
         if key == HYDRA:
             continue
@@ -291,7 +292,6 @@ def _unknown_in_files(
             yield unknown_key(key, known, REFUSED.get(key, ""))
             continue
         inner = options.model_fields[name].annotation
-        node = tree._get_node(name)
         if isinstance(inner, type) and issubclass(inner, BaseModel) and has_keys(node):
             yield from _unknown_in_files(node, inner, f"{key}.")
 

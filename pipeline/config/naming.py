@@ -13,7 +13,7 @@ from pipeline.config.options import DataOptions
 from pipeline.config.overrides import key_of, shipped_values
 from pipeline.config.plain import FREE
 from pipeline.config.targets import lies_in
-from pipeline.config.tree import has_keys, node_at
+from pipeline.config.tree import exists, has_keys, node_at
 from pipeline.config.values import written
 
 #: Longest generated name of a run, and of a study, to whose trials' names their number is added.
@@ -91,7 +91,7 @@ def _changes(
 
     What a key says about a file of the user's own, such as its target, is left out.
     """
-    has_data_file = node_at(tree, "data.path") is not None
+    has_data_file = exists(tree, "data.path")
     changes: dict[str, str] = {}
     for word in words:
         key = key_of(word)
