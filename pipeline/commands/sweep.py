@@ -14,7 +14,7 @@ from pipeline.running.command_line import Command
 from pipeline.study.space.space import with_space
 from pipeline.study.space.trial_configs import names_of_study
 from pipeline.study.workers.worker import worker_server
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 
 
 def body(config: DictConfig) -> int:
@@ -33,7 +33,7 @@ def body(config: DictConfig) -> int:
     records = options is not None and not is_preflight and options.tracking.kind != "none"
     verbose = 0 if options is None else options.verbose
     with ExitStack() as stack:
-        recorder = stack.enter_context(Recorder()) if records else None
+        recorder = stack.enter_context(RecorderClient()) if records else None
         with showing("loading PyTorch", verbose):
             server = stack.enter_context(worker_server()) if forks else None
         waits = waiting_for("checking the study", verbose)

@@ -35,7 +35,7 @@ from pipeline.config.check import check
 from pipeline.config.plain import plain
 from pipeline.running.devices import Devices
 from pipeline.running.plan import Plan, make_plan
-from pipeline.running.recording import Record, say_how_to_go_on
+from pipeline.running.recording import RunJournal, say_how_to_go_on
 from pipeline.running.resuming import SavedCheckpoint, Start
 
 #: Longest wait of a rank for the others, which may be compiling the network or reading the data.
@@ -176,7 +176,7 @@ class Peers:
         self._changed = threading.Condition()
         self._listener = threading.Thread(target=self._listen, name="peers", daemon=True)
         self._is_over = False
-        self._record: Record | None = None
+        self._record: RunJournal | None = None
 
     def __enter__(self) -> Self:
         for name, interface in HERE_ALONE.items():  # nothing listens on the network
@@ -212,7 +212,7 @@ class Peers:
         self._folder.cleanup()
 
     @contextmanager
-    def training_together(self, record: Record) -> Iterator[None]:
+    def training_together(self, record: RunJournal) -> Iterator[None]:
         """Train together with the other ranks while the body runs.
 
         Raises:

@@ -31,11 +31,11 @@ from pipeline.study.messages import Answer, Job, Rung, WorkerDied, changed_data_
 from pipeline.study.outcome.comparison import is_comparison
 from pipeline.study.outcome.pictures import load
 from pipeline.study.outcome.summary import value_words
-from pipeline.study.recorded_studies import leftovers, record_missing, write_run
+from pipeline.study.stored_studies import leftovers, record_missing, write_run
 from pipeline.study.study_plan import StudyPlan
 from pipeline.study.study_run import StudyRun, begin_study_folder
 from pipeline.study.workers.pool import Worker, WorkerPool, worker_pool
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal_events import Scalar
 from pipeline.tracking.run_record import RunRecord
@@ -53,12 +53,12 @@ class StudyProcesses:
     """Workers shared by consecutive studies, and the recorder of their trials in MLflow."""
 
     pool: WorkerPool
-    recorder: Recorder
+    recorder: RecorderClient
 
 
 @contextmanager
 def study_processes(
-    plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None
+    plan: StudyPlan, server: ForkServer | None, recorder: RecorderClient | None
 ) -> Iterator[StudyProcesses]:
     """Start workers and connect to MLflow in parallel; all processes end with the body.
 
@@ -67,7 +67,7 @@ def study_processes(
     Raises EnvironmentFaultError if Ray, or a tracking server that the run requires, is down.
     """
     tracking = plan.run.tracking
-    recorder = recorder or Recorder()
+    recorder = recorder or RecorderClient()
     with ExitStack() as stack:
         pool = stack.enter_context(worker_pool(plan, server))
         stack.callback(recorder.quit)
@@ -349,7 +349,9 @@ class Driver:
 class TrialCloser:
     """Records how trials end, in the study and in MLflow, and keeps the last failure."""
 
-    def __init__(self, plan: StudyPlan, ledger: Ledger, recorder: Recorder, live: Live) -> None:
+    def __init__(
+        self, plan: StudyPlan, ledger: Ledger, recorder: RecorderClient, live: Live
+    ) -> None:
         self.failure: TrialEnd | None = None
         self._plan = plan
         self._ledger = ledger

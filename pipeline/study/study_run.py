@@ -13,7 +13,7 @@ from pipeline.base.paths import create_folder
 from pipeline.config.naming import LONGEST_STUDY_NAME
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.fields import COMMAND_TAG, NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import trial_folder
 from pipeline.tracking.journal import Journal
@@ -113,7 +113,7 @@ class StudyRun:
     """The study's own MLflow run, written by whichever driver leads at the moment."""
 
     def __init__(
-        self, destination: RunDestination, recorder: Recorder, header: Callable[[], Header]
+        self, destination: RunDestination, recorder: RecorderClient, header: Callable[[], Header]
     ) -> None:
         self._folder = destination.folder
         self._objectives = destination.objectives

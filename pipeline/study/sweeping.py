@@ -28,7 +28,7 @@ from pipeline.study.outcome.pictures import write_study_pictures
 from pipeline.study.study_plan import StudyPlan, confirmation, tunings
 from pipeline.study.workers.pool import WorkerPool
 from pipeline.study.workers.ray import fitted_to_cluster
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal_events import ModelScore
 from pipeline.tracking.uri import uri_words, where_to_look
@@ -40,7 +40,7 @@ TASKS = "drawing pictures, sending to MLflow"
 CSV_COLUMNS = ("trial", "state", "reason", "started", "ended")
 
 
-def sweep(plan: StudyPlan, server: ForkServer | None, recorder: Recorder | None) -> None:
+def sweep(plan: StudyPlan, server: ForkServer | None, recorder: RecorderClient | None) -> None:
     """Start, continue or join a study until it has its trials, then report the results.
 
     `server` and `recorder` are those of `study_processes`.

@@ -143,7 +143,7 @@ class Store:
             return []
         return self._search(f"tags.`{fields.STUDY_TAG}` = '{uid}'")
 
-    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[fields.RecordedTrial]:
+    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[fields.MlflowTrial]:
         """Return the runs of a study's trials, with the latest values of some metrics."""
         trials = []
         for run in self.of_study(uid):
@@ -151,7 +151,7 @@ class Store:
             if not number.isdigit():  # it is the study's own run
                 continue
             values = run.data.metrics
-            trial = fields.RecordedTrial(
+            trial = fields.MlflowTrial(
                 trial=int(number),
                 run_id=run.info.run_id,
                 status=run.info.status,

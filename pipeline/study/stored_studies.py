@@ -28,8 +28,8 @@ from pipeline.study.ledger.storage_faults import named, odd_values
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import RunDestination, leader_lock
-from pipeline.tracking.client import Recorder
-from pipeline.tracking.fields import RecordedTrial
+from pipeline.tracking.client import RecorderClient
+from pipeline.tracking.fields import MlflowTrial
 from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Scalar
@@ -267,14 +267,14 @@ def metric_names(objectives: Iterable[str]) -> list[str]:
 
 
 def differences(
-    rows: Iterable[Row], runs: Iterable[RecordedTrial], objectives: Sequence[str] = ()
+    rows: Iterable[Row], runs: Iterable[MlflowTrial], objectives: Sequence[str] = ()
 ) -> list[str]:
     """Return one line for each difference between a study's trials and their runs in MLflow.
 
     A waiting trial has no run, and a running trial may not have its run yet. The runs have to be
     read with the metrics of `metric_names(objectives)`.
     """
-    by_trial: dict[int, list[RecordedTrial]] = defaultdict(list)
+    by_trial: dict[int, list[MlflowTrial]] = defaultdict(list)
     for run in runs:
         by_trial[run.trial].append(run)
     lines: list[str] = []
@@ -287,7 +287,7 @@ def differences(
 
 
 def _trial_differences(
-    row: Row, runs: Sequence[RecordedTrial], objectives: Sequence[str]
+    row: Row, runs: Sequence[MlflowTrial], objectives: Sequence[str]
 ) -> Iterator[str]:
     reason = None if row.end is None else row.end.reason
     trial = f"trial {row.number} ({_words(row.stage, reason)})"
@@ -329,7 +329,7 @@ def leftovers(study: Path) -> list[Path]:
 def record_missing(
     rows: Iterable[Row],
     destination: RunDestination,
-    recorder: Recorder,
+    recorder: RecorderClient,
     params_of: Callable[[Row], Mapping[str, Scalar]],
 ) -> int:
     """Write a run for each trial that has ended without one, and return their number.
@@ -354,7 +354,7 @@ def record_missing(
 def write_run(
     row: Row,
     destination: RunDestination,
-    recorder: Recorder,
+    recorder: RecorderClient,
     params: Mapping[str, Scalar],
 ) -> None:
     """Write the journal of a trial that has none from its row, and send it to MLflow."""
