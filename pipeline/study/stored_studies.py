@@ -1,10 +1,10 @@
-"""Recorded studies: reading, comparing with MLflow, repairing, reaping and removing them."""
+"""Studies on record: reading, comparing with MLflow, reaping and removing them."""
 
 import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,8 @@ from omegaconf import OmegaConf
 from optuna import delete_study
 from sqlalchemy import text
 
-from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.base.paths import TRIALS, conf_folder, create_folder, entries, name_problem
+from pipeline.base.paths import conf_folder, name_problem
 from pipeline.base.processes.lease import BEAT_SECONDS, alive
 from pipeline.base.regular_files import require_plain_folder
 from pipeline.config.options import SweepOptions
@@ -27,12 +26,10 @@ from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named, odd_values
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
-from pipeline.study.study_run import RunDestination, leader_lock
-from pipeline.tracking.client import RecorderClient
+from pipeline.study.study_run import leader_lock
 from pipeline.tracking.fields import MlflowTrial
 from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.journal_events import Scalar
 from pipeline.tracking.ownership import forget_own, is_own
 from pipeline.tracking.run_record import JOURNAL, RunRecord
 from pipeline.tracking.sync import remove_record
@@ -315,62 +312,3 @@ def _trial_differences(
 
 def _words(state: str, reason: str | None) -> str:
     return state if reason in (None, state) else f"{state}, {reason}"
-
-
-def leftovers(study: Path) -> list[Path]:
-    """Return the sorted trial folders of a study on which no process works any more.
-
-    A folder with the journal of another run is left out.
-    """
-    records = map(RunRecord.read, entries(study / TRIALS))
-    return [record.folder for record in records if record.is_trial and not record.is_training]
-
-
-def record_missing(
-    rows: Iterable[Row],
-    destination: RunDestination,
-    recorder: RecorderClient,
-    params_of: Callable[[Row], Mapping[str, Scalar]],
-) -> int:
-    """Write a run for each trial that has ended without one, and return their number.
-
-    A trial that still has a journal is skipped, since its run is recorded from that. `rows` are
-    the trials from before this driver took any; `params_of` returns the flattened configuration
-    of a trial.
-    """
-    ended = [row for row in rows if row.end is not None]
-    recorded = recorder.trials(destination.uid) if ended else set()
-    missing = []
-    for row in ended:
-        if row.number not in recorded:
-            record = RunRecord.read(destination.trial_folder(row.number))
-            if not record.has_begun:
-                missing.append(row)
-    for row in missing:
-        write_run(row, destination, recorder, params_of(row))
-    return len(missing)
-
-
-def write_run(
-    row: Row,
-    destination: RunDestination,
-    recorder: RecorderClient,
-    params: Mapping[str, Scalar],
-) -> None:
-    """Write the journal of a trial that has none from its row, and send it to MLflow."""
-    folder = destination.trial_folder(row.number)
-    create_folder(folder)
-    began = None if row.started is None else round(1000 * row.started)
-    ended = None if row.ended is None else round(1000 * row.ended)
-    values = {}
-    for objective, value in zip(destination.objectives, row.values, strict=False):
-        values[f"best/{objective.name}"] = value
-    for key, value in row.attributes.items():
-        if "/" in key and isinstance(value, int | float) and not isinstance(value, bool):
-            values[key] = float(value)
-    with closing(Journal(folder)) as journal:
-        tags = {"pipeline.repaired": "true"}
-        journal.begin(destination.trial_header(row.number, params, **tags), at=began)
-        journal.epoch(int(row.attributes.get("epochs", 0)), values, at=ended)
-        journal.end(row.end or End.LOST, at=ended)
-    recorder.deliver(folder, forget=True)

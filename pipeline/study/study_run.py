@@ -8,8 +8,9 @@ from pathlib import Path
 import filelock
 
 from pipeline.base.ends import End
-from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.errors import ConfigError, EnvironmentFaultError
 from pipeline.base.paths import create_folder
+from pipeline.base.regular_files import require_plain_folder
 from pipeline.config.naming import LONGEST_STUDY_NAME
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
@@ -19,6 +20,7 @@ from pipeline.tracking.folders import trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header, ModelScore, Scalar
 from pipeline.tracking.ownership import OWNER, begin_own, forget_own
+from pipeline.tracking.run_record import RunRecord
 
 LOCK = ".study.lock"
 
@@ -47,6 +49,12 @@ class RunDestination:
         """Return the folder of a trial's run."""
         return trial_folder(self.folder, self.uid, number)
 
+    def create_trial_folder(self, number: int) -> Path:
+        """Create the folder of a trial's run unless it exists, and return it."""
+        folder = self.trial_folder(number)
+        create_folder(folder)
+        return folder
+
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
         """Return the header of the journal of a trial's run; `params` is its flattened config."""
         trial_tags = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
@@ -59,6 +67,17 @@ class RunDestination:
             parent_folder=str(self.folder.absolute()),
             key=f"{self.name}-{self.uid}-{number}",
         )
+
+
+def require_study_folder(folder: Path) -> None:
+    """Require that a folder may be that of a study: there is none yet, or it is a study's.
+
+    Raises ConfigError if it is the folder of a run, or holds a link.
+    """
+    if folder.exists():
+        require_plain_folder(folder, is_written=True)
+        if RunRecord.read(folder).is_run:
+            raise ConfigError(f"{str(folder)!r} is the folder of a run; choose another sweep.name")
 
 
 def begin_study_folder(folder: Path) -> None:

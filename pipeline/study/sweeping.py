@@ -18,7 +18,7 @@ from pipeline.base.signals import stop
 from pipeline.base.terminal import console, print_lines, say, shown_verbosity, waiting_for
 from pipeline.config.plain import plain
 from pipeline.serving.files import FOLDER, cell, write_csv
-from pipeline.study.driver import Driver, StudyProcesses, running_study, study_processes
+from pipeline.study.driver import Driver, running_study
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
 from pipeline.study.messages import KEPT, TestJob, changed_data_line
@@ -26,6 +26,7 @@ from pipeline.study.outcome import comparison, comparison_tables, summary
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
 from pipeline.study.outcome.pictures import write_study_pictures
 from pipeline.study.study_plan import StudyPlan, confirmation, tunings
+from pipeline.study.study_processes import StudyProcesses, study_processes
 from pipeline.study.workers.pool import WorkerPool
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.tracking.client import RecorderClient
@@ -337,7 +338,7 @@ def _test(
         config=config,
         trust=list(plan.run.trust),
         leave=str(plan.folder) if saves else None,
-        data=driver.ledger.data_of(plain(config)),
+        data=driver.ledger.data_of(config),
     )
     result = pool.test(job, meanwhile)
     if result.problem is not None:
