@@ -93,7 +93,8 @@ class StudyFailedError(PipelineError):
 class Driver:
     """An open study and the workers of this process; other processes may work on it as well.
 
-    Once the trials have ended, `leads` tells whether this process reports the results.
+    Once the trials have ended, `leads` tells whether this process reports the results. `pool` has
+    its workers.
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
@@ -102,7 +103,7 @@ class Driver:
         self.leads = False
         self.run = StudyRun(plan, processes.recorder, plan.study_header)
         """The study's own run in MLflow."""
-        self._pool = processes.pool
+        self.pool = processes.pool
         self._recorder = processes.recorder
 
     def work(self) -> None:
@@ -125,7 +126,7 @@ class Driver:
                 with stop.deferred():
                     while not self._is_over():
                         self._advance()
-                        self._live.show(self._progress, self._pool.busy())
+                        self._live.show(self._progress, self.pool.busy())
             finally:
                 self._leave()
             progress = self.ledger.progress()
@@ -137,7 +138,7 @@ class Driver:
 
     def _advance(self) -> None:
         # No more workers than trials that are running here or left.
-        self._pool.start(min(self.plan.workers, len(self._pool.busy()) + self._progress.left))
+        self.pool.start(min(self.plan.workers, len(self.pool.busy()) + self._progress.left))
         self._fill()
         self._listen(TICK_SECONDS)
         now = time.monotonic()
@@ -148,9 +149,9 @@ class Driver:
             self.run.update(self._progress)
         if now >= self._beat_at:
             self._beat_at = now + min(BEAT_SECONDS, self.plan.options.grace / LOOKS)
-            self.ledger.beat(worker.number for worker in self._pool.busy() if worker.is_alive())
+            self.ledger.beat(worker.number for worker in self.pool.busy() if worker.is_alive())
         self._recorder.poll()
-        for worker in self._pool.busy():
+        for worker in self.pool.busy():
             worker.end_if_slower_than(self.plan.options.trial_timeout)
         self._progress = self.ledger.progress()
 
@@ -169,7 +170,7 @@ class Driver:
                 failure.code,
             )
         if self._is_late():
-            return not self._pool.busy()
+            return not self.pool.busy()
         return self._progress.settled
 
     def _is_late(self) -> bool:
@@ -180,7 +181,7 @@ class Driver:
         """Give a trial to each idle worker while the study has trials left."""
         if self._is_late():
             return
-        for worker in self._pool.idle():
+        for worker in self.pool.idle():
             row = self.ledger.take(worker.lease)
             if row is None:
                 return
@@ -213,7 +214,7 @@ class Driver:
         )
 
     def _listen(self, seconds: float) -> None:
-        for worker, answer in self._pool.listen(seconds):
+        for worker, answer in self.pool.listen(seconds):
             self._accept(worker, answer)
 
     def _accept(self, worker: Worker, answer: Answer) -> None:
@@ -238,31 +239,31 @@ class Driver:
     def _close_died(self, worker: Worker, gone: WorkerDied) -> None:
         """Dismiss a worker that has died, and close its trial."""
         died = [worker.number] if worker.is_busy else []
-        self._pool.dismiss(worker)  # first, so that a failing store can't leave it busy
+        self.pool.dismiss(worker)  # first, so that a failing store can't leave it busy
         if died and worker.is_overdue:
             self._closer.end(worker, TrialEnd(end=End.INTERRUPTED))
         # The death of the server says nothing of the trials, which don't count as failures.
-        end = End.INTERRUPTED if self._pool.has_lost_server else End.LOST
+        end = End.INTERRUPTED if self.pool.has_lost_server else End.LOST
         self._closer.close_lost(died, why=f"its process died ({gone.message})", end=end)
-        self._pool.dismiss(worker, gone)  # again, to count a worker that was never ready
+        self.pool.dismiss(worker, gone)  # again, to count a worker that was never ready
 
     def _leave(self) -> None:
         """Stop the trials that still run here; any process can continue the study."""
-        self._live.stopping(self._pool.busy())
-        for worker in self._pool.busy():
+        self._live.stopping(self.pool.busy())
+        for worker in self.pool.busy():
             worker.interrupt()
         died: list[int] = []
         deadline = time.monotonic() + STOP_SECONDS
-        while self._pool.busy() and time.monotonic() < deadline:
-            for worker, answer in self._pool.listen(TICK_SECONDS):
+        while self.pool.busy() and time.monotonic() < deadline:
+            for worker, answer in self.pool.listen(TICK_SECONDS):
                 if isinstance(answer, TrialEnd) and worker.is_busy:
                     self._closer.end(worker, answer)
                 elif isinstance(answer, WorkerDied):
                     if worker.is_busy:
                         died.append(worker.number)
-                    self._pool.dismiss(worker)
+                    self.pool.dismiss(worker)
                 elif isinstance(answer, Rung):
                     worker.verdict(prune=False)
-        died += [worker.number for worker in self._pool.busy()]
-        self._pool.kill()
+        died += [worker.number for worker in self.pool.busy()]
+        self.pool.kill()
         self._closer.close_lost(died)

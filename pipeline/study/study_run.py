@@ -16,11 +16,12 @@ from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
 from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.fields import COMMAND_TAG, NOTE_TAG, STUDY_TAG, TRIAL_TAG
-from pipeline.tracking.folders import trial_folder
+from pipeline.tracking.folders import read_state, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header, ModelScore, Scalar
 from pipeline.tracking.ownership import OWNER, begin_own, forget_own
 from pipeline.tracking.run_record import RunRecord
+from pipeline.tracking.uri import where_to_look
 
 LOCK = ".study.lock"
 
@@ -44,6 +45,14 @@ class RunDestination:
     experiment: str
     objectives: Sequence[Objective]
     uid: str = ""
+
+    @property
+    def where_to_look(self) -> tuple[str, ...]:
+        """Command and address that show the runs; empty if nothing is tracked."""
+        experiment_id = read_state(self.folder).experiment_id
+        if self.uri is None or not experiment_id:
+            return ()
+        return where_to_look(self.uri, experiment_id)
 
     def trial_folder(self, number: int) -> Path:
         """Return the folder of a trial's run."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base import markup
 from pipeline.base.ends import End
+from pipeline.base.errors import text_override
 from pipeline.base.markup import MISSING, Block, Command, Section, TextTable, show
 from pipeline.base.processes.lease import seconds_since_start
 from pipeline.base.redaction import redact_word
@@ -19,6 +20,7 @@ from pipeline.metrics import Direction, all_metrics, direction, ranked
 from pipeline.study.ledger.rows import Row, RowState, best, count_words, pareto, winner
 from pipeline.study.space.ranges import text_of
 from pipeline.tracking.description import description, fits
+from pipeline.tracking.uri import uri_words
 
 if TYPE_CHECKING:
     from pipeline.study.ledger.rows import Importances
@@ -217,6 +219,20 @@ def experiment_command(folder: Path, name: str, *extra_words: str) -> str:
     """Return the command that trains an experiment in a study's folder, with extra words."""
     words = [f"--config-dir={folder / 'conf'}", f"experiment={text_of(name)}", *extra_words]
     return train_command(words)
+
+
+def report_command(study: str, *, output: str, storage: str | None, uri: str | None) -> str:
+    """Return the command that writes a study's report, quoted for a shell.
+
+    `output`, `storage` and `uri` say where its folder, its trials and its runs are.
+    """
+    words = [f"study={study}"]
+    if output != "runs":
+        words.append(text_override("folder", output))
+    if storage is not None:
+        words.append(redact_word(f"storage={storage}"))
+    words += uri_words(uri or "")
+    return f"pipeline report {shlex.join(words)}"
 
 
 def train_command(words: Sequence[str]) -> str:
