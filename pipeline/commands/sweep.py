@@ -44,7 +44,7 @@ def body(config: DictConfig) -> int:
             preflight(command_line.overrides, command_line.config_dir, server)
             return 0
         with waits:
-            from pipeline.study.study_plan import make_study_plan
+            from pipeline.study.planning import make_study_plan
             from pipeline.study.sweeping import sweep
 
             plan = make_study_plan(config, command_line.overrides, command_line.config_dir)

@@ -36,7 +36,7 @@ from pipeline.study.messages import Job, WorkerDied
 from pipeline.study.outcome.summary import point_words
 from pipeline.study.space.space import Space, read_ranges
 from pipeline.study.space.trial_configs import TrialConfigs
-from pipeline.study.study_plan import checked_study
+from pipeline.study.study_check import checked_study
 from pipeline.study.workers.pool import Worker, WorkerPool
 
 #: Column of rows that choose their model themselves: experiments, and studies of several models.

@@ -15,11 +15,12 @@ from pipeline.config.naming import LONGEST_STUDY_NAME
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
 from pipeline.tracking.client import RecorderClient
+from pipeline.tracking.facts import environment_tags
 from pipeline.tracking.fields import COMMAND_TAG, NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import read_state, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header, ModelScore, Scalar
-from pipeline.tracking.ownership import OWNER, begin_own, forget_own
+from pipeline.tracking.ownership import OWNER, begin_own, forget_own, next_order
 from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.uri import where_to_look
 
@@ -63,6 +64,40 @@ class RunDestination:
         folder = self.trial_folder(number)
         create_folder(folder)
         return folder
+
+    def header_of_study(
+        self,
+        params: Mapping[str, Scalar],
+        *,
+        data: str,
+        rows: Mapping[str, int],
+        register: str | None,
+        trust: Sequence[str],
+    ) -> Header:
+        """Return the header of the journal of the study's own run.
+
+        Args:
+            params: Flattened config, without the keys that trials vary.
+            data: Hash of the data.
+            rows: Rows of each part of the data; empty if trials may have other data.
+            register: Name under which the best model is registered; `None` = it is not.
+            trust: Packages whose classes the config may name.
+        """
+        tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
+        if rows:
+            tags["data.hash"] = data
+        return Header(
+            name=self.name,
+            experiment=self.experiment,
+            uri=self.uri or "",
+            params=params,
+            tags={**environment_tags(), **tags},
+            key=f"{self.name}-{self.uid}",
+            register=register,
+            trust=trust,
+            rows=rows,
+            order=next_order(),
+        )
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
         """Return the header of the journal of a trial's run; `params` is its flattened config."""

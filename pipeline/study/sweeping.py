@@ -13,7 +13,8 @@ from pipeline.study.live import print_opening
 from pipeline.study.messages import changed_data_line
 from pipeline.study.outcome.comparison import is_comparison
 from pipeline.study.outcome.summary import point_words
-from pipeline.study.study_plan import StudyPlan, confirmation, tunings
+from pipeline.study.planning import confirmation, tunings
+from pipeline.study.study_plan import StudyPlan
 from pipeline.study.study_processes import StudyProcesses, study_processes
 from pipeline.study.winner import winner_overrides
 from pipeline.study.workers.ray import fitted_to_cluster
