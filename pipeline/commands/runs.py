@@ -409,7 +409,7 @@ def clean_study(options: RunsOptions) -> int:
     studies = Studies(options.storage)
     name = str(options.study)
     with opened_store(tracking_uri(options.tracking)) as store:
-        from pipeline.study.stored_studies import removal_of
+        from pipeline.study.study_removal import removal_of
 
         with removal_of(studies, store, name, Path(options.output) / name) as (line, remove):
             if options.apply:

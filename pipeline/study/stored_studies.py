@@ -1,11 +1,11 @@
-"""Studies on record: reading, comparing with MLflow, reaping and removing them."""
+"""Studies on record: reading, comparing with MLflow, and closing their lost trials."""
 
 import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,27 +16,22 @@ from sqlalchemy import text
 
 from pipeline.base.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.base.paths import conf_folder, name_problem
-from pipeline.base.processes.lease import BEAT_SECONDS, alive
-from pipeline.base.regular_files import require_plain_folder
+from pipeline.base.processes.lease import BEAT_SECONDS
 from pipeline.config.options import SweepOptions
 from pipeline.study.ledger.definition import Objective, StudyDefinition, facts_on_record, find_study
 from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named, odd_values
-from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Space
-from pipeline.study.study_run import leader_lock
 from pipeline.tracking.fields import MlflowTrial
-from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
+from pipeline.tracking.folders import mark, trial_folder
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.ownership import forget_own, is_own
-from pipeline.tracking.run_record import JOURNAL, RunRecord
-from pipeline.tracking.sync import remove_record
+from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:
-    from pipeline.tracking.mlflow_store import Store
+    pass
 
 _READ_NAMES = "SELECT study_name FROM studies"
 #: Number of checks of a silent trial within the grace time.
@@ -134,14 +129,11 @@ class Studies:
         study = find_study(self._store.optuna, name)
         assert study is not None  # its name was found
         facts = study.user_attrs
-        stored_ranges = facts.get("space") or {}
-        # Without conditions: the values of a trial show which ranges held.
-        parameters = [Range.from_plain({**plain, "when": None}) for plain in stored_ranges.values()]
         definition = StudyDefinition(
             url=self._url,
             name=name,
             options=options,
-            space=Space(parameters, {}),
+            space=Space.from_stored(facts.get("space") or {}),
             base={},
             objectives=[Objective(**stored) for stored in facts.get("objectives", [])],
             seed=0,
@@ -205,54 +197,6 @@ def require_study(folder: Path, study: Ledger) -> None:
             f"{str(folder)!r} is not the folder of study={study.name!r} in this database: it holds "
             "a run or another study; name that study's database with storage=sqlite:///FILE"
         )
-
-
-@contextmanager
-def removal_of(
-    studies: Studies, store: "Store", name: str, folder: Path
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield a line that describes a study, and a function that removes it.
-
-    No other process can lead the study during the body. The function removes the study from its
-    database last. Runs of another study in MLflow are kept, even if the database says that they
-    have the same id. Raises ConfigError if there is no such study, a process works on it, or its
-    folder holds a link or is not a study's.
-    """
-    study = studies.open(name)
-    if folder.exists() or folder.is_symlink():
-        require_plain_folder(folder, is_written=True)
-        require_study(folder, study)
-        if not (folder / JOURNAL).exists() and not is_own(folder):
-            raise ConfigError(
-                f"{str(folder)!r} has no journal that says whether it is the folder of "
-                f"study={name!r}; move it away, then repeat the command"
-            )
-    with ExitStack() as stack:
-        lock = leader_lock(folder) if folder.is_dir() else None
-        if lock is not None:
-            stack.callback(lock.release)
-        is_led = folder.is_dir() and lock is None
-        with studies.reading(name):
-            # A lease of another machine may be alive, and counts as alive.
-            is_trained = any(lease is not None and alive(lease) for lease in study.leases())
-        if is_led or is_trained:
-            raise ConfigError(f"study={name!r} is running; stop it, or wait until it ends")
-        run_ids = []
-        for run in store.of_study(study.uid):
-            if run.data.tags.get("study", run.info.run_name) == name:
-                run_ids.append(run.info.run_id)
-        size = f"{size_of(folder) / MIB:.1f} MiB in {folder}"
-        if folder.is_dir() and not is_own(folder):
-            size += ", which is foreign (a copy, or not begun here by you)"
-
-        def remove_all() -> None:
-            for run_id in run_ids:
-                remove_record(store, run_id)
-            forget_own(folder)
-            remove(folder)
-            studies.delete(name)
-
-        yield f"study {name}: {len(study.trials())} trials, {len(run_ids)} runs, {size}", remove_all
 
 
 def metric_names(objectives: Iterable[str]) -> list[str]:

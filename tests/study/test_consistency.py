@@ -406,7 +406,7 @@ def test_clean_removes_a_study_unless_it_runs(
         leaders.append(leader_lock(Path("runs") / STUDY))
         remove_record(*arguments)
 
-    monkeypatch.setattr("pipeline.study.stored_studies.remove_record", removed)
+    monkeypatch.setattr("pipeline.study.study_removal.remove_record", removed)
     assert main([*words, "apply=true"]) == 0
     assert leaders == [None]  # a sweep that starts meanwhile does not lead it
     assert trials(uri) == {}

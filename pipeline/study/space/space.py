@@ -41,6 +41,14 @@ class Space:
         self.keys = tuple(dict.fromkeys(parameter.key for parameter in parameters))
         self._base = dict(base)
 
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> "Space":
+        """Return the space of the trials on record, from what `plain` returned.
+
+        It has no conditions: the values of a trial show which ranges held.
+        """
+        return cls([Range.from_plain({**plain, "when": None}) for plain in stored.values()], {})
+
     def suggest(self, trial: "BaseTrial") -> dict[str, str]:
         """Sample a point from a trial, and return it as Hydra's texts by key or group."""
         return self._chosen(lambda parameter: parameter.suggest(trial))

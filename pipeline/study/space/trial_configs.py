@@ -25,9 +25,15 @@ from pipeline.config.plain import FREE, as_written, differences, plain
 from pipeline.config.targets import TARGET
 from pipeline.config.tree import dotted_keys, exists
 from pipeline.config.values import written
-from pipeline.study.space import space as spaces
 from pipeline.study.space.ranges import OFF, Condition, Range, text_of, value_of
-from pipeline.study.space.space import Space, value_at
+from pipeline.study.space.space import (
+    Space,
+    in_order,
+    option_problems,
+    read_ranges,
+    two_ranges,
+    value_at,
+)
 
 #: Groups whose choice decides which keys exist; the model first, since it may choose the data.
 GROUPS = ("model", "data", "optimizer", "scheduler")
@@ -122,7 +128,7 @@ class TrialConfigs:
         """
         if sweep is None:
             sweep = written(self.tree().sweep)
-        ranges, problems = spaces.read_ranges(
+        ranges, problems = read_ranges(
             sweep.get("space"), sweep.get("when"), preferred=self.varied_on_command_line()
         )
         if sweep.get("name") is not None:
@@ -134,7 +140,7 @@ class TrialConfigs:
         problems += self._range_problems(ranges)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        parameters = spaces.in_order(ranges)
+        parameters = in_order(ranges)
         keys = {parameter.key for parameter in parameters}
         base: dict[str, str] = {}
         for parameter in parameters:
@@ -142,7 +148,7 @@ class TrialConfigs:
             if when is not None and when.key not in keys:
                 base[when.key] = self._text_at(when.key)
         space = Space(parameters, base)
-        if problems := list(spaces.option_problems(space, sweep)):
+        if problems := list(option_problems(space, sweep)):
             raise ConfigError(*problems)
         return space
 
@@ -150,7 +156,7 @@ class TrialConfigs:
         for parameter in ranges:
             yield from parameter.problems
         yield from self._repeated_in_files()
-        yield from spaces.two_ranges(ranges)
+        yield from two_ranges(ranges)
         by_key = {parameter.key: parameter for parameter in ranges if not parameter.problems}
         for parameter in ranges:
             key = parameter.key
@@ -172,7 +178,7 @@ class TrialConfigs:
     def _why_empty(self) -> str:
         """Return the problem of a study that varies nothing."""
         sweep = written(self.source.tree(self.words).sweep)
-        ranges_in_files, _ = spaces.read_ranges(sweep.get("space"), sweep.get("when"))
+        ranges_in_files, _ = read_ranges(sweep.get("space"), sweep.get("when"))
         lines = {}
         for parameter in ranges_in_files:
             override = self._overrides.get(parameter.key)
@@ -193,7 +199,7 @@ class TrialConfigs:
         first_files: dict[str, str] = {}
         for file in files:
             sweep = self.source.tree([f"sweeps={file}"]).sweep
-            ranges, _ = spaces.read_ranges(sweep.space, sweep.when)
+            ranges, _ = read_ranges(sweep.space, sweep.when)
             for parameter in ranges:
                 first = first_files.setdefault(parameter.place, file)
                 if first != file and parameter.key not in self.varied_on_command_line():
