@@ -46,8 +46,8 @@ from pipeline.tracking.folders import (
     ListedRun,
     damaged_folders,
     find_run,
-    listed,
     old_runs,
+    read_runs,
     unfinished,
     with_trials,
 )
@@ -128,14 +128,14 @@ def list_runs(options: RunsOptions) -> int:
     study_names = [] if studies is None else list(studies.names())
     matching_studies = [name for name in study_names if _fits(options, name)]
     if studies is not None:
-        for problem in studies.misnamed():
+        for problem in studies.name_problems():
             print(
                 f"warning: the name of a study in the database is passed over: {problem}",
                 file=sys.stderr,
             )
         if matching_studies:
             _print_studies(studies, matching_studies, options)
-    recorded = listed(Path(options.output))
+    recorded = read_runs(Path(options.output))
     _name_damaged(Path(options.output), recorded)
     single_runs = [run for run in recorded if not run.is_study]
     runs = [run for run in single_runs if _fits(options, run.name, run.doctor)]

@@ -22,7 +22,7 @@ from pipeline.study.ledger.definition import Objective, StudyDefinition, facts_o
 from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
-from pipeline.study.ledger.storage_faults import named, odd_values
+from pipeline.study.ledger.storage_faults import database_name, odd_values
 from pipeline.study.space.space import Space
 from pipeline.tracking.fields import MlflowTrial
 from pipeline.tracking.folders import mark, trial_folder
@@ -50,7 +50,7 @@ class Studies:
         path = sqlite_path(self._url)
         if path is not None and not path.is_file():
             raise EnvironmentFaultError(
-                f"{named(self._url)} does not exist; expected the database of the sweep: "
+                f"{database_name(self._url)} does not exist; expected the database of the sweep: "
                 "storage=sqlite:///FILE"
             )
         self._store = open_storage(self._url)
@@ -66,7 +66,7 @@ class Studies:
                 names.append(name)
         return sorted(names)
 
-    def misnamed(self) -> list[str]:
+    def name_problems(self) -> list[str]:
         """Return a line for each name that `names` passes over."""
         problems = [name_problem("study", name) for name in self._all_names()]
         return [problem for problem in problems if problem is not None]
@@ -111,7 +111,7 @@ class Studies:
         names = self.names()
         if name not in names:
             raise ConfigError(
-                f"study={name!r} is unknown in {named(self._url)}; known: "
+                f"study={name!r} is unknown in {database_name(self._url)}; known: "
                 f"{', '.join(names) or 'none'}.{did_you_mean(name, names)}"
             )
         tree = OmegaConf.load(conf_folder() / "sweep.yaml")

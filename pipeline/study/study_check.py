@@ -64,7 +64,7 @@ def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
             for text in parameter.ends():
                 for line in _problems_at({**point, parameter.key: text}, trials):
                     if line not in base_problems and line not in point_problems:
-                        problems.append(_placed(parameter, line, point))
+                        problems.append(_with_place(parameter, line, point))
     return list(dict.fromkeys(problems))
 
 
@@ -114,11 +114,11 @@ def _choices_for(when: Condition | None, space: Space) -> dict[str, str]:
     return choices
 
 
-def _placed(parameter: Range, line: str, around: Point) -> str:
+def _with_place(parameter: Range, line: str, point: Point) -> str:
     key = parameter.key.partition(".")[0]
     place = parameter.override
-    if parameter.when is None and key in around and key != parameter.key:
-        place = f"{place} where {key}={around[key]}"
+    if parameter.when is None and key in point and key != parameter.key:
+        place = f"{place} where {key}={point[key]}"
     if parameter.kind == "float" and "expected a whole number" in line:
         line += f" Write int({parameter})."
     return f"{place}: {line}"

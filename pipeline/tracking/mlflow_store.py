@@ -141,7 +141,7 @@ class Store:
     def run(self, run_id: str) -> Run | None:
         """Return a run, or `None` if the store has never had it."""
         # A malformed id is an error rather than a missing run.
-        return self.found(lambda client: client.get_run(run_id), missing=MISSING[:1])
+        return self.call_or_none(lambda client: client.get_run(run_id), missing=MISSING[:1])
 
     def running(self) -> list[Run]:
         """Return all runs of all experiments that have not ended."""
@@ -231,7 +231,7 @@ class Store:
         scheme, host = urlsplit(address)[:2]
         if scheme in (*SENT_LOGIN, *LOCAL):
             return False
-        first = self.found(lambda client: client.get_experiment(FIRST_EXPERIMENT))
+        first = self.call_or_none(lambda client: client.get_experiment(FIRST_EXPERIMENT))
         if first is None:
             return False
         root = str(first.artifact_location).rstrip("/").removesuffix(f"/{FIRST_EXPERIMENT}")
@@ -356,7 +356,7 @@ class Store:
             # common class.
             raise fault(self.uri, str(error)) from error
 
-    def found(
+    def call_or_none(
         self, call: Callable[[MlflowClient], _Item], *, missing: Sequence[str] = MISSING
     ) -> _Item | None:
         """Return the result of a call; `None` if MLflow answers with an error code in `missing`."""

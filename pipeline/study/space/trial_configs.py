@@ -82,8 +82,8 @@ class TrialConfigs:
         self.tree = cache(self._tree)
         self._composed = cache(self._without_study)
 
-    def _tree(self, *more: str) -> DictConfig:
-        tree = self.source.tree([*self.words, *more])
+    def _tree(self, *extra_words: str) -> DictConfig:
+        tree = self.source.tree([*self.words, *extra_words])
         if isinstance(tree.get("sweep"), DictConfig):
             leave_out_fixed(tree.sweep, self.words)
         return tree
