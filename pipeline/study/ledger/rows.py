@@ -192,10 +192,10 @@ def _ranked_rows(rows: Iterable[Row], directions: Sequence["Direction"]) -> list
 
 def _loss(row: Row, directions: Sequence["Direction"]) -> tuple[float, ...]:
     """Return the objectives' values with signs such that less is better."""
-    return tuple(
-        -value if direction == "max" else value
-        for value, direction in zip(row.values, directions, strict=True)
-    )
+    losses = []
+    for value, direction in zip(row.values, directions, strict=True):
+        losses.append(-value if direction == "max" else value)
+    return tuple(losses)
 
 
 class StudyTrials:
@@ -429,13 +429,13 @@ def importances(
     from optuna.importance import PedAnovaImportanceEvaluator  # a second, most of it scikit-learn
     from optuna.trial import create_trial
 
-    names = sorted({name for trial in trials for name in trial.params})
+    names = sorted(set[str]().union(*(trial.params for trial in trials)))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, FEWEST_BEST / len(trials)))
     study = create_study()  # in memory, since the trials' database may be far away
-    study.add_trials(
-        create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
-        for trial in trials
-    )
+    for trial in trials:
+        study.add_trial(
+            create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
+        )
 
     def divergences(values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return importances (parameters,) for values (trials,), of which smaller are better."""
