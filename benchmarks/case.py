@@ -116,7 +116,7 @@ def _checked_run(config: DictConfig) -> int:
 
 def _checked_study(config: DictConfig) -> int:
     from pipeline.running.command_line import Command
-    from pipeline.study.study_plan import make_study_plan
+    from pipeline.study.planning import make_study_plan
 
     said = Command.of_this_process()
     make_study_plan(config, said.overrides, said.config_dir)

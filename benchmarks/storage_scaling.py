@@ -40,7 +40,7 @@ from benchmarks.study_cost import open_ledger, value_of
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.processes.lease import own_lease
 from pipeline.study.ledger.rows import Row
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header
 from pipeline.tracking.mlflow_store import Store
@@ -271,7 +271,7 @@ def server_seconds() -> float:
 
 def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
     """Record short runs one after another, as a driver's recorder does."""
-    with Recorder() as recorder:
+    with RecorderClient() as recorder:
         recorder.connect(uri, experiment="pipeline")
         ready.wait(LONGEST_SECONDS)
         for number in range(runs):

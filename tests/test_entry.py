@@ -25,7 +25,7 @@ from pipeline.base.errors import (
     DivergedError,
     EnvironmentFaultError,
     Interrupted,
-    RecordsDifferError,
+    StoresDifferError,
 )
 from pipeline.base.paths import conf_folder
 from pipeline.commands.entry import command
@@ -76,7 +76,7 @@ def ending(error: BaseException | None) -> Command:
         (DataError("a"), 2, ["error: a"]),
         (EnvironmentFaultError("a"), 3, ["error: a"]),
         (DivergedError("a"), 4, ["error: a"]),
-        (RecordsDifferError("a"), 5, ["error: a"]),
+        (StoresDifferError("a"), 5, ["error: a"]),
         (OSError(errno.ENOSPC, "x", "/f"), 3, ["error: the disk is full at '/f'; choose"]),
         (PermissionError(errno.EACCES, "x", "/f"), 3, ["error: permission is denied at '/f'"]),
         (type("MisconfigurationException", (Exception,), {})("a\n b"), 2, ["error: a b"]),

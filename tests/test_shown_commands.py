@@ -23,7 +23,7 @@ from pipeline.base.errors import DivergedError
 from pipeline.config.check import check
 from pipeline.config.plain import plain
 from pipeline.running.plan import Datasets, RunContext, make_plan
-from pipeline.study.study_plan import checked_study
+from pipeline.study.study_check import checked_study
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 FENCED = re.compile(r"^```.*?^```$", re.M | re.S)

@@ -94,7 +94,7 @@ class DivergedError(PipelineError):
     result: Any = None
 
 
-class RecordsDifferError(PipelineError):
+class StoresDifferError(PipelineError):
     """Two stores disagree about the same runs."""
 
     exit_code = 5

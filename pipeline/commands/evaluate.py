@@ -12,17 +12,19 @@ from pipeline.base.errors import ConfigError, shown
 from pipeline.base.redaction import MASK
 from pipeline.base.terminal import waiting_for
 from pipeline.commands.entry import command
-from pipeline.config import options
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import (
     MODEL_REQUIRED,
     SERVING,
     DataOptions,
+    MetricsOptions,
     Options,
     Place,
+    Target,
     Text,
     TrackingOptions,
+    TrainerOptions,
     Trusted,
     parts,
 )
@@ -58,9 +60,9 @@ class EvaluateOptions(Options):
     traceback: bool
     trust: Trusted
     tags: dict[str, str] | list[str] | None
-    data: options.Target
-    trainer: options.TrainerOptions
-    metrics: options.MetricsOptions
+    data: Target
+    trainer: TrainerOptions
+    metrics: MetricsOptions
     tracking: TrackingOptions
 
 

@@ -18,7 +18,7 @@ from pipeline.base.ends import End
 from pipeline.base.errors import (
     ConfigError,
     EnvironmentFaultError,
-    RecordsDifferError,
+    StoresDifferError,
     some,
     typed,
     typed_text,
@@ -46,8 +46,8 @@ from pipeline.tracking.folders import (
     ListedRun,
     damaged_folders,
     find_run,
-    listed,
     old_runs,
+    read_runs,
     unfinished,
     with_trials,
 )
@@ -57,7 +57,7 @@ from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
 from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 
 if TYPE_CHECKING:
-    from pipeline.study.recorded_studies import Studies
+    from pipeline.study.stored_studies import Studies
 
 
 #: Actions that use a key; keys that say where runs and studies are may be given with any action.
@@ -128,14 +128,14 @@ def list_runs(options: RunsOptions) -> int:
     study_names = [] if studies is None else list(studies.names())
     matching_studies = [name for name in study_names if _fits(options, name)]
     if studies is not None:
-        for problem in studies.misnamed():
+        for problem in studies.name_problems():
             print(
                 f"warning: the name of a study in the database is passed over: {problem}",
                 file=sys.stderr,
             )
         if matching_studies:
             _print_studies(studies, matching_studies, options)
-    recorded = listed(Path(options.output))
+    recorded = read_runs(Path(options.output))
     _name_damaged(Path(options.output), recorded)
     single_runs = [run for run in recorded if not run.is_study]
     runs = [run for run in single_runs if _fits(options, run.name, run.doctor)]
@@ -327,7 +327,7 @@ def reap_runs(options: RunsOptions) -> int:
     output = Path(options.output)
     studies = _studies(options)
     if studies is not None:
-        from pipeline.study.recorded_studies import reap_trials, require_study
+        from pipeline.study.stored_studies import reap_trials, require_study
 
         names = studies.names() if options.study is None else [options.study]
         if options.study is not None:  # a named study is required, others are passed over
@@ -356,11 +356,11 @@ def check_study(options: RunsOptions) -> int:
 
     Raises:
         ConfigError: `study` is not given.
-        RecordsDifferError: The two stores differ.
+        StoresDifferError: The two stores differ.
     """
     if options.study is None:
         raise ConfigError("action=check needs a study: study=NAME")
-    from pipeline.study.recorded_studies import Studies, differences, metric_names
+    from pipeline.study.stored_studies import Studies, differences, metric_names
 
     studies = Studies(options.storage)
     study = studies.open(options.study)
@@ -370,7 +370,7 @@ def check_study(options: RunsOptions) -> int:
     with studies.reading(study.name):
         lines = differences(rows, runs, study.names)
     if lines:
-        raise RecordsDifferError(*lines)
+        raise StoresDifferError(*lines)
     print(f"{len(rows)} trials, {len(runs)} runs: they agree")
     return 0
 
@@ -404,12 +404,12 @@ def clean_runs(options: RunsOptions) -> int:
 
 def clean_study(options: RunsOptions) -> int:
     """Remove a study with its runs, or print what would be removed without `apply`."""
-    from pipeline.study.recorded_studies import Studies
+    from pipeline.study.stored_studies import Studies
 
     studies = Studies(options.storage)
     name = str(options.study)
     with opened_store(tracking_uri(options.tracking)) as store:
-        from pipeline.study.recorded_studies import removal_of
+        from pipeline.study.study_removal import removal_of
 
         with removal_of(studies, store, name, Path(options.output) / name) as (line, remove):
             if options.apply:
@@ -429,7 +429,7 @@ def _studies(options: RunsOptions) -> "Studies | None":
     path = Path("optuna.db") if options.storage is None else sqlite_path(options.storage)
     if path is not None and not path.is_file():
         return None
-    from pipeline.study.recorded_studies import Studies
+    from pipeline.study.stored_studies import Studies
 
     return Studies(options.storage)
 

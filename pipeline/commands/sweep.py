@@ -14,7 +14,7 @@ from pipeline.running.command_line import Command
 from pipeline.study.space.space import with_space
 from pipeline.study.space.trial_configs import names_of_study
 from pipeline.study.workers.worker import worker_server
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 
 
 def body(config: DictConfig) -> int:
@@ -31,7 +31,7 @@ def body(config: DictConfig) -> int:
     records = options is not None and not is_preflight and options.tracking.kind != "none"
     verbose = 0 if options is None else options.verbose
     with ExitStack() as stack:
-        recorder = stack.enter_context(Recorder()) if records else None
+        recorder = stack.enter_context(RecorderClient()) if records else None
         with showing("loading PyTorch", verbose):
             server = stack.enter_context(worker_server()) if forks else None
         waits = waiting_for("checking the study", verbose)
@@ -42,7 +42,7 @@ def body(config: DictConfig) -> int:
             preflight(command_line.overrides, command_line.config_dir, server)
             return 0
         with waits:
-            from pipeline.study.study_plan import make_study_plan
+            from pipeline.study.planning import make_study_plan
             from pipeline.study.sweeping import sweep
 
             plan = make_study_plan(config, command_line.overrides, command_line.config_dir)

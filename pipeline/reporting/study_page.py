@@ -21,8 +21,8 @@ from pipeline.study.outcome import comparison_picture, comparison_tables, pictur
 from pipeline.study.outcome import summary as outcome
 from pipeline.study.outcome.comparison import Comparison
 from pipeline.study.outcome.summary import StudySummary
-from pipeline.study.recorded_studies import Studies, require_study
-from pipeline.study.study_plan import LONGEST_STEM
+from pipeline.study.planning import LONGEST_STEM
+from pipeline.study.stored_studies import Studies, require_study
 from pipeline.tracking.sync import attach_to_own
 from pipeline.tracking.uri import sqlite_path
 

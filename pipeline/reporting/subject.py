@@ -28,9 +28,9 @@ from pipeline.config.targets import TARGET
 from pipeline.data.preparation.report import DataReport
 from pipeline.metrics import default_name, direction
 from pipeline.reporting.page import publish
-from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
 from pipeline.tracking.fields import COMMAND_TAG, EVALUATE, FINAL, FIND_LR, SWEEP
+from pipeline.tracking.folders import LAST, State, find_run, newest_study, read_state, standing
 from pipeline.tracking.journal_events import BeginEvent
 from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.sync import attach, attach_to_own
@@ -94,7 +94,7 @@ class Subject:
             attach_page = partial(attach_to_own, self.folder, options=tracking, name=name)
         else:
             default_path = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
-            state = folders.State(run_id=run_id, uri=self.uri)
+            state = State(run_id=run_id, uri=self.uri)
             attach_page = partial(attach, state, options=tracking, name=name)
         return publish(text, Path(options.output or default_path), tracking, attach_page)
 
@@ -103,7 +103,7 @@ def find_subject(reference: str, options: ReportOptions) -> Subject:
     """Return the run that a user names.
 
     Args:
-        reference: What `folders.find_run` takes. A run that is not on this machine needs the whole
+        reference: What `find_run` takes. A run that is not on this machine needs the whole
             MLflow run id.
         options: Options that say where runs are looked for.
 
@@ -111,13 +111,13 @@ def find_subject(reference: str, options: ReportOptions) -> Subject:
         ConfigError: No run matches, or what the run has left can't be read.
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
-    study = folders.newest_study(Path(options.folder)) if reference == folders.LAST else None
+    study = newest_study(Path(options.folder)) if reference == LAST else None
     hint = ""
     if study is not None:
         word = typed_text("study", study)
         hint = f"the newest is the study {study!r}; for its report, give {word}"
     try:
-        folder = folders.find_run(reference, Path(options.folder), key="folder")
+        folder = find_run(reference, Path(options.folder), key="folder")
     except ConfigError as error:
         if options.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
             return _fetched(reference, tracking_uri(options.tracking))
@@ -140,9 +140,9 @@ def local_subject(folder: Path) -> Subject:
         raise ConfigError(f"{str(folder)!r} is not a run: its journal does not start with one")
     if record.command == SWEEP:
         raise ConfigError(f"{str(folder)!r} is a study; expected a run. Set study={folder.name}.")
-    state = folders.read_state(folder)
+    state = read_state(folder)
     artifacts = folder / "artifacts"
-    status, reason = folders.standing(record, state)
+    status, reason = standing(record, state)
     report = _recorded(artifacts / REPORT, DataReport.from_dict)
     lacks = LEFT_NONE if status == End.COMPLETE.status or reason == End.DIVERGED else UNFINISHED
     findings = None

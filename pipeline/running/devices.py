@@ -316,12 +316,12 @@ def placement(
         chosen = islice(chain(roomy, cycle(gpus)), count)
         placed: list[WorkerGpus] = [(gpu.entry,) for gpu in chosen]
     elif workers is not None:
-        placed = _grouped(gpus, devices_per_trial, groups=workers)
+        placed = _gpus_of_workers(gpus, devices_per_trial, groups=workers)
     else:
         with_room = [gpu for gpu in gpus if room[gpu]]
-        placed = _grouped(with_room, devices_per_trial, groups=most)
+        placed = _gpus_of_workers(with_room, devices_per_trial, groups=most)
         if not placed:
-            placed = _grouped(gpus, devices_per_trial, groups=1)
+            placed = _gpus_of_workers(gpus, devices_per_trial, groups=1)
     verb = "is" if len(gpus) == 1 else "are"
     present_words = f"there {verb} {len(gpus)}"
     if not placed:
@@ -344,7 +344,7 @@ def placement(
     return tuple(placed), tuple(notes)
 
 
-def _grouped(gpus: Sequence[Gpu], size: int, *, groups: int) -> list[WorkerGpus]:
+def _gpus_of_workers(gpus: Sequence[Gpu], size: int, *, groups: int) -> list[WorkerGpus]:
     """Give each worker `size` GPUs with neighbouring indices, which often share fast links."""
     count = min(len(gpus) // size, groups)
     used_gpus = sorted(gpus[: count * size], key=lambda gpu: gpu.index)

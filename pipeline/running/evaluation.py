@@ -17,7 +17,7 @@ from pipeline.running.recording import recorded_run
 from pipeline.running.results import print_figures, where_lines
 from pipeline.running.run_store import connecting, writable_store
 from pipeline.serving.model import Decision, Model
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 
 #: Stage in the names of the metrics of other parts than the test part.
 STAGES = {"validation": "val", "train": "train", "all": "all"}
@@ -35,7 +35,7 @@ def evaluate(request: EvaluationRequest) -> None:
     model = Model.load(request.model_path, trust=options.trust)
     rows = evaluated_rows(request, model)
     plan = evaluation_plan(request, model, rows.prepared, started_at)
-    with nullcontext() if uri is None else Recorder() as recorder:
+    with nullcontext() if uri is None else RecorderClient() as recorder:
         if options.verbose != 0:
             print_header(plan, rows.description, plan.devices.words.partition("; here: ")[0])
             print_data(plan, plan.notes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.base.processes.child import Child, python_module
 from pipeline.config.options import RunConfig
 from pipeline.scoring.linear_fit import FittingProcess
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 
 #: Environment variable; `0` turns pictures off if the config does not decide.
 VARIABLE = "PIPELINE_PICTURES"
@@ -24,7 +24,7 @@ REPORTER = "pipeline.reporting.run_page"
 class Helpers:
     """The process that fills MLflow and the one that fits the linear baseline; `None` = unused."""
 
-    recorder: Recorder | None
+    recorder: RecorderClient | None
     fitting: FittingProcess | None
 
 
@@ -34,7 +34,7 @@ def started_helpers(*, records: bool, fits: bool) -> Iterator[Helpers]:
     # The fit takes less time than the import that its process does meanwhile.
     has_scikit_learn = "sklearn.linear_model" in sys.modules
     with (
-        Recorder() if records else nullcontext() as recorder,
+        RecorderClient() if records else nullcontext() as recorder,
         FittingProcess() if fits and not has_scikit_learn else nullcontext() as fitting,
     ):
         yield Helpers(recorder, fitting)

@@ -14,7 +14,15 @@ from pytorch_lightning.loggers import Logger
 from pipeline.base.errors import ConfigError, named
 from pipeline.base.paths import CHECKPOINTS
 from pipeline.base.processes.child import collecting_as_usual
-from pipeline.callbacks import checkpoints
+from pipeline.callbacks.checkpoints import (
+    Checkpoints,
+    Keeper,
+    KeptWeights,
+    OwnNoise,
+    ScheduleCatchesUp,
+    WaitingIsWritten,
+    unusable_state,
+)
 from pipeline.callbacks.epoch_end import EpochEnd, PrunedError
 from pipeline.callbacks.vital_signs import VitalSigns
 from pipeline.config.check import check_callbacks, in_folder
@@ -29,7 +37,7 @@ from pipeline.running.trainer import build_trainer, evaluated_batches, training_
 #: Callbacks that would make the record wrong, each with the reason.
 REFUSED: Mapping[type[Callback], str] = {
     lightning.ModelCheckpoint: "a run always saves its weights; set keep=best|last instead",
-    checkpoints.Keeper: "a run keeps its weights itself; set keep=best|last instead",
+    Keeper: "a run keeps its weights itself; set keep=best|last instead",
     lightning.ProgressBar: "set verbose=0|1|2 instead",
     lightning.StochasticWeightAveraging: "it changes the weights after all checkpoints are "
     "written; use callbacks=ema instead",
@@ -38,7 +46,7 @@ REFUSED: Mapping[type[Callback], str] = {
 }
 
 
-def build_keeper(plan: Plan, folder: Path) -> checkpoints.Keeper:
+def build_keeper(plan: Plan, folder: Path) -> Keeper:
     """Build the callback that keeps the weights: in `folder`, or those of a trial in memory."""
     options = plan.options
     arguments: dict[str, Any] = {
@@ -51,8 +59,8 @@ def build_keeper(plan: Plan, folder: Path) -> checkpoints.Keeper:
         },
     }
     if plan.context.lean:
-        return checkpoints.KeptWeights(**arguments)
-    return checkpoints.Checkpoints(
+        return KeptWeights(**arguments)
+    return Checkpoints(
         folder / CHECKPOINTS,
         seconds=options.trainer.checkpoint_seconds,
         adopts=plan.start.parent is not None,
@@ -89,16 +97,16 @@ class Participant:
         #: Time of the fit in which nothing is trained.
         self.idle_seconds = 0.0
         # Lightning moves those that are a Checkpoint to the end, in this order.
-        callbacks: list[Callback] = [checkpoints.WaitingIsWritten(self.keeper)]
+        callbacks: list[Callback] = [WaitingIsWritten(self.keeper)]
         for target in plan.options.callbacks.values():
             callbacks.append(build_callback(target, folder, trust=plan.options.trust))
         if plan.start.parent is not None:
-            callbacks.append(checkpoints.ScheduleCatchesUp())
+            callbacks.append(ScheduleCatchesUp())
         if self.vitals is not None:
             callbacks.append(self.vitals)
         callbacks.append(self.keeper)
         if plan.rank.world > 1:
-            callbacks.append(checkpoints.OwnNoise())
+            callbacks.append(OwnNoise())
         callbacks.append(epoch_end)
         if epoch_end.progress is not None:
             callbacks.append(epoch_end.progress)
@@ -130,7 +138,7 @@ class Participant:
             # Lightning restores the states of callbacks and of its own loops unchecked.
             if plan.start.checkpoint is None or self.keeper.is_started:
                 raise
-            raise checkpoints.unusable_state(str(plan.start.checkpoint), named(error)) from error
+            raise unusable_state(str(plan.start.checkpoint), named(error)) from error
         finally:
             self.seconds = perf_counter() - started_at - self.idle_seconds
 
@@ -140,7 +148,7 @@ class Participant:
         Raises:
             EnvironmentFaultError: The file can't be written.
         """
-        if isinstance(self.keeper, checkpoints.KeptWeights):
+        if isinstance(self.keeper, KeptWeights):
             self.keeper.write(path)
 
 

@@ -42,7 +42,7 @@ from pipeline.config.check import check
 from pipeline.config.plain import plain
 from pipeline.running.devices import Devices
 from pipeline.running.plan import BY_ITSELF, Plan, RunContext, make_plan
-from pipeline.running.recording import Record, say_how_to_go_on
+from pipeline.running.recording import RunJournal, say_how_to_go_on
 from pipeline.running.resuming import SavedCheckpoint, Start
 from pipeline.running.run_end import failed_end
 
@@ -218,7 +218,7 @@ class Peers:
         self._listener = threading.Thread(target=self._listen, name="peers", daemon=True)
         self._is_over = False
         self._started_at = 0.0
-        self._record: Record | None = None
+        self._record: RunJournal | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -265,7 +265,7 @@ class Peers:
                     peer.child.send(order)
 
     @contextmanager
-    def training_together(self, plan: Plan, record: Record) -> Iterator[None]:
+    def training_together(self, plan: Plan, record: RunJournal) -> Iterator[None]:
         """Train the plan that was prepared with the other ranks while the body runs.
 
         Raises:

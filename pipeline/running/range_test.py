@@ -22,11 +22,11 @@ from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.plan import Plan
-from pipeline.running.recording import Record, recorded_run
+from pipeline.running.recording import RunJournal, recorded_run
 from pipeline.running.results import where_lines
 from pipeline.running.task_building import build_task
 from pipeline.running.trainer import build_trainer, training_batches
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.fields import COMMAND_TAG, FIND_LR
 
 #: Values of Trainer options that could otherwise end a range test early or validate during it.
@@ -55,7 +55,7 @@ class RangeTest:
         seconds: Time from the start of the command's work to its end.
     """
 
-    record: Record
+    record: RunJournal
     curve: LrCurve
     verdict: str
     picture: Path
@@ -75,7 +75,7 @@ class RangeTest:
         print_lines(lines)
 
 
-def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
+def range_test(plan: Plan, recorder: RecorderClient | None) -> RangeTest:
     """Take steps of the planned run at rising learning rates, on record; no weights are kept."""
     check_callbacks(plan.options)
     # `last` skips runs with this tag: they have no weights.

@@ -24,7 +24,7 @@ from pipeline.running.run_end import explain, failed_end
 from pipeline.running.run_log import LOG, RunLog, log_to
 from pipeline.running.run_start import header_of, write_beginning
 from pipeline.running.run_store import warn_of_unsent
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Journal, resume_words
 from pipeline.tracking.ownership import begin_own, next_order
@@ -36,7 +36,7 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(slots=True, kw_only=True)
-class Record:
+class RunJournal:
     """Folder and journal of a running training.
 
     Args:
@@ -99,18 +99,18 @@ class Record:
 
 @contextmanager
 def recorded_run(
-    plan: Plan, recorder: Recorder | None, *, begins_later: bool = False
-) -> Iterator[Record]:
+    plan: Plan, recorder: RecorderClient | None, *, begins_later: bool = False
+) -> Iterator[RunJournal]:
     """Record a run while the body trains it; the run's end is recorded whatever the body does.
 
-    With `begins_later`, the body calls `Record.begin`. If it refuses the run before that, with a
-    ConfigError, nothing is written.
+    With `begins_later`, the body calls `RunJournal.begin`. If it refuses the run before that, with
+    a ConfigError, nothing is written.
     """
     folder = plan.context.folder or plan.start.folder
     is_new = folder is None
     if folder is None:
         folder = create_run_folder(Path(plan.options.output), plan.name)
-    record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "")
+    record = RunJournal(folder=folder, journal=Journal(folder), uri=plan.uri or "")
     try:
         with log_to(folder / LOG, lean=plan.context.lean, is_held=True) as log:
             record.begins = partial(_begin, plan, record, recorder, log)
@@ -143,7 +143,7 @@ def recorded_run(
             )
 
 
-def _begin(plan: Plan, record: Record, recorder: Recorder | None, log: RunLog) -> None:
+def _begin(plan: Plan, record: RunJournal, recorder: RecorderClient | None, log: RunLog) -> None:
     """Write what is known of a run before its training, and let the recorder follow it."""
     if not plan.context.lean:
         remove_abandoned(Path(plan.options.output))
@@ -162,7 +162,7 @@ def _begin(plan: Plan, record: Record, recorder: Recorder | None, log: RunLog) -
         recorder.send_earlier(record.folder.parent)
 
 
-def _end(plan: Plan, record: Record, error: BaseException) -> BaseException:
+def _end(plan: Plan, record: RunJournal, error: BaseException) -> BaseException:
     """Record how the run ended, and return the error as it is shown to the user."""
     logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
     explained = explain(error)
@@ -181,7 +181,7 @@ def _end(plan: Plan, record: Record, error: BaseException) -> BaseException:
     return explained
 
 
-def say_how_to_go_on(record: Record) -> None:
+def say_how_to_go_on(record: RunJournal) -> None:
     """Print how to resume a run that was stopped, if it has a checkpoint."""
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.read().epochs, default=0)

@@ -24,7 +24,7 @@ from pipeline.base.terminal import (
 )
 from pipeline.data.preparation.schema import Schema
 from pipeline.doctor.diagnosis import HEALTHY
-from pipeline.running.recording import Record
+from pipeline.running.recording import RunJournal
 from pipeline.running.run_document import class_table
 from pipeline.running.scoring import metric_names
 from pipeline.scoring.bootstrap import no_intervals_words
@@ -58,7 +58,7 @@ class Result:
         doctor: The diagnosis, in lines for the terminal.
     """
 
-    record: Record
+    record: RunJournal
     metrics: Mapping[str, float] = field(default_factory=dict)
     kept: Mapping[str, float]
     history: Mapping[int, Mapping[str, float]]
@@ -164,7 +164,7 @@ def print_doctor(lines: Sequence[str]) -> None:
         terminal.print(text, soft_wrap=True)
 
 
-def where_lines(record: Record) -> Iterator[str]:
+def where_lines(record: RunJournal) -> Iterator[str]:
     """Yield lines that say how to view the run, and how many values are not sent yet."""
     yield from headed("see it", record.where_to_look)
     if record.unsent:

@@ -110,7 +110,7 @@ def _local_trainer(record: RunRecord) -> Lease | None:
 def remove_abandoned(output: Path) -> None:
     """Remove half-written files of the user's runs below `output` whose processes are gone."""
     for run in entries(output):
-        files = _half_written(run)
+        files = _half_written_files(run)
         if not files or not is_own(run) or folder_problem(run) is not None:
             continue
         if RunRecord.read_status(run).is_training:
@@ -120,7 +120,7 @@ def remove_abandoned(output: Path) -> None:
                 file.unlink()
 
 
-def _half_written(run: Path) -> list[Path]:
+def _half_written_files(run: Path) -> list[Path]:
     """Return the half-written files of a run whose writers are gone, by the ids in their names."""
     artifacts = run / "artifacts"
     files = []

@@ -16,7 +16,7 @@ CONFIG = Path("artifacts", "config.yaml")
 
 def run_config(model_path: Path) -> dict[str, Any]:
     """Return the config of a model's run; keys that are newer than the run have their defaults."""
-    stored = without_retired(_stored(model_path))
+    stored = without_retired(_stored_config(model_path))
     defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))
     trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
     for key in ("defaults", "hydra"):
@@ -27,7 +27,7 @@ def run_config(model_path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def _stored(model_path: Path) -> dict[str, Any]:
+def _stored_config(model_path: Path) -> dict[str, Any]:
     """Return the config of a run or of a model; references to the environment are masked."""
     file = model_path / CONFIG
     config: Any

@@ -14,7 +14,7 @@ from pipeline.doctor.diagnosis import diagnose
 from pipeline.running.final_test import with_intervals
 from pipeline.running.kept_weights import TrainedWeights
 from pipeline.running.participant import Participant
-from pipeline.running.recording import Record, unless_it_fails
+from pipeline.running.recording import RunJournal, unless_it_fails
 from pipeline.running.results import Result, print_doctor
 from pipeline.running.run_findings import findings_of
 from pipeline.running.run_pictures import drawing_pictures
@@ -25,7 +25,7 @@ Shows = Callable[[Result, str], None]
 
 
 def write_finished(
-    training: Participant, record: Record, result: Result, *, artist: Child, shows: Shows | None
+    training: Participant, record: RunJournal, result: Result, *, artist: Child, shows: Shows | None
 ) -> Result:
     """Write what a run leaves, put its end on record, and return the result with its diagnosis.
 
@@ -66,7 +66,7 @@ def write_finished(
 
 
 def write_diverged(
-    training: Participant, record: Record, result: Result, *, artist: Child
+    training: Participant, record: RunJournal, result: Result, *, artist: Child
 ) -> Result:
     """Write what a diverged run leaves, and return the result with its diagnosis."""
     plan = training.plan
@@ -82,7 +82,9 @@ def write_diverged(
     return result
 
 
-def _write_model(training: Participant, record: Record, result: Result, findings: Findings) -> None:
+def _write_model(
+    training: Participant, record: RunJournal, result: Result, findings: Findings
+) -> None:
     begin = record.journal.read().begin
     assert begin is not None, "a run that has trained has begun on record"
     weights = TrainedWeights(
@@ -101,7 +103,7 @@ def _write_model(training: Participant, record: Record, result: Result, findings
     replace_text(record.artifacts / CARD, text)
 
 
-def _write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:
+def _write_diagnosis(findings: Findings, record: RunJournal, *, lean: bool) -> tuple[str, ...]:
     """Diagnose a run, record the diagnosis (with `lean`, only a tag) and return lines to show."""
     diagnosis = unless_it_fails(lambda: diagnose(findings), "the run was not diagnosed")
     if diagnosis is None:

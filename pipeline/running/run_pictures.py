@@ -22,7 +22,7 @@ from pipeline.inside.views import inside_of
 from pipeline.pictures.gallery import FOLDER, LIST, PictureFile, read_list
 from pipeline.running.helpers import wants_pictures
 from pipeline.running.plan import Plan
-from pipeline.running.recording import Record, unless_it_fails
+from pipeline.running.recording import RunJournal, unless_it_fails
 from pipeline.running.run_document import result_table, summary
 from pipeline.tracking.description import description, fits
 from pipeline.tracking.fields import NOTE_TAG
@@ -56,7 +56,7 @@ FILES = {
 @contextmanager
 def drawing_pictures(
     plan: Plan,
-    record: Record,
+    record: RunJournal,
     network: nn.Module | None,
     findings: Findings,
     doctor: Sequence[str],
@@ -103,7 +103,7 @@ def drawing_pictures(
 
 def _describe(
     plan: Plan,
-    record: Record,
+    record: RunJournal,
     findings: Findings,
     doctor: Sequence[str],
     *,

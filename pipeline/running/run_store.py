@@ -14,7 +14,7 @@ from threading import Thread
 
 from pipeline.base.errors import EnvironmentFaultError, text_override
 from pipeline.config.options import RunConfig, TrackingOptions
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.uri import sqlite_path, store_uri, uri_words
 
 #: Time within which a closed port refuses a connection, in seconds; too short to be noticed.
@@ -65,7 +65,7 @@ def _refusal(path: Path) -> str | None:
 
 @contextmanager
 def connecting(
-    recorder: Recorder | None, options: TrackingOptions, uri: str | None
+    recorder: RecorderClient | None, options: TrackingOptions, uri: str | None
 ) -> Iterator[None]:
     """Connect the recorder while the body runs; a stop does not wait for the connection.
 

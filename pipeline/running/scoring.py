@@ -143,7 +143,7 @@ def _value(metric: OwnMetric, outputs: Tensor, targets: Tensor) -> Tensor:
     metric.to(outputs.device)
     metric.set_dtype(outputs.dtype)
     metric.reset()
-    metric.update(*_shaped(outputs, targets))
+    metric.update(*_as_single_values(outputs, targets))
     import torch
 
     value = torch.as_tensor(metric.compute())
@@ -151,7 +151,7 @@ def _value(metric: OwnMetric, outputs: Tensor, targets: Tensor) -> Tensor:
     return value.detach().squeeze()
 
 
-def _shaped(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _as_single_values(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return single values per row as (rows,), the shape that all torchmetrics classes accept."""
     if outputs.ndim == 2 and outputs.shape[1] == 1:
         return outputs.squeeze(1), targets.squeeze(1)
@@ -202,7 +202,7 @@ def _own_metric_problems(options: RunConfig, prepared: Prepared) -> Iterator[str
     schema = prepared.schema
     outputs, targets = _random_rows(schema)
     shapes = []
-    for rows in _shaped(outputs, targets):
+    for rows in _as_single_values(outputs, targets):
         shapes.append("(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})")
     kind = "values" if schema.task == "regression" else "probabilities"
     inputs_words = f"; its inputs are {kind} {shapes[0]} and targets {shapes[1]}"

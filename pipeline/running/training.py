@@ -19,11 +19,11 @@ from pipeline.running.final_test import scored_test
 from pipeline.running.participant import Participant, build_keeper, refuse_callbacks
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
-from pipeline.running.recording import Record, recorded_run, unless_it_fails
+from pipeline.running.recording import RunJournal, recorded_run, unless_it_fails
 from pipeline.running.results import Result
 from pipeline.running.run_output import Shows, write_diverged, write_finished
 from pipeline.serving.model import Decision
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.journal import Journal
 
 Concludes = Callable[[Result], TrialEnd]
@@ -31,7 +31,7 @@ Concludes = Callable[[Result], TrialEnd]
 
 def train(
     plan: Plan,
-    recorder: Recorder | None,
+    recorder: RecorderClient | None,
     peers: Peers | None = None,
     *,
     artist: Child | None = None,
@@ -73,7 +73,7 @@ def train(
 class Session:
     """One training in its leading process: fitted, tested and recorded."""
 
-    def __init__(self, plan: Plan, record: Record, artist: Child, shows: Shows | None) -> None:
+    def __init__(self, plan: Plan, record: RunJournal, artist: Child, shows: Shows | None) -> None:
         self._plan = plan
         self._record = record
         self._artist = artist

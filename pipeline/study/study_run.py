@@ -8,17 +8,21 @@ from pathlib import Path
 import filelock
 
 from pipeline.base.ends import End
-from pipeline.base.errors import EnvironmentFaultError
+from pipeline.base.errors import ConfigError, EnvironmentFaultError
 from pipeline.base.paths import create_folder
+from pipeline.base.regular_files import require_plain_folder
 from pipeline.config.naming import LONGEST_STUDY_NAME
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.rows import Progress
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
+from pipeline.tracking.facts import environment_tags
 from pipeline.tracking.fields import COMMAND_TAG, NOTE_TAG, STUDY_TAG, TRIAL_TAG
-from pipeline.tracking.folders import trial_folder
+from pipeline.tracking.folders import read_state, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header, ModelScore, Scalar
-from pipeline.tracking.ownership import OWNER, begin_own, forget_own
+from pipeline.tracking.ownership import OWNER, begin_own, forget_own, next_order
+from pipeline.tracking.run_record import RunRecord
+from pipeline.tracking.uri import where_to_look
 
 LOCK = ".study.lock"
 
@@ -43,9 +47,57 @@ class RunDestination:
     objectives: Sequence[Objective]
     uid: str = ""
 
+    @property
+    def where_to_look(self) -> tuple[str, ...]:
+        """Command and address that show the runs; empty if nothing is tracked."""
+        experiment_id = read_state(self.folder).experiment_id
+        if self.uri is None or not experiment_id:
+            return ()
+        return where_to_look(self.uri, experiment_id)
+
     def trial_folder(self, number: int) -> Path:
         """Return the folder of a trial's run."""
         return trial_folder(self.folder, self.uid, number)
+
+    def create_trial_folder(self, number: int) -> Path:
+        """Create the folder of a trial's run unless it exists, and return it."""
+        folder = self.trial_folder(number)
+        create_folder(folder)
+        return folder
+
+    def header_of_study(
+        self,
+        params: Mapping[str, Scalar],
+        *,
+        data: str,
+        rows: Mapping[str, int],
+        register: str | None,
+        trust: Sequence[str],
+    ) -> Header:
+        """Return the header of the journal of the study's own run.
+
+        Args:
+            params: Flattened config, without the keys that trials vary.
+            data: Hash of the data.
+            rows: Rows of each part of the data; empty if trials may have other data.
+            register: Name under which the best model is registered; `None` = it is not.
+            trust: Packages whose classes the config may name.
+        """
+        tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
+        if rows:
+            tags["data.hash"] = data
+        return Header(
+            name=self.name,
+            experiment=self.experiment,
+            uri=self.uri or "",
+            params=params,
+            tags={**environment_tags(), **tags},
+            key=f"{self.name}-{self.uid}",
+            register=register,
+            trust=trust,
+            rows=rows,
+            order=next_order(),
+        )
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
         """Return the header of the journal of a trial's run; `params` is its flattened config."""
@@ -59,6 +111,17 @@ class RunDestination:
             parent_folder=str(self.folder.absolute()),
             key=f"{self.name}-{self.uid}-{number}",
         )
+
+
+def require_study_folder(folder: Path) -> None:
+    """Require that a folder may be that of a study: there is none yet, or it is a study's.
+
+    Raises ConfigError if it is the folder of a run, or holds a link.
+    """
+    if folder.exists():
+        require_plain_folder(folder, is_written=True)
+        if RunRecord.read(folder).is_run:
+            raise ConfigError(f"{str(folder)!r} is the folder of a run; choose another sweep.name")
 
 
 def begin_study_folder(folder: Path) -> None:
@@ -113,7 +176,7 @@ class StudyRun:
     """The study's own MLflow run, written by whichever driver leads at the moment."""
 
     def __init__(
-        self, destination: RunDestination, recorder: Recorder, header: Callable[[], Header]
+        self, destination: RunDestination, recorder: RecorderClient, header: Callable[[], Header]
     ) -> None:
         self._folder = destination.folder
         self._objectives = destination.objectives

@@ -34,7 +34,7 @@ RESTART_SECONDS = 30.0
 TICK_SECONDS = 0.25
 
 
-class Recorder:
+class RecorderClient:
     """A separate process that fills MLflow from journals, so that training does not wait for it.
 
     It owns the queue of what is still to be sent. A process that dies is replaced, and told again

@@ -49,14 +49,14 @@ def description(
     if state.run_id:
         for path, (title, words) in shown.items():
             address = f"get-artifact?path={quote(path)}&run_uuid={quote(state.run_id)}"
-            parts.append(_titled(title, f"![{as_text(words)}]({address})"))
+            parts.append(_with_title(title, f"![{as_text(words)}]({address})"))
     if state.run_id and state.experiment_id:
         place = f"#/experiments/{quote(state.experiment_id)}/runs/{quote(state.run_id)}/artifacts"
         links = []
         for path, words in linked.items():
             if path not in shown and (folder / "artifacts" / path).is_file():
                 links.append(f"[{as_text(words)}]({place}/{quote(path)}?{TRAINING_PAGES})")
-        parts.append(_titled("Files", ", ".join(links)))
+        parts.append(_with_title("Files", ", ".join(links)))
     text = "\n\n".join(filter(None, parts))
     while len(text) > MAX_TAG and len(parts) > 1:
         parts.pop()
@@ -81,10 +81,10 @@ def as_note(block: Block) -> str:
     """
     match block:
         case Section(title, blocks):
-            return _titled(title, "\n\n".join(map(as_note, blocks)))
+            return _with_title(title, "\n\n".join(map(as_note, blocks)))
         case TextTable(title=title, notes=notes):
             table = markdown_table(block, _name_text, gap="&emsp;")
-            return _titled(title, "\n\n".join([table, "<br>", *map(as_text, notes)]))
+            return _with_title(title, "\n\n".join([table, "<br>", *map(as_text, notes)]))
         case Command(text):
             return fenced(text, "sh") if "`" in text or "\n" in text else f"`{text}`"
         case str():
@@ -112,5 +112,5 @@ def _name_text(name: str) -> str:
     return as_text(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
 
 
-def _titled(title: str, content: str) -> str:
+def _with_title(title: str, content: str) -> str:
     return f"**{as_text(title)}**\n\n{content}" if content else ""

@@ -130,13 +130,13 @@ def _source(store: "Store", reference: re.Match[str]) -> Source:
     store_name = named(store.uri)
     if run_id or model_id:
         if model_id:
-            model = store.found(lambda client: client.get_logged_model(model_id))
+            model = store.call_or_none(lambda client: client.get_logged_model(model_id))
             if model is None:
                 raise ConfigError(f"{store_name} has no model {model_id!r}")
         else:
             model = _newest_of_run(store, run_id)
         return str(model.artifact_location), model.tags.get(MODEL_TAG)
-    registered = store.found(lambda client: client.get_registered_model(name))
+    registered = store.call_or_none(lambda client: client.get_registered_model(name))
     if registered is None:
         with store.client() as client:
             names = [model.name for model in client.search_registered_models(max_results=1000)]
@@ -158,7 +158,7 @@ def _source(store: "Store", reference: re.Match[str]) -> Source:
 
 def _source_of_version(store: "Store", name: str, number: str) -> Source:
     """Return the source of a version; its tags are not trusted, since anybody may copy them."""
-    version = store.found(lambda client: client.get_model_version(name, number))
+    version = store.call_or_none(lambda client: client.get_model_version(name, number))
     if version is None:
         with store.client() as client:
             versions = client.search_model_versions(f"name = '{name}'")
@@ -169,7 +169,7 @@ def _source_of_version(store: "Store", name: str, number: str) -> Source:
     source = str(version.source)
     model_id = str(version.model_id or version.tags.get(MODEL_TAG) or "")
     if _MODEL_ID.fullmatch(model_id):
-        model = store.found(lambda client: client.get_logged_model(model_id))
+        model = store.call_or_none(lambda client: client.get_logged_model(model_id))
         if model is not None and source in (model.artifact_location, f"models:/{model_id}"):
             return str(model.artifact_location), model.tags.get(MODEL_TAG)
     return source, None

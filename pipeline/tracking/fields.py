@@ -56,7 +56,7 @@ _REFUSED = re.compile(r"[^/\w.\- :]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedTrial:
+class MlflowTrial:
     """The MLflow run of one trial.
 
     `status` is RUNNING, FINISHED, FAILED or KILLED. `end_reason` is `None` if the trial did not end

@@ -338,7 +338,7 @@ def _main_metrics() -> list[str]:
     return [*ranked(), "loss"]
 
 
-def listed(output: Path) -> list[ListedRun]:
+def read_runs(output: Path) -> list[ListedRun]:
     """Return the runs below `output`, oldest first; folders whose run has not begun are skipped."""
     runs = []
     now = time.time()
@@ -369,7 +369,7 @@ def listed(output: Path) -> list[ListedRun]:
 def old_runs(output: Path, *, days: float) -> list[ListedRun]:
     """Return the runs, without studies, that ended `days` ago or earlier and are fully sent."""
     runs = []
-    for run in listed(output):
+    for run in read_runs(output):
         has_ended = run.status in ENDED and run.age >= days * DAY
         if has_ended and run.unsent == 0 and not run.is_study:
             runs.append(run)

@@ -18,8 +18,18 @@ from mlflow.tracking import MlflowClient
 from pipeline.base.ends import Status
 from pipeline.base.paths import create_folder
 from pipeline.base.redaction import redact
-from pipeline.tracking import fields
 from pipeline.tracking.database import prepare_database
+from pipeline.tracking.fields import (
+    END_TAG,
+    FOLDER_TAG,
+    STUDY_TAG,
+    TRIAL_TAG,
+    MlflowTrial,
+    field_name,
+    param_texts,
+    tag_texts,
+    view_tag,
+)
 from pipeline.tracking.uri import (
     ARTIFACTS,
     DATABASE,
@@ -45,7 +55,7 @@ LOCK_SECONDS = 60.0
 #: MLflow's error codes for an unknown name, id or version.
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 #: Without this tag MLflow opens its pages for language models instead of the runs.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **fields.view_tag()}
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **view_tag()}
 
 #: Beginning of the addresses of artifacts that a tracking server stores itself.
 SERVED_ARTIFACTS = "mlflow-artifacts:"
@@ -120,18 +130,18 @@ class Store:
         """
         with self.client() as client:
             if "'" not in key and "\\" not in key:  # a name must not become a filter of its own
-                condition = f"tags.`{fields.FOLDER_TAG}` = '{key}'"
+                condition = f"tags.`{FOLDER_TAG}` = '{key}'"
                 runs = client.search_runs([experiment_id], condition)
                 if runs:
                     return str(runs[0].info.run_id), False
-            all_tags = {**fields.tag_texts(tags), fields.FOLDER_TAG: key}
+            all_tags = {**tag_texts(tags), FOLDER_TAG: key}
             run = client.create_run(experiment_id, start, all_tags, run_name=name)
             return str(run.info.run_id), True
 
     def run(self, run_id: str) -> Run | None:
         """Return a run, or `None` if the store has never had it."""
         # A malformed id is an error rather than a missing run.
-        return self.found(lambda client: client.get_run(run_id), missing=MISSING[:1])
+        return self.call_or_none(lambda client: client.get_run(run_id), missing=MISSING[:1])
 
     def running(self) -> list[Run]:
         """Return all runs of all experiments that have not ended."""
@@ -141,21 +151,21 @@ class Store:
         """Return the run of a study and those of its trials, from all experiments."""
         if not uid.isalnum():  # a name must not become a filter of its own
             return []
-        return self._search(f"tags.`{fields.STUDY_TAG}` = '{uid}'")
+        return self._search(f"tags.`{STUDY_TAG}` = '{uid}'")
 
-    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[fields.RecordedTrial]:
+    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[MlflowTrial]:
         """Return the runs of a study's trials, with the latest values of some metrics."""
         trials = []
         for run in self.of_study(uid):
-            number = run.data.tags.get(fields.TRIAL_TAG, "")
+            number = run.data.tags.get(TRIAL_TAG, "")
             if not number.isdigit():  # it is the study's own run
                 continue
             values = run.data.metrics
-            trial = fields.RecordedTrial(
+            trial = MlflowTrial(
                 trial=int(number),
                 run_id=run.info.run_id,
                 status=run.info.status,
-                end_reason=run.data.tags.get(fields.END_TAG),
+                end_reason=run.data.tags.get(END_TAG),
                 metrics={key: values[key] for key in metrics if key in values},
             )
             trials.append(trial)
@@ -221,7 +231,7 @@ class Store:
         scheme, host = urlsplit(address)[:2]
         if scheme in (*SENT_LOGIN, *LOCAL):
             return False
-        first = self.found(lambda client: client.get_experiment(FIRST_EXPERIMENT))
+        first = self.call_or_none(lambda client: client.get_experiment(FIRST_EXPERIMENT))
         if first is None:
             return False
         root = str(first.artifact_location).rstrip("/").removesuffix(f"/{FIRST_EXPERIMENT}")
@@ -233,7 +243,7 @@ class Store:
         """Set a run to RUNNING again, and drop the reason of an earlier end."""
         with self.client() as client:
             client.update_run(run_id, status="RUNNING")
-        self._drop_tag(run_id, fields.END_TAG)
+        self._drop_tag(run_id, END_TAG)
 
     def log(
         self,
@@ -250,8 +260,8 @@ class Store:
         """
         if not (points or params or tags):
             return
-        texts = fields.param_texts(params or {})
-        all_tags = fields.tag_texts(tags or {})
+        texts = param_texts(params or {})
+        all_tags = tag_texts(tags or {})
         batch = uuid4().hex[:12]
         if is_server(self.uri):
             all_tags[BATCH_TAG] = batch
@@ -261,10 +271,7 @@ class Store:
             stored = client.get_run(run_id).data.params if may_differ else {}
             client.log_batch(
                 run_id,
-                [
-                    Metric(fields.field_name(key), value, ms, step)
-                    for key, value, ms, step in points
-                ],
+                [Metric(field_name(key), value, ms, step) for key, value, ms, step in points],
                 [Param(key, text) for key, text in texts.items() if key not in stored],
                 [RunTag(key, value) for key, value in all_tags.items()],
             )
@@ -321,9 +328,9 @@ class Store:
         `reason` becomes the tag `end_reason`; `None` drops the tag of an earlier end.
         """
         if reason is None:
-            self._drop_tag(run_id, fields.END_TAG)
+            self._drop_tag(run_id, END_TAG)
         else:
-            self.log(run_id, tags={fields.END_TAG: reason})
+            self.log(run_id, tags={END_TAG: reason})
         with self.client() as client:
             client.set_terminated(run_id, status=status, end_time=end)
 
@@ -349,7 +356,7 @@ class Store:
             # common class.
             raise fault(self.uri, str(error)) from error
 
-    def found(
+    def call_or_none(
         self, call: Callable[[MlflowClient], _Item], *, missing: Sequence[str] = MISSING
     ) -> _Item | None:
         """Return the result of a call; `None` if MLflow answers with an error code in `missing`."""
@@ -371,7 +378,7 @@ class Store:
                 # folder in which the experiment was created, which other machines must reach by the
                 # same path.
                 database = sqlite_path(self.uri) or Path.cwd() / DATABASE
-                location = (database.parent / ARTIFACTS / fields.field_name(name)).as_uri()
+                location = (database.parent / ARTIFACTS / field_name(name)).as_uri()
             try:
                 client.create_experiment(name, location, tags=EXPERIMENT_TAGS)
             except MlflowException as error:  # another process may have created it meanwhile

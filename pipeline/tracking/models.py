@@ -249,7 +249,7 @@ def register(store: Store, name: str, model: LoggedModel, figure: ModelScore) ->
     with _registration_lock(store, name), store.client() as client:
         version = _version_of(client, name, model)
         if version is None:
-            if store.found(lambda client: client.get_registered_model(name)) is None:
+            if store.call_or_none(lambda client: client.get_registered_model(name)) is None:
                 client.create_registered_model(name)
             tags = version_tags(figure)
             tags |= {"run": str(model.source_run_id), MODEL_TAG: model.model_id}

@@ -53,8 +53,10 @@ def begin_own(folder: Path) -> None:
     mark = _mark((folder / OWNER).lstat())
     _begun_here[identity] = mark
     with suppress(OSError, RuntimeError):  # no home folder, or one that can't be written
-        create_folder(_owned())
-        entry = open_regular(_owned() / identity, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        create_folder(_owned_folder())
+        entry = open_regular(
+            _owned_folder() / identity, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
+        )
         with os.fdopen(entry, "w", encoding="utf-8") as file:
             json.dump({"mark": mark, "folder": str(folder.absolute())}, file)
 
@@ -90,7 +92,7 @@ def is_own(folder: Path) -> bool:
     if not _IDENTITY.fullmatch(content):
         return False
     identity = content.decode()
-    return mark in (_begun_here.get(identity), _listed(identity))
+    return mark in (_begun_here.get(identity), _listed_mark(identity))
 
 
 def require_own(folder: Path) -> None:
@@ -124,7 +126,7 @@ def forget_own(folder: Path) -> None:
         identity = read_regular(folder / OWNER).decode()
         _begun_here.pop(identity, None)
         with suppress(OSError, RuntimeError):
-            (_owned() / identity).unlink()
+            (_owned_folder() / identity).unlink()
 
 
 def adopt_words(folder: Path) -> str:
@@ -141,7 +143,7 @@ def owner_of(folder: Path) -> Path:
     return study if is_study else folder
 
 
-def _owned() -> Path:
+def _owned_folder() -> Path:
     return state_folder() / "owned"
 
 
@@ -149,10 +151,10 @@ def _mark(status: os.stat_result) -> Mark:
     return status.st_ino, status.st_ctime_ns
 
 
-def _listed(identity: str) -> Mark | None:
+def _listed_mark(identity: str) -> Mark | None:
     """Return the mark that the user's list has for an identity."""
     try:
-        inode, changed = json.loads(read_regular(_owned() / identity))["mark"]
+        inode, changed = json.loads(read_regular(_owned_folder() / identity))["mark"]
     except (OSError, RuntimeError, ValueError, TypeError, KeyError):
         return None
     return inode, changed

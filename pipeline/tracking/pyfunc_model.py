@@ -12,7 +12,7 @@ from pipeline.serving.files import FOLDER
 from pipeline.tracking.models import TRUST
 
 
-class RecordedModel(PythonModel):
+class PyfuncModel(PythonModel):
     """Predicts from raw rows as `pipeline predict` does."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -39,4 +39,4 @@ class RecordedModel(PythonModel):
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
 
-set_model(RecordedModel())
+set_model(PyfuncModel())

@@ -156,7 +156,7 @@ class Outbox:
         self._is_final = False
         self._is_patient = False
         if not later:
-            self._connected()
+            self._connected_store()
 
     def open(self, folder: str) -> Answer:
         """Start to follow a folder's journal; answer the run's id ('' = none) and the problem."""
@@ -196,7 +196,7 @@ class Outbox:
 
     def trials(self, study: str) -> Answer:
         """Answer the numbers of the trials that the store has of a study."""
-        return {"trials": [run.trial for run in self._connected().trials_of(study, ())]}
+        return {"trials": [run.trial for run in self._connected_store().trials_of(study, ())]}
 
     def send_earlier(self, output: str) -> None:
         """Queue the folders of the user's earlier runs with unsent values, to be sent when idle."""
@@ -337,7 +337,7 @@ class Outbox:
 
     def _store_of(self, recorded: str) -> "Store | None":
         """Return the store if it is the one with a recorded address, else `None`."""
-        return self._connected() if recorded == redact(self._uri) else None
+        return self._connected_store() if recorded == redact(self._uri) else None
 
     def _queue_up(self, folder: str, *, is_lost: bool, command: int) -> None:
         self._watched.pop(Path(folder), None)
@@ -352,7 +352,7 @@ class Outbox:
 
     def _advance(self, replay: Replay) -> None:
         """Send a batch of a run, and start to measure its machine if it asks for that."""
-        store = self._connected()
+        store = self._connected_store()
         if replay.is_refused:
             return
         replay.advance(store)
@@ -385,7 +385,7 @@ class Outbox:
             restart_at = time.monotonic() + LONGEST_PAUSE
             self._monitors[replay.folder] = (monitor, thread, restart_at)
 
-    def _connected(self) -> "Store":
+    def _connected_store(self) -> "Store":
         if self._store is None:
             from pipeline.tracking.mlflow_store import Store
 
@@ -416,7 +416,7 @@ class Outbox:
             unsent_before = replay.unsent()
             try:
                 replay.read()  # counts the values even if the store can't be reached
-                replay.drain(self._connected(), is_over=is_over)
+                replay.drain(self._connected_store(), is_over=is_over)
             except StoreError as error:
                 if not patient or not error.transient:
                     return error

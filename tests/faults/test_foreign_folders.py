@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from faults.processes import wait_until
 from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.base.ends import End
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.folders import State, read_state, write_state
 from pipeline.tracking.journal import Journal, resume_words
 from pipeline.tracking.journal_events import Header, ModelScore
@@ -386,7 +386,7 @@ def test_training_sends_no_foreign_run(database: str) -> None:
     foreign = finished_journal(database, "1-foreign")
     own_journal = finished_journal(database, "2-own")
     adopt(own_journal.folder)
-    with Recorder() as recorder:
+    with RecorderClient() as recorder:
         recorder.connect(database, experiment="pipeline")
         recorder.send_earlier(Path("runs"))
         wait_until(lambda: read_state(own_journal.folder).done, what="the own run")

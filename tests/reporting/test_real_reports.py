@@ -22,7 +22,7 @@ from reporting.pages import Page, require_sound
 from pipeline.pictures.style import Picture, panels
 from pipeline.report import main
 from pipeline.reporting.page import TEMPLATES, draw_pictures
-from pipeline.study.recorded_studies import Studies
+from pipeline.study.stored_studies import Studies
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.ownership import adopt
 

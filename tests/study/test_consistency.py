@@ -28,10 +28,11 @@ from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import end_journal
-from pipeline.study.recorded_studies import differences, record_missing, write_run
+from pipeline.study.stored_studies import differences
 from pipeline.study.study_run import leader_lock
-from pipeline.tracking.client import Recorder
-from pipeline.tracking.fields import RecordedTrial
+from pipeline.study.trial_closer import record_missing, write_run
+from pipeline.tracking.client import RecorderClient
+from pipeline.tracking.fields import MlflowTrial
 from pipeline.tracking.folders import find_run, read_state
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header
@@ -66,7 +67,7 @@ def record_all(folder: Path) -> int:
     journal = Journal(adopt(study))
     tags = {"pipeline.study": ledger.uid, "pipeline.command": "sweep"}
     journal.begin(Header(name=NAME, experiment="pipeline", uri=uri, tags=tags))
-    with Recorder() as recorder:
+    with RecorderClient() as recorder:
         recorder.connect(uri, experiment="pipeline")
         recorder.follow(study)
         where = destination(study, uri, ledger.uid)
@@ -129,7 +130,7 @@ def test_repaired_runs_match_the_ends_of_trials(
 
 def test_repairing_many_trials_leaves_no_file_open(tmp_path: Path) -> None:
     where = destination(tmp_path, "sqlite:///nowhere.db")
-    recorder = Recorder()
+    recorder = RecorderClient()
     before = psutil.Process().num_fds()
     for number in range(200):
         write_run(Row(number=number, state=End.OOM), where, recorder, {})
@@ -203,7 +204,7 @@ def test_each_trial_that_differs_has_one_line(
         run_id, end, *values = words.split()
         status, _, reason = end.partition(",")
         metrics = dict(zip(("best/val/f1", "val/f1"), map(float, values), strict=False))
-        run = RecordedTrial(
+        run = MlflowTrial(
             trial=0, run_id=run_id, status=status, end_reason=reason or None, metrics=metrics
         )
         recorded_trials.append(run)
@@ -405,7 +406,7 @@ def test_clean_removes_a_study_unless_it_runs(
         leaders.append(leader_lock(Path("runs") / STUDY))
         remove_record(*arguments)
 
-    monkeypatch.setattr("pipeline.study.recorded_studies.remove_record", removed)
+    monkeypatch.setattr("pipeline.study.study_removal.remove_record", removed)
     assert main([*words, "apply=true"]) == 0
     assert leaders == [None]  # a sweep that starts meanwhile does not lead it
     assert trials(uri) == {}

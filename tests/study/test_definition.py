@@ -9,7 +9,7 @@ from ledgers import BASE, COMPLETE, LR, complete_all, database, open_ledger, spa
 
 from pipeline.base.errors import ConfigError
 from pipeline.data.source import Task
-from pipeline.study.ledger.definition import Objective, logged, read_objectives
+from pipeline.study.ledger.definition import Objective, logged_names, read_objectives
 from pipeline.sweep import main as sweep
 
 REMEDY = (
@@ -47,7 +47,7 @@ def test_objectives_default_to_the_monitored_metric(
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression", None])
 def test_every_logged_metric_may_be_an_objective(task: Task | None) -> None:
-    for name in logged(task, validated=True):
+    for name in logged_names(task, validated=True):
         assert read_objectives(name, "val/loss", task=task)
 
 

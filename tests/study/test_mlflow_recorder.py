@@ -29,9 +29,9 @@ from pipeline.base.errors import EnvironmentFaultError
 from pipeline.base.paths import name_problem
 from pipeline.config.plain import flatten
 from pipeline.study.ledger.rows import Progress, Row
-from pipeline.study.recorded_studies import leftovers
 from pipeline.study.study_run import StudyRun, leader_lock
-from pipeline.tracking.client import Recorder
+from pipeline.study.trial_closer import leftovers
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal_events import Header
 from pipeline.tracking.sync import sync
@@ -50,13 +50,13 @@ def study(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def recorder(uri: str) -> Iterator[Recorder]:
-    with Recorder() as recorder:
+def recorder(uri: str) -> Iterator[RecorderClient]:
+    with RecorderClient() as recorder:
         recorder.connect(uri, experiment="pipeline")
         yield recorder
 
 
-def test_each_trial_is_recorded_as_one_run(recorder: Recorder, study: Path, uri: str) -> None:
+def test_each_trial_is_recorded_as_one_run(recorder: RecorderClient, study: Path, uri: str) -> None:
     """Its folder is removed once it is sent."""
     kept_folder, finished_folder, just_ended = (
         finish_trial(begin_trial(study, number, uri, parent=False), 0.75) for number in range(3)
@@ -83,7 +83,9 @@ def test_each_trial_is_recorded_as_one_run(recorder: Recorder, study: Path, uri:
     assert list(study.glob("trials/*")) == []
 
 
-def test_long_trial_survives_a_killed_recorder(recorder: Recorder, study: Path, uri: str) -> None:
+def test_long_trial_survives_a_killed_recorder(
+    recorder: RecorderClient, study: Path, uri: str
+) -> None:
     """It is shown as running before."""
     long = begin_trial(study, 0, uri, parent=False)
     recorder.watch(long.folder)
@@ -100,7 +102,7 @@ def test_long_trial_survives_a_killed_recorder(recorder: Recorder, study: Path, 
 
 def test_trials_keep_folders_until_they_are_sent(study: Path, uri: str) -> None:
     down = f"http://127.0.0.1:{free_port()}"
-    with Recorder() as recorder:
+    with RecorderClient() as recorder:
         with pytest.raises(EnvironmentFaultError, match=f"{down} does not .*tracking=local"):
             recorder.connect(down, experiment="pipeline")
         warning = recorder.connect(down, experiment="pipeline", required=False)
@@ -125,7 +127,7 @@ def test_folders_are_removed_without_tracking_as_well(study: Path) -> None:
     kept_folder, removed_folder = (
         finish_trial(begin_trial(study, n, "", parent=False)) for n in range(2)
     )
-    recorder = Recorder()
+    recorder = RecorderClient()
     recorder.deliver(kept_folder)
     recorder.deliver(removed_folder, forget=True)
     assert recorder.finish() == 0
@@ -148,7 +150,7 @@ def test_trial_of_long_named_study_has_valid_name(tmp_path: Path) -> None:
 # ── the study's own run ─────────────────────────────────────────────────────────────────────
 
 
-def begun(study: Path, recorder: Recorder, uri: str, **changed: object) -> StudyRun:
+def begun(study: Path, recorder: RecorderClient, uri: str, **changed: object) -> StudyRun:
     """Lead a study, and begin its run or go on with it."""
     base = {**BASE, "data": {"_target_": "pipeline.data.iris.Iris"}}
     header = Header(
@@ -187,7 +189,7 @@ def study_run(uri: str) -> Run:
     return study
 
 
-def test_study_is_one_run_across_drivers(study: Path, recorder: Recorder, uri: str) -> None:
+def test_study_is_one_run_across_drivers(study: Path, recorder: RecorderClient, uri: str) -> None:
     """It has the options, the counts and the winner."""
     run = begun(study, recorder, uri)
     first = {"optimizer.lr": "0.1", "model.layers": "2"}
@@ -229,12 +231,14 @@ def test_study_is_one_run_across_drivers(study: Path, recorder: Recorder, uri: s
     assert [file.path for file in client.list_artifacts(recorded_run.info.run_id)] == ["trials.csv"]
 
 
-def test_trials_wait_for_the_run_of_their_study(recorder: Recorder, study: Path, uri: str) -> None:
+def test_trials_wait_for_the_run_of_their_study(
+    recorder: RecorderClient, study: Path, uri: str
+) -> None:
     folders = [finish_trial(begin_trial(study, number, uri)) for number in range(2)]
     recorder.deliver(folders[0], forget=True)
     wait_until(lambda: recorder.poll() or recorder.problem, what="a problem")
     assert "is being created" in str(recorder.problem)
-    begun(study, Recorder(), uri)  # its driver, which records nothing
+    begun(study, RecorderClient(), uri)  # its driver, which records nothing
     recorder.deliver(folders[1], forget=True)
     assert recorder.finish() == 0
     parent = study_run(uri)
@@ -244,7 +248,7 @@ def test_trials_wait_for_the_run_of_their_study(recorder: Recorder, study: Path,
 
 
 def test_study_moved_before_sending_keeps_its_trials(study: Path, uri: str, tmp_path: Path) -> None:
-    begun(study, Recorder(), uri).end(End.COMPLETE)
+    begun(study, RecorderClient(), uri).end(End.COMPLETE)
     finish_trial(begin_trial(study, 0, uri))
     moved = tmp_path / "elsewhere" / STUDY
     moved.parent.mkdir()

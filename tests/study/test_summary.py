@@ -38,7 +38,7 @@ from pipeline.study.outcome.summary import (
     train_command,
     verdict,
 )
-from pipeline.study.sweeping import write_trials
+from pipeline.study.outcome.trials_file import write_trials
 from pipeline.tracking.uri import where_to_look
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")

@@ -13,7 +13,8 @@ from spaces import cases, study
 from pipeline.base.paths import conf_folder
 from pipeline.config.compose import compose
 from pipeline.config.plain import differences, plain
-from pipeline.study.space.trial_configs import TrialConfigs, value_problems
+from pipeline.study.space.trial_configs import TrialConfigs
+from pipeline.study.study_check import value_problems
 
 APART = ("name", "output", "tags", "verbose", "tracking")
 WORDS = ["sweeps=lr_epochs_clip", "data.batch_size=64", "optimizer.betas=[0.8,0.9]"]

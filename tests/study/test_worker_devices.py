@@ -26,8 +26,9 @@ from pipeline.running.devices import (
     worker_devices,
 )
 from pipeline.study.messages import WorkerDied
-from pipeline.study.space.trial_configs import device_problems
-from pipeline.study.study_plan import StudyPlan, make_study_plan
+from pipeline.study.planning import make_study_plan
+from pipeline.study.study_check import device_problems
+from pipeline.study.study_plan import StudyPlan
 from pipeline.study.workers.pool import WorkerPool, worker_pool
 from pipeline.study.workers.worker import WORKER
 

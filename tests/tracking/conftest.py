@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from faults.stores import TrackingServer
 
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header
 from pipeline.tracking.ownership import adopt
@@ -40,14 +40,14 @@ def served(
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Recorder]:
+def running() -> Iterator[RecorderClient]:
     """A recorder that many tests use, as many trials do: its imports take seconds."""
-    with Recorder() as recorder:
+    with RecorderClient() as recorder:
         yield recorder
 
 
 @pytest.fixture
-def recorder(running: Recorder, database: str) -> Recorder:
+def recorder(running: RecorderClient, database: str) -> RecorderClient:
     """A recorder on a database of its own."""
     running.connect(database, experiment="pipeline")
     return running

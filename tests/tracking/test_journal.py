@@ -10,7 +10,7 @@ from helpers.server_processes import run_script
 
 from pipeline.base.ends import End
 from pipeline.base.processes.lease import own_lease
-from pipeline.running.recording import Record
+from pipeline.running.recording import RunJournal
 from pipeline.running.training import JournalLogger
 from pipeline.tracking.fields import COMMAND_TAG, field_name, param_text
 from pipeline.tracking.journal import Journal
@@ -97,7 +97,7 @@ def test_record_of_missing_folder_is_empty(tmp_path: Path) -> None:
 def test_finish_does_not_end_another_process_run(begun: Callable[..., Journal]) -> None:
     """The run goes on in a process that resumed it."""
     journal = begun("")
-    record = Record(folder=journal.folder, journal=journal, uri="")
+    record = RunJournal(folder=journal.folder, journal=journal, uri="")
     record.finish()
     begin, end = journal.path.read_text(encoding="utf-8").splitlines(keepends=True)
     resumed = begin.replace(f'"pid": {os.getpid()}', '"pid": 1')

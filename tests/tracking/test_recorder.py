@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.base.ends import End
 from pipeline.base.errors import EnvironmentFaultError
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.fields import view_tag
 from pipeline.tracking.folders import STATE, State, read_state, write_state
 from pipeline.tracking.journal import Journal
@@ -32,12 +32,12 @@ TRAINING = """
 import sys
 from pathlib import Path
 from pipeline.base.ends import End
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.journal import Header, Journal
 
 uri, folder = sys.argv[1], Path(sys.argv[2])
 folder.mkdir(parents=True)
-with Recorder() as recorder:
+with RecorderClient() as recorder:
     recorder.connect(uri, experiment="pipeline")
     journal = Journal(folder)
     journal.begin(Header(name="lstm", experiment="pipeline", uri=uri))
@@ -49,7 +49,7 @@ with Recorder() as recorder:
 
 
 def test_run_holds_params_tags_artifacts_and_metrics(
-    recorder: Recorder, database: str, begun: Begun
+    recorder: RecorderClient, database: str, begun: Begun
 ) -> None:
     """The values of an epoch are shown soon after it."""
     journal = begun(database, params={"optimizer.lr": 0.001}, tags={"host": "here"})
@@ -82,7 +82,9 @@ def test_run_holds_params_tags_artifacts_and_metrics(
     assert run.info.experiment_id != "0"
 
 
-def test_run_has_dataset_and_single_values(recorder: Recorder, database: str, begun: Begun) -> None:
+def test_run_has_dataset_and_single_values(
+    recorder: RecorderClient, database: str, begun: Begun
+) -> None:
     """Single values of a training are at step 0, those of a study at their own step."""
     params = {"data._target_": "pipeline.data.table.Table", "data.path": "in/churn.csv"}
     rows = {"train": 60, "validation": 20, "test": 20}
@@ -104,7 +106,7 @@ def test_run_has_dataset_and_single_values(recorder: Recorder, database: str, be
             assert [point.step for point in points] == [expected]
 
 
-def test_experiment_view_keeps_user_changes(running: Recorder, database: str) -> None:
+def test_experiment_view_keeps_user_changes(running: RecorderClient, database: str) -> None:
     """The view is the one that links open."""
     client = MlflowClient(database)
     number = client.create_experiment("pipeline", tags={"mlflow.experimentKind": "own"})
@@ -119,7 +121,7 @@ def test_experiment_view_keeps_user_changes(running: Recorder, database: str) ->
 
 
 def test_system_metrics_are_logged_during_the_run(
-    recorder: Recorder, database: str, begun: Begun
+    recorder: RecorderClient, database: str, begun: Begun
 ) -> None:
     journal = begun(database, params={"tracking.system_metrics": True})
     recorder.open(journal.folder)
@@ -139,7 +141,7 @@ def test_failed_system_metrics_do_not_affect_the_run(
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "no number")
     journal = begun(database, params={"tracking.system_metrics": True})
     journal.epoch(1, {"train/loss": 0.5})
-    with Recorder() as recorder:
+    with RecorderClient() as recorder:
         recorder.connect(database, experiment="pipeline")
         pid, run_id = recorder.pid, recorder.open(journal.folder)
         journal.end(End.COMPLETE)
@@ -152,7 +154,7 @@ def test_failed_system_metrics_do_not_affect_the_run(
 
 
 def test_resumed_run_continues_without_repeated_steps(
-    recorder: Recorder, database: str, begun: Begun
+    recorder: RecorderClient, database: str, begun: Begun
 ) -> None:
     first = begun(database, params={"seed": 0, "trainer.max_epochs": 2})
     recorder.open(first.folder)
@@ -202,7 +204,7 @@ def test_sending_journal_again_stores_nothing_twice(database: str, begun: Begun)
 
 @pytest.mark.usefixtures("quick_children")
 def test_unclosed_run_is_lost_when_recorder_quits(database: str, begun: Begun) -> None:
-    with Recorder() as recorder:
+    with RecorderClient() as recorder:
         recorder.connect(database, experiment="pipeline")
         recorder.open(begun(database).folder)
     assert outcome(database) == ("FAILED", "lost")
@@ -213,7 +215,7 @@ def test_recorder_without_mlflow_states_the_reason(
 ) -> None:
     (tmp_path / "mlflow.py").write_text("raise ImportError('torn')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Recorder() as recorder, pytest.raises(EnvironmentFaultError) as refused:
+    with RecorderClient() as recorder, pytest.raises(EnvironmentFaultError) as refused:
         recorder.connect(sqlite_uri(tmp_path / "new.db"), experiment="pipeline")
     assert str(refused.value).endswith(
         "new.db': a library can't be imported; install it, or reinstall this program. "
@@ -225,7 +227,7 @@ def test_recorder_without_mlflow_states_the_reason(
     "signals", [(signal.SIGINT, signal.SIGTERM, signal.SIGHUP), (signal.SIGKILL,)]
 )
 def test_recorder_survives_signals_or_is_replaced(
-    recorder: Recorder, database: str, begun: Begun, signals: Sequence[int]
+    recorder: RecorderClient, database: str, begun: Begun, signals: Sequence[int]
 ) -> None:
     """Only a kill ends it, and a new recorder takes over."""
     journal = begun(database)
@@ -243,7 +245,7 @@ def test_recorder_survives_signals_or_is_replaced(
 
 
 def test_unsent_values_of_earlier_run_are_sent_later(
-    recorder: Recorder, database: str, begun: Begun
+    recorder: RecorderClient, database: str, begun: Begun
 ) -> None:
     earlier = begun(database, "earlier")
     earlier.epoch(1, {"train/loss": 0.5})
@@ -255,7 +257,7 @@ def test_unsent_values_of_earlier_run_are_sent_later(
 
 
 def test_folder_sent_by_another_process_is_awaited(
-    recorder: Recorder, database: str, begun: Begun
+    recorder: RecorderClient, database: str, begun: Begun
 ) -> None:
     journal = begun(database)
     journal.end(End.COMPLETE)
@@ -275,7 +277,7 @@ def test_repeatedly_hanging_recorder_is_abandoned(
     database: str, begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = begun(database)
-    with Recorder() as recorder:
+    with RecorderClient() as recorder:
         recorder.connect(database, experiment="pipeline")
         for name in ("CLOSE_SECONDS", "START_SECONDS"):
             monkeypatch.setattr(f"pipeline.tracking.client.{name}", 1.0)
@@ -293,7 +295,7 @@ def test_repeatedly_hanging_recorder_is_abandoned(
 
 
 def test_database_of_newer_mlflow_is_left_unchanged(
-    running: Recorder, tmp_path: Path, database: str
+    running: RecorderClient, tmp_path: Path, database: str
 ) -> None:
     """The message does not advise an upgrade of the database."""
     path = tmp_path / "mlflow.db"
@@ -322,10 +324,10 @@ def test_database_of_newer_mlflow_is_left_unchanged(
 def test_server_that_is_down_is_reported_first() -> None:
     """No process loads MLflow before that."""
     with pytest.raises(EnvironmentFaultError, match="does not answer"):
-        Recorder().connect(f"http://127.0.0.1:{free_port()}", experiment="pipeline")
+        RecorderClient().connect(f"http://127.0.0.1:{free_port()}", experiment="pipeline")
 
 
-def test_deleted_or_default_experiment_is_refused(running: Recorder, database: str) -> None:
+def test_deleted_or_default_experiment_is_refused(running: RecorderClient, database: str) -> None:
     client = MlflowClient(database)
     client.delete_experiment(client.create_experiment("pipeline"))
     for name, line in (
@@ -337,7 +339,7 @@ def test_deleted_or_default_experiment_is_refused(running: Recorder, database: s
 
 
 def test_deleted_run_keeps_values_in_the_journal(
-    recorder: Recorder, database: str, begun: Begun
+    recorder: RecorderClient, database: str, begun: Begun
 ) -> None:
     journal = begun(database)
     MlflowClient(database).delete_run(recorder.open(journal.folder))
@@ -347,7 +349,7 @@ def test_deleted_run_keeps_values_in_the_journal(
     assert "refuses" in str(recorder.problem)
 
 
-def test_server_other_than_mlflow_is_recognized(running: Recorder) -> None:
+def test_server_other_than_mlflow_is_recognized(running: RecorderClient) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
         Thread(target=other.serve_forever, daemon=True).start()
         with pytest.raises(EnvironmentFaultError, match=r"the tracking server http"):

@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError, EnvironmentFaultError
-from pipeline.tracking.client import Recorder
+from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.fetch import fetched, fetched_run
 from pipeline.tracking.folders import STATE, read_state
 from pipeline.tracking.journal import Journal
@@ -65,7 +65,7 @@ def begun_with_model(
     return journal
 
 
-def ended(recorder: Recorder, journal: Journal) -> str | None:
+def ended(recorder: RecorderClient, journal: Journal) -> str | None:
     """End a run and record it; return what its registration came to."""
     recorder.open(journal.folder)
     journal.end(End.COMPLETE)
@@ -131,7 +131,7 @@ def test_alias_moves_only_to_a_better_version(
 
 @pytest.mark.slow
 def test_champion_is_best_on_the_same_data(
-    recorder: Recorder, database: str, tmp_path: Path
+    recorder: RecorderClient, database: str, tmp_path: Path
 ) -> None:
     """Each line states why the champion changed or stayed."""
     figures = [figure(0.9), figure(0.8), figure(0.95), OTHER_DATA]
@@ -164,7 +164,7 @@ def test_champion_is_best_on_the_same_data(
 
 @pytest.mark.slow
 def test_model_half_logged_is_completed_in_place(
-    recorder: Recorder, database: str, tmp_path: Path
+    recorder: RecorderClient, database: str, tmp_path: Path
 ) -> None:
     """A kill interrupted the logging."""
     folder = tmp_path / "runs" / "killed"
@@ -190,7 +190,7 @@ HUGE = '{"kind": "array", "inputs": {"shape": [100000000], "dtype": "float64"}, 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["{", HUGE])
 def test_failed_run_or_damaged_model_is_not_registered(
-    recorder: Recorder, database: str, tmp_path: Path, damage: str
+    recorder: RecorderClient, database: str, tmp_path: Path, damage: str
 ) -> None:
     """The damage is reported."""
     journal = begun_with_model(tmp_path / "failed", database)
@@ -211,7 +211,7 @@ def test_failed_run_or_damaged_model_is_not_registered(
 
 @pytest.mark.slow
 def test_concurrent_registrations_leave_the_better_champion(database: str, tmp_path: Path) -> None:
-    with Recorder() as one, Recorder() as other, ThreadPoolExecutor() as pool:
+    with RecorderClient() as one, RecorderClient() as other, ThreadPoolExecutor() as pool:
         recorders = {0.9: one, 0.95: other}
         for value, recorder in recorders.items():
             begun_with_model(tmp_path / str(value), database, figure(value)).end(End.COMPLETE)
@@ -229,7 +229,7 @@ def test_concurrent_registrations_leave_the_better_champion(database: str, tmp_p
 
 @pytest.mark.slow
 def test_model_is_fetched_by_each_of_its_names(
-    recorder: Recorder, database: str, tmp_path: Path
+    recorder: RecorderClient, database: str, tmp_path: Path
 ) -> None:
     """A wrong name lists the known ones."""
     folder = tmp_path / "runs" / "first"
@@ -260,7 +260,7 @@ def test_tags_decide_no_path_of_a_model(
     """They choose neither a folder nor an entry of the cache."""
     cache, uri = tmp_path / "cache", served.uri
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    with Recorder() as recorder:  # which takes its locks from that cache
+    with RecorderClient() as recorder:  # which takes its locks from that cache
         recorder.connect(uri, experiment="pipeline")
         for name in ("mine", "other"):
             ended(recorder, begun_with_model(tmp_path / "runs" / name, uri, register=name))
@@ -289,7 +289,7 @@ def test_tags_decide_no_path_of_a_model(
 
 @pytest.mark.slow
 def test_models_of_a_server_are_registered_and_fetched(
-    served: TrackingServer, running: Recorder, tmp_path: Path
+    served: TrackingServer, running: RecorderClient, tmp_path: Path
 ) -> None:
     """What an outage left unsent follows later."""
     uri, folders = served.uri, [tmp_path / "runs" / name for name in ("first", "second")]
@@ -313,7 +313,7 @@ def test_models_of_a_server_are_registered_and_fetched(
 
 @pytest.mark.slow
 def test_server_outage_loses_and_repeats_no_step(
-    served: TrackingServer, running: Recorder, tmp_path: Path
+    served: TrackingServer, running: RecorderClient, tmp_path: Path
 ) -> None:
     journal = begun_with_model(tmp_path / "runs" / "outage", served.uri, register="outage")
     running.connect(served.uri, experiment="pipeline")

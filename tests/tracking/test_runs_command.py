@@ -13,7 +13,14 @@ from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError
 from pipeline.base.processes.lease import own_lease
 from pipeline.runs import main
-from pipeline.tracking.folders import State, find_run, listed, read_state, unfinished, write_state
+from pipeline.tracking.folders import (
+    State,
+    find_run,
+    read_runs,
+    read_state,
+    unfinished,
+    write_state,
+)
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.run_record import JOURNAL
 
@@ -307,7 +314,7 @@ def test_last_is_the_newest_training_run(begun: Begun, tmp_path: Path) -> None:
     older = add_run(begun, "20260102-000000-lstm-bbbbbb", "b" * 32, at=1)
     other = add_run(begun, "20260103-000000-lstm-cccccc", "c" * 32, command="evaluate", at=3)
     assert find_run("last", output) == folder
-    assert [run.folder for run in listed(output)] == [older, folder, other]
+    assert [run.folder for run in read_runs(output)] == [older, folder, other]
     assert unfinished(output) == [older, folder, other]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.base.ends import End
 from pipeline.running.resuming import remove_abandoned
-from pipeline.tracking.folders import listed, run_folders, size_of, unfinished, with_trials
+from pipeline.tracking.folders import read_runs, run_folders, size_of, unfinished, with_trials
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.replay import FolderGoneError, Replay
 from pipeline.tracking.run_record import JOURNAL
@@ -49,7 +49,7 @@ def test_folder_removed_while_listing_is_skipped(begun: Begun, tmp_path: Path) -
         for _ in range(200):
             assert kept.folder in run_folders(output)
             assert kept.folder in unfinished(output)
-            assert kept.folder in [run.folder for run in listed(output)]
+            assert kept.folder in [run.folder for run in read_runs(output)]
             with_trials(study)
             size_of(output)
             remove_abandoned(output)

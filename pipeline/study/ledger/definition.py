@@ -87,7 +87,7 @@ def read_objectives(
         ConfigError: An objective is not logged, is named twice, or has no direction.
     """
     names = [option] if isinstance(option, str) else list(option or [monitor])
-    choices = list(logged(task, validated=validated))
+    choices = list(logged_names(task, validated=validated))
     if validated:
         choices += [monitor, *(f"val/{name}" for name in metrics.more)]
     choices = list(dict.fromkeys(choices))
@@ -116,7 +116,7 @@ def _is_scored_if_monitored(key: str, task: "Task | None") -> bool:
     return metric is not None and metric.may_monitor and (task is None or task in metric.tasks)
 
 
-def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
+def logged_names(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
     """Return the names of all values that a trial logs."""
     names = []
     if validated:

@@ -9,12 +9,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from omegaconf import DictConfig
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.processes.lease import Lease, LeaseWatch
+from pipeline.config.plain import plain
 from pipeline.study.ledger.definition import (
     StudyDefinition,
     checked_facts,
@@ -35,7 +37,13 @@ from pipeline.study.ledger.rows import (
     StudyTrials,
     importances,
 )
-from pipeline.study.ledger.search import build_pruner, choose, compares_running, study_in_memory
+from pipeline.study.ledger.search import (
+    build_pruner,
+    choose,
+    compares_running,
+    rung_epochs,
+    study_in_memory,
+)
 from pipeline.study.ledger.storage import WAIT_SECONDS, Answer, StudyStorage, open_storage
 from pipeline.study.ledger.storage_faults import odd_values
 from pipeline.study.messages import end_in_journal
@@ -244,6 +252,15 @@ class Ledger:
                 leases[trial_id] = asdict(replace(lease, counter=lease.counter + 1))
         self._tables.set_attribute(LEASE, leases)
 
+    def rungs_of(self, epochs: object) -> dict[int, int]:
+        """Return the epochs after which a trial is compared, each with its rung; empty = never.
+
+        `epochs` is the trial's `max_epochs`; without a number, there are no rungs.
+        """
+        if not (self.prunes and isinstance(epochs, int)):
+            return {}
+        return rung_epochs(epochs, self._definition.options.pruner_warmup)
+
     # ── trials that end ─────────────────────────────────────────────────────────────────────
 
     def finish(self, taken: Row, ended: TrialEnd) -> bool:
@@ -403,9 +420,12 @@ class Ledger:
         """Set a user attribute of the study to a value that JSON can hold."""
         self._call(lambda: self._study.set_user_attr(key, value))
 
-    def data_of(self, config: Mapping[str, Any]) -> str | None:
-        """Return the hash of the data that trials of a config train on; `None` = not known yet."""
-        return stored_data(self.facts, config)
+    def data_of(self, config: DictConfig | Mapping[str, Any]) -> str | None:
+        """Return the hash of the data that trials of a config train on; `None` = not known yet.
+
+        References in `config` are resolved.
+        """
+        return stored_data(self.facts, plain(config))
 
     def note_data(self, config: Mapping[str, Any], data: str) -> str:
         """Return the stored data hash of a config; store `data` if there is none."""

@@ -150,7 +150,7 @@ def best(rows: Iterable[Row], directions: Sequence["Direction"], k: int = 1) -> 
     With two objectives, the trials on the Pareto front come first, ordered by the first objective,
     then those on the front of the remaining trials, and so on.
     """
-    ranked = _ranked(rows, directions)
+    ranked = _ranked_rows(rows, directions)
     if len(directions) == 1:
         return ranked[:k]
     ordered: list[Row] = []
@@ -169,7 +169,7 @@ def pareto(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
     with equal values only the earliest is returned.
     """
     front: list[Row] = []
-    for row in _ranked(rows, directions):  # sorted by the first objective, best first
+    for row in _ranked_rows(rows, directions):  # sorted by the first objective, best first
         if not front or _loss(row, directions)[1:] < _loss(front[-1], directions)[1:]:
             front.append(row)
     return front
@@ -177,11 +177,11 @@ def pareto(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
 
 def winner(rows: Iterable[Row], directions: Sequence["Direction"]) -> Row | None:
     """Return the best trial, with two objectives the best by the first; `None` = none completed."""
-    ranked = _ranked(rows, directions)
+    ranked = _ranked_rows(rows, directions)
     return ranked[0] if ranked else None
 
 
-def _ranked(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
+def _ranked_rows(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
     """Return the complete trials with finite values, best first, ties by number."""
     complete = []
     for row in rows:
@@ -192,10 +192,10 @@ def _ranked(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]
 
 def _loss(row: Row, directions: Sequence["Direction"]) -> tuple[float, ...]:
     """Return the objectives' values with signs such that less is better."""
-    return tuple(
-        -value if direction == "max" else value
-        for value, direction in zip(row.values, directions, strict=True)
-    )
+    losses = []
+    for value, direction in zip(row.values, directions, strict=True):
+        losses.append(-value if direction == "max" else value)
+    return tuple(losses)
 
 
 class StudyTrials:
@@ -429,13 +429,13 @@ def importances(
     from optuna.importance import PedAnovaImportanceEvaluator  # a second, most of it scikit-learn
     from optuna.trial import create_trial
 
-    names = sorted({name for trial in trials for name in trial.params})
+    names = sorted(set[str]().union(*(trial.params for trial in trials)))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, FEWEST_BEST / len(trials)))
     study = create_study()  # in memory, since the trials' database may be far away
-    study.add_trials(
-        create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
-        for trial in trials
-    )
+    for trial in trials:
+        study.add_trial(
+            create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
+        )
 
     def divergences(values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return importances (parameters,) for values (trials,), of which smaller are better."""

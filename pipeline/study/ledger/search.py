@@ -168,7 +168,7 @@ def visible(
 def study_in_memory(
     study: "Study",
     trial: "FrozenTrial",
-    others: Sequence["FrozenTrial"],
+    compared: Sequence["FrozenTrial"],
     *,
     sampler: "BaseSampler | None" = None,
 ) -> "Study":
@@ -180,7 +180,7 @@ def study_in_memory(
 
     return Study(
         study_name=study.study_name,
-        storage=cast("BaseStorage", TrialsInMemory(study, trial, others)),
+        storage=cast("BaseStorage", TrialsInMemory(study, trial, compared)),
         sampler=sampler or study.sampler,
         pruner=study.pruner,
     )
@@ -196,12 +196,12 @@ class TrialsInMemory:
     """
 
     def __init__(
-        self, study: "Study", trial: "FrozenTrial", others: Sequence["FrozenTrial"]
+        self, study: "Study", trial: "FrozenTrial", compared: Sequence["FrozenTrial"]
     ) -> None:
         self._study_id = study._study_id
         self._storage = study._storage
         self._trial = trial
-        self._others = others
+        self._compared = compared
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -227,7 +227,7 @@ class TrialsInMemory:
         states: Container["TrialState"] | None = None,
     ) -> list["FrozenTrial"]:
         """Return the other trials, and last the trial in memory."""
-        trials = [*self._others, self._trial]
+        trials = [*self._compared, self._trial]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copied(trials) if deepcopy else trials

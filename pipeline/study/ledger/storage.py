@@ -21,8 +21,8 @@ from pipeline.base.redaction import redact
 from pipeline.base.signals import stop
 from pipeline.study.ledger.storage_faults import (
     ServerGoneError,
+    database_name,
     file_gone,
-    named,
     no_database,
     server_gone,
     storage_faults,
@@ -117,9 +117,9 @@ def open_storage(
     # It warns of each lost connection, which `Retry` says in the user's words.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     if url not in _reached and not from_start:
-        Retry(0.0, named(url)).call(lambda: _reach(url))
+        Retry(0.0, database_name(url)).call(lambda: _reach(url))
     _reached.add(url)
-    retry = Retry(patience or 0.0, named(url))
+    retry = Retry(patience or 0.0, database_name(url))
     wait = wait if patience is None else min(wait, SERVER_WAIT_SECONDS)
     backend = retry.call(lambda: _with_tables(url, wait))
     return StudyStorage(backend, url, wait=wait, retry=retry)

@@ -66,9 +66,9 @@ def storage_faults(url: str) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, sqlite3.Error, filelock.Timeout) as error:
         if sqlite_path(url) is None and _may_pass(error):
             raise server_gone(url, error) from error
-        raise _judged(url, _text(error)) from error
+        raise _error_for(url, _text(error)) from error
     except OSError as error:
-        raise _judged(url, f"unable to open: {error.strerror}") from error
+        raise _error_for(url, f"unable to open: {error.strerror}") from error
     except RuntimeError as error:
         if "table schema" not in str(error):
             raise
@@ -87,13 +87,14 @@ def odd_values(url: str, study: str) -> Iterator[None]:
         yield
     except (*_UNREADABLE, StatementError) as error:
         raise ConfigError(
-            f"the study {study!r} in {named(url)} can't be read ({type(error).__name__}): a sweep "
-            "has not written it like this; restore the database from a backup, or choose another "
+            f"the study {study!r} in {database_name(url)} can't be read "
+            f"({type(error).__name__}): a sweep has not written it like this; restore the database "
+            "from a backup, or choose another "
             "with storage=sqlite:///FILE (of a sweep: sweep.storage)"
         ) from error
 
 
-def named(url: str) -> str:
+def database_name(url: str) -> str:
     """Return the name of a database for messages: its file or its address without a password."""
     return f"the study database {str(sqlite_path(url) or shown(url))!r}"
 
@@ -116,18 +117,18 @@ def server_gone(url: str, error: BaseException) -> ServerGoneError:
     text = _text(error)
     match fault_kind(text):
         case "locked":
-            return ServerGoneError(f"{named(url)} is locked by another program", STOP_OTHER)
+            return ServerGoneError(f"{database_name(url)} is locked by another program", STOP_OTHER)
         case "full":
-            return ServerGoneError(f"{named(url)} {accepts_none(text)}", MAKE_ROOM)
+            return ServerGoneError(f"{database_name(url)} {accepts_none(text)}", MAKE_ROOM)
         case _:
-            line = f"{named(url)} does not answer ({short_cause(text)})"
+            line = f"{database_name(url)} does not answer ({short_cause(text)})"
             return ServerGoneError(line, revival(text))
 
 
 def no_database(url: str) -> ConfigError:
     """Return the error for a file that is not a database."""
     return ConfigError(
-        f"{named(url)} is not a database; choose another file with sweep.storage=sqlite:///FILE"
+        f"{database_name(url)} is not a database; choose another file with sweep.storage=sqlite:///FILE"
     )
 
 
@@ -141,16 +142,17 @@ def _schema_line(url: str, text: str) -> str:
     made_by = re.search(r"set up by optuna (\d[\w.]*\w)", text)
     if made_by is not None and "updating optuna" in text:
         return (
-            f"{named(url)} was created by Optuna {made_by[1]}, but Optuna {version('optuna')} is "
-            f"too old for it; install that version: pip install optuna=={made_by[1]}"
+            f"{database_name(url)} was created by Optuna {made_by[1]}, but Optuna "
+            f"{version('optuna')} is too old for it; install that version: "
+            f"pip install optuna=={made_by[1]}"
         )
     return (
-        f"{named(url)} was created by another version of Optuna; back it up, then upgrade it "
-        f"with: optuna storage upgrade --storage {redact(url)!r}"
+        f"{database_name(url)} was created by another version of Optuna; back it up, then upgrade "
+        f"it with: optuna storage upgrade --storage {redact(url)!r}"
     )
 
 
-def _judged(url: str, text: str) -> PipelineError:
+def _error_for(url: str, text: str) -> PipelineError:
     kind = fault_kind(text)
     if kind == "broken":
         return no_database(url)
@@ -165,7 +167,7 @@ def _judged(url: str, text: str) -> PipelineError:
         line = f"refuses ({short_cause(text)}); {WELCOME}"
     else:
         line = f"can't be used ({short_cause(text)}); fix that, then continue with the same command"
-    return EnvironmentFaultError(f"{named(url)} {line}")
+    return EnvironmentFaultError(f"{database_name(url)} {line}")
 
 
 def _may_pass(error: BaseException | None) -> bool:

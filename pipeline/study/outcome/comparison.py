@@ -220,9 +220,9 @@ def compare(
     by, better, lacking = _compared_by(rows, objective, published)
     blocks = []
     measured = set[str]()
-    for _, data_rows in _grouped(rows, [DATA] if DATA in keys else []):
+    for _, data_rows in _rows_by_texts(rows, [DATA] if DATA in keys else []):
         cells = []
-        for texts, cell_rows in _grouped(data_rows, keys):
+        for texts, cell_rows in _rows_by_texts(data_rows, keys):
             settings = dict(zip(keys, texts, strict=True))
             cell = _cell(cell_rows, repeated, objective, settings)
             cells.append(cell)
@@ -274,7 +274,7 @@ def _compared_by(
     return by, better, lacking
 
 
-def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
+def _rows_by_texts(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
     groups: dict[Repeat, list[Row]] = {}
     for row in rows:
         texts = tuple(row.overrides.get(key, "") for key in keys)
@@ -289,7 +289,7 @@ def _cell(
     settings: Mapping[str, str],
 ) -> ComparisonCell:
     values: dict[str, dict[Repeat, float]] = {}
-    for repeat, group in _grouped(rows, repeated):
+    for repeat, group in _rows_by_texts(rows, repeated):
         for row in best(group, [objective.direction]):  # at most one, the best of its trials
             values.setdefault(objective.name, {})[repeat] = row.values[0]
             for metric, value in row.attributes.items():
@@ -340,10 +340,10 @@ def _baselines(
         if key == DATA:
             continue
         fewer_keys = [other_key for other_key in keys if other_key != key]
-        groups = _grouped(rows, fewer_keys)
+        groups = _rows_by_texts(rows, fewer_keys)
         if all(_baseline(group, repeated, kind)[1] for _, group in groups):
             keys = fewer_keys
-    for texts, group in _grouped(rows, keys):
+    for texts, group in _rows_by_texts(rows, keys):
         values, _ = _baseline(group, repeated, kind)
         if values:
             settings = dict(zip(keys, texts, strict=True))
@@ -358,7 +358,7 @@ def _baseline(
     first: dict[tuple[str, Repeat], float] = {}
     agree = True
     complete = [row for row in rows if row.state is End.COMPLETE]
-    for repeat, group in _grouped(complete, repeated):
+    for repeat, group in _rows_by_texts(complete, repeated):
         for row in group:
             for name, value in row.attributes.items():
                 stage, _, metric = name.partition("/")

@@ -311,7 +311,7 @@ def _importances(importances: "Importances") -> "Figure":
     return figure
 
 
-def _varied(objective: _Objective) -> dict[str, str]:
+def _varied_names(objective: _Objective) -> dict[str, str]:
     """Return the short name of each key that the trials vary."""
     names = short_names(swept_keys(objective.rows))
     if not names:
@@ -320,7 +320,7 @@ def _varied(objective: _Objective) -> dict[str, str]:
 
 
 def _slices(objective: _Objective) -> "Figure":
-    names = _varied(objective)
+    names = _varied_names(objective)
     columns = min(COLUMNS, len(names))
     best = objective.order[0]
     figure, axes = style.panels(len(names), columns, height=SLICE, sharey=True)
@@ -343,7 +343,7 @@ def _slices(objective: _Objective) -> "Figure":
 
 
 def _parallel(objective: _Objective) -> "Figure":
-    names = _varied(objective)
+    names = _varied_names(objective)
     scales = []
     for key in names:
         texts = [row.overrides.get(key) for row in objective.rows]

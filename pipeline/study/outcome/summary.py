@@ -8,9 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.base import markup
 from pipeline.base.ends import End
-from pipeline.base.markup import MISSING, Block, Command, Section, TextTable, show
+from pipeline.base.errors import text_override
+from pipeline.base.markup import (
+    MISSING,
+    NO_INTERVAL,
+    Block,
+    Command,
+    Section,
+    TextTable,
+    baseline_headings,
+    score_rows,
+    show,
+)
 from pipeline.base.processes.lease import seconds_since_start
 from pipeline.base.redaction import redact_word
 from pipeline.base.terminal import console, duration, headed, number, print_lines, say
@@ -19,6 +29,7 @@ from pipeline.metrics import Direction, all_metrics, direction, ranked
 from pipeline.study.ledger.rows import Row, RowState, best, count_words, pareto, winner
 from pipeline.study.space.ranges import text_of
 from pipeline.tracking.description import description, fits
+from pipeline.tracking.uri import uri_words
 
 if TYPE_CHECKING:
     from pipeline.study.ledger.rows import Importances
@@ -219,6 +230,20 @@ def experiment_command(folder: Path, name: str, *extra_words: str) -> str:
     return train_command(words)
 
 
+def report_command(study: str, *, output: str, storage: str | None, uri: str | None) -> str:
+    """Return the command that writes a study's report, quoted for a shell.
+
+    `output`, `storage` and `uri` say where its folder, its trials and its runs are.
+    """
+    words = [f"study={study}"]
+    if output != "runs":
+        words.append(text_override("folder", output))
+    if storage is not None:
+        words.append(redact_word(f"storage={storage}"))
+    words += uri_words(uri or "")
+    return f"pipeline report {shlex.join(words)}"
+
+
 def train_command(words: Sequence[str]) -> str:
     """Return the training command with these overrides, quoted for a shell."""
     shown_words = [redact_word(plainest(word)) for word in words]
@@ -396,15 +421,15 @@ def figures_table(summary: StudySummary) -> TextTable:
     """Return a table of the test metrics of the best trial, the default and the baselines."""
     tested = summary.tested
     intervals = summary.intervals
-    kinds = markup.baseline_headings(tested, ())
+    kinds = baseline_headings(tested, ())
     measured = [key.removeprefix("test/") for key in tested if key.startswith("test/")]
     order = dict.fromkeys([*all_metrics(), *(name for name in measured if name != "loss")])
     names = [name for name in order if name in measured]
-    lines = markup.score_rows(tested, intervals, names, kinds)
+    lines = score_rows(tested, intervals, names, kinds)
     headings = ["test", "best trial", "95 % CI"]
     if summary.base_tested and summary.winner != summary.base:
         headings.append("default")
-        base_lines = markup.score_rows(summary.base_tested, intervals, names, ())
+        base_lines = score_rows(summary.base_tested, intervals, names, ())
         for line, base_line in zip(lines, base_lines, strict=True):
             line.insert(3, base_line[1])
     notes = []
@@ -413,7 +438,7 @@ def figures_table(summary: StudySummary) -> TextTable:
         baselines = [f"{kind} = {name}" for kind, name in pairs]
         notes.append(f"baselines: {', '.join(baselines)}")
     if any(line[2] == MISSING for line in lines):
-        notes.append(markup.NO_INTERVAL)
+        notes.append(NO_INTERVAL)
     title = "test results of the best trial"
     if summary.tested_rows:
         title += f" on {summary.tested_rows}"

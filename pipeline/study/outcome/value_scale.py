@@ -50,8 +50,8 @@ class ValueScale:
             self._numbers = {text: float(index) for index, text in enumerate(unique_texts)}
         values = sorted({*self._numbers.values()}) or [0.0]
         self._is_log = values[0] > 0 and values[-1] >= LOG_RATIO * values[0]
-        self._low = self._moved(values[0])
-        self._high = self._moved(values[-1])
+        self._low = self._on_axis(values[0])
+        self._high = self._on_axis(values[-1])
         self._ticks: list[tuple[str, float]] = []
         if is_numeric:
             for value in self._tick_values(values):
@@ -72,9 +72,9 @@ class ValueScale:
     def _place(self, value: float) -> float:
         if self._high <= self._low:
             return 0.5
-        return (self._moved(value) - self._low) / (self._high - self._low)
+        return (self._on_axis(value) - self._low) / (self._high - self._low)
 
-    def _moved(self, value: float) -> float:
+    def _on_axis(self, value: float) -> float:
         return math.log10(value) if self._is_log else value
 
     def _tick_values(self, values: Sequence[float]) -> Sequence[float]:

@@ -190,7 +190,7 @@ class Range:
             values = ", ".join(self.choices)
             return values if OFF in self.choices else f"choice({values})"
         if self.step is None:
-            text = f"interval({_shown(self.low)}, {_shown(self.high)})"
+            text = f"interval({_number_text(self.low)}, {_number_text(self.high)})"
             text = f"int({text})" if self.kind == "int" else text
         else:
             stop = _exact(self.high) + _exact(self.step)
@@ -206,8 +206,8 @@ class Range:
         if self.kind == "choice":
             return ", ".join("off" if text == OFF else text for text in self.choices)
         kind = "whole numbers " if self.kind == "int" else ""
-        steps = "" if self.step in (None, 1) else f" in steps of {_shown(self.step or 1)}"
-        text = f"{kind}{_shown(self.low)} to {_shown(self.high)}{steps}"
+        steps = "" if self.step in (None, 1) else f" in steps of {_number_text(self.step or 1)}"
+        text = f"{kind}{_number_text(self.low)} to {_number_text(self.high)}{steps}"
         text = f"off, or {text}" if self.off else text
         return f"{text}, log scale" if self.log else text
 
@@ -265,7 +265,7 @@ class Range:
         return (self.kind, self.choices, self.log) == (other.kind, other.choices, other.log)
 
 
-def _shown(number: Number) -> str:
+def _number_text(number: Number) -> str:
     """Return a number as text, whole numbers without decimals: 10, 0.1, 1e-05."""
     return repr(number).removesuffix(".0")
 
@@ -395,7 +395,9 @@ def _checked_cast(cast: Callable[..., Any], *, requires_whole: bool) -> Callable
             floats = [number for number in _numbers(argument) if isinstance(number, float)]
         for number in floats:
             if isfinite(number) and not number.is_integer():
-                raise _NotWholeError(f"{_shown(number)} is not a whole number, which int needs")
+                raise _NotWholeError(
+                    f"{_number_text(number)} is not a whole number, which int needs"
+                )
         if not all(map(isfinite, floats)):
             return argument  # the bounds are checked later
         result = cast(*args, **kwargs)
@@ -442,26 +444,26 @@ def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]
     (first, low), (second, high), *steps = bounds.items()
     step = steps[0][1] if steps else None
     if step is not None and step <= 0:
-        yield f"step is {_shown(step)}; expected a step > 0"
+        yield f"step is {_number_text(step)}; expected a step > 0"
     elif low >= high:
         sign = "=" if low == high else ">"
-        order = f"{first} {_shown(low)} {sign} {second} {_shown(high)}"
+        order = f"{first} {_number_text(low)} {sign} {second} {_number_text(high)}"
         yield f"{order}; expected {first} < {second}"
     elif step is not None:
         count, remainder = divmod(_exact(high) - _exact(low), _exact(step))
         if remainder:
             end = _exact(low) + count * _exact(step)
-            ends = _shown(float(end + _exact(step)))
+            ends = _number_text(float(end + _exact(step)))
             if count:
-                ends = f"{_shown(float(end))} or {ends}"
+                ends = f"{_number_text(float(end))} or {ends}"
             yield (
-                f"step {_shown(step)} does not divide the range from {_shown(low)} to "
-                f"{_shown(high)}; stop before {ends}"
+                f"step {_number_text(step)} does not divide the range from {_number_text(low)} to "
+                f"{_number_text(high)}; stop before {ends}"
             )
         elif count == 1:
-            yield f"it has only one value, {_shown(low)}; expected two or more"
+            yield f"it has only one value, {_number_text(low)}; expected two or more"
     if log and step is None and low <= 0:
-        yield f"log needs low > 0, and low is {_shown(low)}; raise it, or remove log"
+        yield f"log needs low > 0, and low is {_number_text(low)}; raise it, or remove log"
 
 
 def _choice_problems(parsed: types.ChoiceSweep) -> Iterator[str]:

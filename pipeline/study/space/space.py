@@ -41,15 +41,23 @@ class Space:
         self.keys = tuple(dict.fromkeys(parameter.key for parameter in parameters))
         self._base = dict(base)
 
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> "Space":
+        """Return the space of the trials on record, from what `plain` returned.
+
+        It has no conditions: the values of a trial show which ranges held.
+        """
+        return cls([Range.from_plain({**plain, "when": None}) for plain in stored.values()], {})
+
     def suggest(self, trial: "BaseTrial") -> dict[str, str]:
         """Sample a point from a trial, and return it as Hydra's texts by key or group."""
-        return self._chosen(lambda parameter: parameter.suggest(trial))
+        return self._choose_texts(lambda parameter: parameter.suggest(trial))
 
     def overrides(self, params: Mapping[str, object]) -> dict[str, str]:
         """Return Hydra's texts by key or group for Optuna's params of a trial."""
-        return self._chosen(lambda parameter: parameter.from_params(params))
+        return self._choose_texts(lambda parameter: parameter.from_params(params))
 
-    def _chosen(self, choose: Callable[[Range], str | None]) -> dict[str, str]:
+    def _choose_texts(self, choose: Callable[[Range], str | None]) -> dict[str, str]:
         chosen: dict[str, str] = {}
         for parameter in self.parameters:
             text = choose(parameter) if self._holds(parameter, chosen) else None

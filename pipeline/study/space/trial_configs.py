@@ -5,7 +5,6 @@ the runs of the study's trials, and writes them as a command or an experiment.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,11 +13,9 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.base.errors import ConfigError, did_you_mean, unknown_key
 from pipeline.base.paths import name_problem
-from pipeline.config.check import check
 from pipeline.config.command_only import problems_of_files
 from pipeline.config.compose import leave_out_fixed, without_hydra
 from pipeline.config.composer import Composer
@@ -28,9 +25,15 @@ from pipeline.config.plain import FREE, as_written, differences, plain
 from pipeline.config.targets import TARGET
 from pipeline.config.tree import dotted_keys, exists
 from pipeline.config.values import written
-from pipeline.study.space import space as spaces
 from pipeline.study.space.ranges import OFF, Condition, Range, text_of, value_of
-from pipeline.study.space.space import Space, value_at
+from pipeline.study.space.space import (
+    Space,
+    in_order,
+    option_problems,
+    read_ranges,
+    two_ranges,
+    value_at,
+)
 
 #: Groups whose choice decides which keys exist; the model first, since it may choose the data.
 GROUPS = ("model", "data", "optimizer", "scheduler")
@@ -79,8 +82,8 @@ class TrialConfigs:
         self.tree = cache(self._tree)
         self._composed = cache(self._without_study)
 
-    def _tree(self, *more: str) -> DictConfig:
-        tree = self.source.tree([*self.words, *more])
+    def _tree(self, *extra_words: str) -> DictConfig:
+        tree = self.source.tree([*self.words, *extra_words])
         if isinstance(tree.get("sweep"), DictConfig):
             leave_out_fixed(tree.sweep, self.words)
         return tree
@@ -125,7 +128,7 @@ class TrialConfigs:
         """
         if sweep is None:
             sweep = written(self.tree().sweep)
-        ranges, problems = spaces.read_ranges(
+        ranges, problems = read_ranges(
             sweep.get("space"), sweep.get("when"), preferred=self.varied_on_command_line()
         )
         if sweep.get("name") is not None:
@@ -137,7 +140,7 @@ class TrialConfigs:
         problems += self._range_problems(ranges)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        parameters = spaces.in_order(ranges)
+        parameters = in_order(ranges)
         keys = {parameter.key for parameter in parameters}
         base: dict[str, str] = {}
         for parameter in parameters:
@@ -145,7 +148,7 @@ class TrialConfigs:
             if when is not None and when.key not in keys:
                 base[when.key] = self._text_at(when.key)
         space = Space(parameters, base)
-        if problems := list(spaces.option_problems(space, sweep)):
+        if problems := list(option_problems(space, sweep)):
             raise ConfigError(*problems)
         return space
 
@@ -153,7 +156,7 @@ class TrialConfigs:
         for parameter in ranges:
             yield from parameter.problems
         yield from self._repeated_in_files()
-        yield from spaces.two_ranges(ranges)
+        yield from two_ranges(ranges)
         by_key = {parameter.key: parameter for parameter in ranges if not parameter.problems}
         for parameter in ranges:
             key = parameter.key
@@ -175,7 +178,7 @@ class TrialConfigs:
     def _why_empty(self) -> str:
         """Return the problem of a study that varies nothing."""
         sweep = written(self.source.tree(self.words).sweep)
-        ranges_in_files, _ = spaces.read_ranges(sweep.get("space"), sweep.get("when"))
+        ranges_in_files, _ = read_ranges(sweep.get("space"), sweep.get("when"))
         lines = {}
         for parameter in ranges_in_files:
             override = self._overrides.get(parameter.key)
@@ -196,7 +199,7 @@ class TrialConfigs:
         first_files: dict[str, str] = {}
         for file in files:
             sweep = self.source.tree([f"sweeps={file}"]).sweep
-            ranges, _ = spaces.read_ranges(sweep.space, sweep.when)
+            ranges, _ = read_ranges(sweep.space, sweep.when)
             for parameter in ranges:
                 first = first_files.setdefault(parameter.place, file)
                 if first != file and parameter.key not in self.varied_on_command_line():
@@ -434,107 +437,3 @@ def _is_within(before: object, after: object) -> bool:
         if sign == "~" or isinstance(value, Mapping):
             return False
     return True
-
-
-# Checks, which need torch.
-
-
-def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
-    """Return a line for each end of a range, and each choice, that its key does not allow."""
-    base_problems = _problems_at({}, trials)
-    problems = list(_condition_value_problems(space, trials, base_problems))
-    for parameter in space.parameters:
-        if space.is_idle(parameter):
-            continue
-        for point in _points_around(parameter, space):
-            point_problems = _problems_at(point, trials) if point else []
-            for text in parameter.ends():
-                for line in _problems_at({**point, parameter.key: text}, trials):
-                    if line not in base_problems and line not in point_problems:
-                        problems.append(_placed(parameter, line, point))
-    return list(dict.fromkeys(problems))
-
-
-def _condition_value_problems(
-    space: Space, trials: TrialConfigs, base_problems: Sequence[str]
-) -> Iterator[str]:
-    conditions = {parameter.when for parameter in space.parameters if parameter.when is not None}
-    for when in sorted(conditions, key=str):
-        if when.key in trials.choices:
-            continue
-        for line in _problems_at({when.key: when.text}, trials):
-            if line.startswith(f"{when.key}=") and line not in base_problems:
-                yield f"sweep.when.{when}: {line}"
-
-
-def _problems_at(point: Point, trials: TrialConfigs) -> list[str]:
-    try:
-        check(trials.config(point))
-    except ConfigError as error:
-        return list(error.problems)
-    return []
-
-
-def _points_around(parameter: Range, space: Space) -> list[Point]:
-    """Return points at which a parameter is varied, one for each choice of its key's group."""
-    required = _choices_for(parameter.when, space)
-    group = parameter.key.partition(".")[0]
-    points: list[Point] = []
-    if group not in required and group != parameter.key:
-        for group_parameter in space.parameters:
-            if group_parameter.key == group:
-                choices = {**_choices_for(group_parameter.when, space), **required}
-                points += [{**choices, group: text} for text in group_parameter.choices]
-    return points or [required]
-
-
-def _choices_for(when: Condition | None, space: Space) -> dict[str, str]:
-    """Return the choices with which a condition holds, and the conditions it depends on."""
-    if when is None:
-        return {}
-    choices = {}
-    for parameter in space.parameters:
-        if parameter.key == when.key:
-            choices = _choices_for(parameter.when, space)
-            break
-    choices[when.key] = when.text
-    return choices
-
-
-def _placed(parameter: Range, line: str, around: Point) -> str:
-    key = parameter.key.partition(".")[0]
-    place = parameter.override
-    if parameter.when is None and key in around and key != parameter.key:
-        place = f"{place} where {key}={around[key]}"
-    if parameter.kind == "float" and "expected a whole number" in line:
-        line += f" Write int({parameter})."
-    return f"{place}: {line}"
-
-
-def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: int) -> list[str]:
-    """Return a line for each setting of devices or nodes that suits only a single run."""
-    problems: list[str] = []
-    for point in ({}, *space.extreme_points()):
-        with suppress(ConfigError, OmegaConfBaseException):  # which is reported elsewhere
-            tree = trials.config(point)
-            devices = value_at(tree, {}, "trainer.devices")
-            nodes = value_at(tree, {}, "trainer.num_nodes")
-            count = len(devices) if isinstance(devices, list) else devices
-            differs = isinstance(count, int) and count != devices_per_trial
-            if differs and devices_per_trial > 1:
-                problems.append(
-                    f"trainer.devices={devices} and sweep.devices_per_trial={devices_per_trial} "
-                    "are in conflict; remove trainer.devices"
-                )
-            elif differs and count > 1:
-                problems.append(
-                    f"trainer.devices={devices} is for a single run; in a study, "
-                    f"sweep.devices_per_trial={count} sets the devices of each trial, and "
-                    "CUDA_VISIBLE_DEVICES the GPUs of all trials"
-                )
-            if isinstance(nodes, int) and nodes > 1:
-                problems.append(
-                    f"trainer.num_nodes={nodes} is for a single run; a trial of a study trains on "
-                    "one machine: trainer.num_nodes=1"
-                )
-    return list(dict.fromkeys(problems))

@@ -1,11 +1,11 @@
-"""Recorded studies: reading, comparing with MLflow, repairing, reaping and removing them."""
+"""Studies on record: reading, comparing with MLflow, and closing their lost trials."""
 
 import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,32 +14,24 @@ from omegaconf import OmegaConf
 from optuna import delete_study
 from sqlalchemy import text
 
-from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.base.paths import TRIALS, conf_folder, create_folder, entries, name_problem
-from pipeline.base.processes.lease import BEAT_SECONDS, alive
-from pipeline.base.regular_files import require_plain_folder
+from pipeline.base.paths import conf_folder, name_problem
+from pipeline.base.processes.lease import BEAT_SECONDS
 from pipeline.config.options import SweepOptions
 from pipeline.study.ledger.definition import Objective, StudyDefinition, facts_on_record, find_study
 from pipeline.study.ledger.ledger import Ledger, LostTrial
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
-from pipeline.study.ledger.storage_faults import named, odd_values
-from pipeline.study.space.ranges import Range
+from pipeline.study.ledger.storage_faults import database_name, odd_values
 from pipeline.study.space.space import Space
-from pipeline.study.study_run import RunDestination, leader_lock
-from pipeline.tracking.client import Recorder
-from pipeline.tracking.fields import RecordedTrial
-from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
+from pipeline.tracking.fields import MlflowTrial
+from pipeline.tracking.folders import mark, trial_folder
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.journal_events import Scalar
-from pipeline.tracking.ownership import forget_own, is_own
-from pipeline.tracking.run_record import JOURNAL, RunRecord
-from pipeline.tracking.sync import remove_record
+from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:
-    from pipeline.tracking.mlflow_store import Store
+    pass
 
 _READ_NAMES = "SELECT study_name FROM studies"
 #: Number of checks of a silent trial within the grace time.
@@ -58,7 +50,7 @@ class Studies:
         path = sqlite_path(self._url)
         if path is not None and not path.is_file():
             raise EnvironmentFaultError(
-                f"{named(self._url)} does not exist; expected the database of the sweep: "
+                f"{database_name(self._url)} does not exist; expected the database of the sweep: "
                 "storage=sqlite:///FILE"
             )
         self._store = open_storage(self._url)
@@ -74,7 +66,7 @@ class Studies:
                 names.append(name)
         return sorted(names)
 
-    def misnamed(self) -> list[str]:
+    def name_problems(self) -> list[str]:
         """Return a line for each name that `names` passes over."""
         problems = [name_problem("study", name) for name in self._all_names()]
         return [problem for problem in problems if problem is not None]
@@ -119,7 +111,7 @@ class Studies:
         names = self.names()
         if name not in names:
             raise ConfigError(
-                f"study={name!r} is unknown in {named(self._url)}; known: "
+                f"study={name!r} is unknown in {database_name(self._url)}; known: "
                 f"{', '.join(names) or 'none'}.{did_you_mean(name, names)}"
             )
         tree = OmegaConf.load(conf_folder() / "sweep.yaml")
@@ -137,14 +129,11 @@ class Studies:
         study = find_study(self._store.optuna, name)
         assert study is not None  # its name was found
         facts = study.user_attrs
-        stored_ranges = facts.get("space") or {}
-        # Without conditions: the values of a trial show which ranges held.
-        parameters = [Range.from_plain({**plain, "when": None}) for plain in stored_ranges.values()]
         definition = StudyDefinition(
             url=self._url,
             name=name,
             options=options,
-            space=Space(parameters, {}),
+            space=Space.from_stored(facts.get("space") or {}),
             base={},
             objectives=[Objective(**stored) for stored in facts.get("objectives", [])],
             seed=0,
@@ -210,54 +199,6 @@ def require_study(folder: Path, study: Ledger) -> None:
         )
 
 
-@contextmanager
-def removal_of(
-    studies: Studies, store: "Store", name: str, folder: Path
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield a line that describes a study, and a function that removes it.
-
-    No other process can lead the study during the body. The function removes the study from its
-    database last. Runs of another study in MLflow are kept, even if the database says that they
-    have the same id. Raises ConfigError if there is no such study, a process works on it, or its
-    folder holds a link or is not a study's.
-    """
-    study = studies.open(name)
-    if folder.exists() or folder.is_symlink():
-        require_plain_folder(folder, is_written=True)
-        require_study(folder, study)
-        if not (folder / JOURNAL).exists() and not is_own(folder):
-            raise ConfigError(
-                f"{str(folder)!r} has no journal that says whether it is the folder of "
-                f"study={name!r}; move it away, then repeat the command"
-            )
-    with ExitStack() as stack:
-        lock = leader_lock(folder) if folder.is_dir() else None
-        if lock is not None:
-            stack.callback(lock.release)
-        is_led = folder.is_dir() and lock is None
-        with studies.reading(name):
-            # A lease of another machine may be alive, and counts as alive.
-            is_trained = any(lease is not None and alive(lease) for lease in study.leases())
-        if is_led or is_trained:
-            raise ConfigError(f"study={name!r} is running; stop it, or wait until it ends")
-        run_ids = []
-        for run in store.of_study(study.uid):
-            if run.data.tags.get("study", run.info.run_name) == name:
-                run_ids.append(run.info.run_id)
-        size = f"{size_of(folder) / MIB:.1f} MiB in {folder}"
-        if folder.is_dir() and not is_own(folder):
-            size += ", which is foreign (a copy, or not begun here by you)"
-
-        def remove_all() -> None:
-            for run_id in run_ids:
-                remove_record(store, run_id)
-            forget_own(folder)
-            remove(folder)
-            studies.delete(name)
-
-        yield f"study {name}: {len(study.trials())} trials, {len(run_ids)} runs, {size}", remove_all
-
-
 def metric_names(objectives: Iterable[str]) -> list[str]:
     """Return the names of the metrics that may hold the value of an objective in a run."""
     names = []
@@ -267,14 +208,14 @@ def metric_names(objectives: Iterable[str]) -> list[str]:
 
 
 def differences(
-    rows: Iterable[Row], runs: Iterable[RecordedTrial], objectives: Sequence[str] = ()
+    rows: Iterable[Row], runs: Iterable[MlflowTrial], objectives: Sequence[str] = ()
 ) -> list[str]:
     """Return one line for each difference between a study's trials and their runs in MLflow.
 
     A waiting trial has no run, and a running trial may not have its run yet. The runs have to be
     read with the metrics of `metric_names(objectives)`.
     """
-    by_trial: dict[int, list[RecordedTrial]] = defaultdict(list)
+    by_trial: dict[int, list[MlflowTrial]] = defaultdict(list)
     for run in runs:
         by_trial[run.trial].append(run)
     lines: list[str] = []
@@ -287,7 +228,7 @@ def differences(
 
 
 def _trial_differences(
-    row: Row, runs: Sequence[RecordedTrial], objectives: Sequence[str]
+    row: Row, runs: Sequence[MlflowTrial], objectives: Sequence[str]
 ) -> Iterator[str]:
     reason = None if row.end is None else row.end.reason
     trial = f"trial {row.number} ({_words(row.stage, reason)})"
@@ -315,62 +256,3 @@ def _trial_differences(
 
 def _words(state: str, reason: str | None) -> str:
     return state if reason in (None, state) else f"{state}, {reason}"
-
-
-def leftovers(study: Path) -> list[Path]:
-    """Return the sorted trial folders of a study on which no process works any more.
-
-    A folder with the journal of another run is left out.
-    """
-    records = map(RunRecord.read, entries(study / TRIALS))
-    return [record.folder for record in records if record.is_trial and not record.is_training]
-
-
-def record_missing(
-    rows: Iterable[Row],
-    destination: RunDestination,
-    recorder: Recorder,
-    params_of: Callable[[Row], Mapping[str, Scalar]],
-) -> int:
-    """Write a run for each trial that has ended without one, and return their number.
-
-    A trial that still has a journal is skipped, since its run is recorded from that. `rows` are
-    the trials from before this driver took any; `params_of` returns the flattened configuration
-    of a trial.
-    """
-    ended = [row for row in rows if row.end is not None]
-    recorded = recorder.trials(destination.uid) if ended else set()
-    missing = []
-    for row in ended:
-        if row.number not in recorded:
-            record = RunRecord.read(destination.trial_folder(row.number))
-            if not record.has_begun:
-                missing.append(row)
-    for row in missing:
-        write_run(row, destination, recorder, params_of(row))
-    return len(missing)
-
-
-def write_run(
-    row: Row,
-    destination: RunDestination,
-    recorder: Recorder,
-    params: Mapping[str, Scalar],
-) -> None:
-    """Write the journal of a trial that has none from its row, and send it to MLflow."""
-    folder = destination.trial_folder(row.number)
-    create_folder(folder)
-    began = None if row.started is None else round(1000 * row.started)
-    ended = None if row.ended is None else round(1000 * row.ended)
-    values = {}
-    for objective, value in zip(destination.objectives, row.values, strict=False):
-        values[f"best/{objective.name}"] = value
-    for key, value in row.attributes.items():
-        if "/" in key and isinstance(value, int | float) and not isinstance(value, bool):
-            values[key] = float(value)
-    with closing(Journal(folder)) as journal:
-        tags = {"pipeline.repaired": "true"}
-        journal.begin(destination.trial_header(row.number, params, **tags), at=began)
-        journal.epoch(int(row.attributes.get("epochs", 0)), values, at=ended)
-        journal.end(row.end or End.LOST, at=ended)
-    recorder.deliver(folder, forget=True)
