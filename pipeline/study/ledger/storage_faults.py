@@ -89,8 +89,8 @@ def odd_values(url: str, study: str) -> Iterator[None]:
         raise ConfigError(
             f"the study {study!r} in {database_name(url)} can't be read "
             f"({type(error).__name__}): a sweep has not written it like this; restore the database "
-            "from a backup, or choose another "
-            "with storage=sqlite:///FILE (of a sweep: sweep.storage)"
+            "from a backup, or choose another with storage=sqlite:///FILE (of a sweep: "
+            "sweep.storage)"
         ) from error
 
 
@@ -128,7 +128,8 @@ def server_gone(url: str, error: BaseException) -> ServerGoneError:
 def no_database(url: str) -> ConfigError:
     """Return the error for a file that is not a database."""
     return ConfigError(
-        f"{database_name(url)} is not a database; choose another file with sweep.storage=sqlite:///FILE"
+        f"{database_name(url)} is not a database; choose another file with "
+        "sweep.storage=sqlite:///FILE"
     )
 
 
