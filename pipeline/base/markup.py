@@ -199,7 +199,9 @@ def print_rows(
     short = sys.stdout.isatty()
     most = limit or (SHORT_LIST if short else len(lines))
     headings = [heading for heading in lines[0] if not (short and heading in hidden)]
-    rows = [[single_line(line[heading]) for heading in headings] for line in lines[:most]]
+    rows = []
+    for line in lines[:most]:
+        rows.append([single_line(line[heading]) for heading in headings])
     if not short:
         print("\n".join(map("\t".join, [headings, *rows])))
         return

@@ -391,7 +391,9 @@ SHAPES = (
     ),
 )
 
-_SHAPES_OF = {where: [shape for shape in SHAPES if shape.where == where] for where in Where}
+_SHAPES_OF: dict[Where, list[Shape]] = {where: [] for where in Where}
+for _shape in SHAPES:
+    _SHAPES_OF[_shape.where].append(_shape)
 
 
 # ── the functions that mask them ────────────────────────────────────────────────────────────────

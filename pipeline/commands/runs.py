@@ -379,9 +379,16 @@ def clean_runs(options: RunsOptions) -> int:
     """Remove old runs, or list them without `apply`; print how many are recorded elsewhere."""
     uri = tracking_uri(options.tracking)
     old = old_runs(Path(options.output), days=options.older_than)
-    own_runs = [run for run in old if run.is_own]
-    runs = [run for run in own_runs if run.is_recorded_in(uri)]
-    elsewhere = Counter(run.state.uri for run in own_runs if not run.is_recorded_in(uri))
+    runs = []
+    foreign_folders = []
+    elsewhere: Counter[str] = Counter()
+    for run in old:
+        if not run.is_own:
+            foreign_folders.append(run.folder)
+        elif run.is_recorded_in(uri):
+            runs.append(run)
+        else:
+            elsewhere[run.state.uri] += 1
     size = f"{sum(run.size for run in runs) / MIB:.1f} MiB"
     if not runs:
         since = f"more than {options.older_than:g} days ago"
@@ -396,9 +403,9 @@ def clean_runs(options: RunsOptions) -> int:
     for recorded, count in elsewhere.items():
         location = single_line(f"recorded in {recorded}: {how_to_name(recorded)}")
         print(f"{count} older runs are kept, {location}")
-    foreign = [run.folder for run in old if not run.is_own]
-    if foreign:
-        print(f"{len(foreign)} older runs are foreign and are kept: {adopt_words(foreign[0])}")
+    if foreign_folders:
+        words = adopt_words(foreign_folders[0])
+        print(f"{len(foreign_folders)} older runs are foreign and are kept: {words}")
     return 0
 
 

@@ -149,5 +149,9 @@ def _has_no_name(tree: DictConfig) -> bool:
 
 def _joined(words: Iterable[object], longest: int) -> str:
     """Return the words with hyphens between them, cut to the longest name."""
-    parts = [_NOT_IN_NAMES.sub("-", str(word)).strip("-") for word in words if word]
-    return "-".join(filter(None, parts))[:longest].rstrip("-.")
+    parts = []
+    for word in words:
+        part = _NOT_IN_NAMES.sub("-", str(word)).strip("-")
+        if word and part:
+            parts.append(part)
+    return "-".join(parts)[:longest].rstrip("-.")

@@ -138,7 +138,8 @@ def _is_text(annotation: object) -> bool:
     if get_origin(annotation) is Annotated:
         return _is_text(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return all(_is_text(part) for part in get_args(annotation) if part is not NoneType)
+        parts = [part for part in get_args(annotation) if part is not NoneType]
+        return all(map(_is_text, parts))
     return annotation is str
 
 

@@ -47,7 +47,9 @@ _NAMES_BY_BOUNDS: Mapping[tuple[object, ...], str] = {
     (Gt(0), Lt(1)): "factor pct_start",
     (Gt(0), Le(1)): "gamma",
 }
-_BOUNDS = {name: bounds for bounds, names in _NAMES_BY_BOUNDS.items() for name in names.split()}
+_BOUNDS: dict[str, tuple[object, ...]] = {}
+for _bounds, _names in _NAMES_BY_BOUNDS.items():
+    _BOUNDS |= dict.fromkeys(_names.split(), _bounds)
 _NAMED = {"int": int, "float": float, "str": str, "bool": bool, "None": NoneType}
 
 

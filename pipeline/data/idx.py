@@ -42,7 +42,7 @@ class Idx(Source):
             part: (files.idx_array(images_file), files.idx_array(labels_file))
             for part, (images_file, labels_file) in _pairs(files.readable(self.path)).items()
         }
-        _require_equal_shapes(stored)
+        _require_matching_headers(stored)
         images: dict[files.PartName, Array] = {}
         labels: list[tuple[str, Array]] = []
         for part, (stored_images, stored_labels) in stored.items():
@@ -60,7 +60,7 @@ class Idx(Source):
         )
 
 
-def _require_equal_shapes(
+def _require_matching_headers(
     stored: Mapping[files.PartName, tuple[files.StoredArray, files.StoredArray]],
 ) -> None:
     """Compare the headers of all files before any of them is unpacked.
@@ -70,8 +70,8 @@ def _require_equal_shapes(
     """
     train, _ = stored["train"]
     for images, labels in stored.values():
-        images.require_whole()
-        labels.require_whole()
+        images.require_stored_size()
+        labels.require_stored_size()
         if labels.shape != images.shape[:1]:
             raise DataError(
                 f"{images.label} has shape {images.shape} and {labels.label} has shape "

@@ -469,10 +469,10 @@ class ImageReader(Reader):
                 f"{what} has no column {IMAGE!r}; expected the content of an image file in each "
                 "cell, as bytes or base64"
             )
-        decoded = [
-            decode(_content(cell, f"{what} row {row}"), name=f"{what} row {row}", **self._form())
-            for row, cell in enumerate(rows[IMAGE], start=1)
-        ]
+        decoded = []
+        for row, cell in enumerate(rows[IMAGE], start=1):
+            name = f"{what} row {row}"
+            decoded.append(decode(_content(cell, name), name=name, **self._form()))
         raw = np.array(decoded, dtype=np.uint8)
         return Block(raw=raw.reshape(len(decoded), *self.schema.raw_shape))
 

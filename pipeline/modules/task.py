@@ -217,7 +217,9 @@ class Task(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the gradients as configured, and record their norms."""
-        clipped = [p for group in optimizer.param_groups for p in group["params"]]
+        clipped: list[nn.Parameter] = []
+        for group in optimizer.param_groups:
+            clipped += group["params"]
         self._lr = optimizer.param_groups[0]["lr"]
         is_by_value = gradient_clip_val is not None and gradient_clip_algorithm == "value"
         algorithm: Algorithm = "value" if is_by_value else "norm"

@@ -330,16 +330,16 @@ def read_layers(*, layers: int, dimensions: int, **parameters: object) -> list[L
     readers = [_Reader(key, value, dimensions) for key, value in parameters.items()]
     kernels, strides, paddings, dilations, pools = readers
     entries = [reader.entries(layers) for reader in readers]
-    sizes = [
-        LayerSizes(
+    sizes = []
+    for kernel, step, zeros, gap, window in zip(*entries, strict=True):
+        layer = LayerSizes(
             shapes=kernels.shapes(kernel),
             stride=strides.shape(step),
             padding=None if zeros == "same" else paddings.shape(zeros),
             dilation=dilations.shape(gap),
             pool=None if window is None else pools.shape(window),
         )
-        for kernel, step, zeros, gap, window in zip(*entries, strict=True)
-    ]
+        sizes.append(layer)
     convolutions = sum(len(layer.shapes) for layer in sizes)
     if convolutions > MOST_LAYERS:
         raise ConfigError(

@@ -69,11 +69,11 @@ def pictures(findings: Findings) -> Iterator[Picture]:
 
 
 def _truth_words(findings: Findings, test: TestRows) -> str:
-    scores = [
-        f"{name} {rounded(findings.metrics[key])}"
-        for name, key in (("network", "test/rmse"), ("naive", "naive/rmse"))
-        if np.isfinite(findings.metrics.get(key, np.nan))
-    ]
+    scores = []
+    for name, key in (("network", "test/rmse"), ("naive", "naive/rmse")):
+        rmse = findings.metrics.get(key, np.nan)
+        if np.isfinite(rmse):
+            scores.append(f"{name} {rounded(rmse)}")
     errors = f" RMSE: {', '.join(scores)}{_in_units(findings)}." if scores else ""
     target = short(findings.label or ", ".join(findings.targets) or "the target", 60)
     return f"Predicted and true values of {target} for {len(test.targets):,} test rows.{errors}"

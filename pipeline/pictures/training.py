@@ -33,7 +33,7 @@ USUAL = (1e-4, 1e-2)
 def curve_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield losses, validation metrics and learning rate over the epochs."""
     values_by_key = {}
-    for key in {key for values in findings.history.values() for key in values}:
+    for key in set().union(*findings.history.values()):
         values = known_values(findings, key)
         if len(values):
             values_by_key[key] = values

@@ -354,10 +354,10 @@ def _half_widths(
     """
     generator = np.random.default_rng(seed)
     portion = max(1, BLOCK_CELLS // len(units.of_row))
-    parts = [
-        scores(drawn(units, min(portion, draws - begin), generator=generator))
-        for begin in range(0, draws, portion)
-    ]
+    parts = []
+    for begin in range(0, draws, portion):
+        size = min(portion, draws - begin)
+        parts.append(scores(drawn(units, size, generator=generator)))
     halves = {}
     for metric in metrics:
         count = None

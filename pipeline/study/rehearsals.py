@@ -78,9 +78,14 @@ def count_words(rehearsals: Sequence[Rehearsal], duration: str = "") -> str:
 
     `duration` is what is said of the time, such as ` in 12 s`.
     """
-    tried = {rehearsal.cell for rehearsal in rehearsals if rehearsal.message is not None}
-    failing = {rehearsal.cell for rehearsal in rehearsals if rehearsal.message}
-    return f"{len(tried)} tried{duration}, {len(failing)} would fail"
+    tried_cells = set()
+    failing_cells = set()
+    for rehearsal in rehearsals:
+        if rehearsal.message is not None:
+            tried_cells.add(rehearsal.cell)
+        if rehearsal.message:
+            failing_cells.add(rehearsal.cell)
+    return f"{len(tried_cells)} tried{duration}, {len(failing_cells)} would fail"
 
 
 def failure_lines(rehearsals: Sequence[Rehearsal]) -> list[str]:

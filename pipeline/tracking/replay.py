@@ -225,9 +225,12 @@ class Replay:
         return points
 
     def _tags_of(self, events: Iterable[RunEvent | None]) -> dict[str, str]:
-        tags = {event.key: event.value for event in events if isinstance(event, TagEvent)}
-        if self._is_foreign:
-            tags = {key: text for key, text in tags.items() if key not in IDENTITY_TAGS}
+        tags = {}
+        for event in events:
+            if not isinstance(event, TagEvent):
+                continue
+            if not self._is_foreign or event.key not in IDENTITY_TAGS:
+                tags[event.key] = event.value
         return tags
 
     def _next_batch(self) -> list[RunEvent | None]:

@@ -157,7 +157,10 @@ def _switches_while_standing(pid: int) -> str | None:
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    fields = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":\t")
+        fields[name] = value
     if fields["State"][0] not in "DT":
         return None
     return f"{fields['voluntary_ctxt_switches']} {fields['nonvoluntary_ctxt_switches']}"

@@ -143,7 +143,7 @@ class StoredArray:
     def read(self) -> Array:
         """Return the array: memory-mapped if it is large and not compressed, else in memory."""
         self.refuse_objects()
-        self.require_whole()
+        self.require_stored_size()
         size = size_of(self.shape, self.dtype)
         if self.offset is not None and size > MAPPED_FROM_BYTES:
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
@@ -159,8 +159,11 @@ class StoredArray:
             values: Array = np.ndarray(self.shape, self.dtype, content, order=self.order)
         return values.astype(self.dtype.newbyteorder("="), copy=False)
 
-    def require_whole(self) -> None:
+    def require_stored_size(self) -> None:
         """Compare the size in the header with the bytes that the file holds, before it is read.
+
+        A file that is compressed as a whole, as with gzip, does not say its size and is compared
+        when it is read.
 
         Raises:
             DataError: The file or the member has fewer bytes, or an idx file more.

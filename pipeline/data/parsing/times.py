@@ -287,11 +287,11 @@ def _order_of(
         if all(form_and_position(date, order=order) for date in dates):
             orders.append(order)
     if len(orders) == 2:  # such as the first days of months
-        orders = [
-            order
-            for order in orders
-            if _has_even_steps(read_times(labels, place, column, order=order))
-        ]
+        even_orders = []
+        for order in orders:
+            if _has_even_steps(read_times(labels, place, column, order=order)):
+                even_orders.append(order)
+        orders = even_orders
         if len(orders) != 1:
             raise DataError(
                 f"{place.cell(slashed[0], column)}: {labels[slashed[0]]!r} is ambiguous "

@@ -120,11 +120,12 @@ def check_targets(schema: Schema, measured: Statistics, *, what: str) -> None:
     """Raise DataError if the variation of a target is lost in single or double precision."""
     names = target_names(schema)
     is_tiny = (measured.deviation < SMALLEST_SPREAD) & ~measured.constant
-    problems = [
-        f"{what}: the target {names[index]!r} varies by {measured.deviation[index]:.3g}, whose "
-        "square is 0 in float64; expected larger values, such as in another unit"
-        for index in np.flatnonzero(is_tiny)
-    ]
+    problems = []
+    for index in np.flatnonzero(is_tiny):
+        problems.append(
+            f"{what}: the target {names[index]!r} varies by {measured.deviation[index]:.3g}, whose "
+            "square is 0 in float64; expected larger values, such as in another unit"
+        )
     if problems:
         raise DataError(*problems)
     check_told_apart(schema.target_scaler, measured, names, what=what)

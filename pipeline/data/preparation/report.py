@@ -222,10 +222,12 @@ def _inputs(
     codes = {} if encoder is None else {code.name: code for code in encoder.codes}
     reported = {} if like is None else {column.name: column for column in like.columns}
     filled = str(raw.reading.get("missing", ""))
-    columns = [
-        _column(name, values, measured, reported.get(name), code=codes.get(name), filled=filled)
-        for name, values in zip(names, cells.T, strict=True)
-    ]
+    columns = []
+    for name, values in zip(names, cells.T, strict=True):
+        code = codes.get(name)
+        columns.append(
+            _column(name, values, measured, reported.get(name), code=code, filled=filled)
+        )
     prints = fingerprints(np.ascontiguousarray(cells.T), np.arange(cells.shape[1]))
     first_names: dict[tuple[object, ...], str] = {}
     equal = []  # without constant columns

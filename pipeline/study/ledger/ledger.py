@@ -113,7 +113,7 @@ class Ledger:
         self._own: dict[int, FrozenTrial] = {}
         """The trials that this process has taken."""
         self._compares_running = compares_running(definition.options)
-        self._read_at = -FRESH_SECONDS
+        self._compared_at = -FRESH_SECONDS
 
     @classmethod
     def open(cls, definition: StudyDefinition, *, wait: float = WAIT_SECONDS) -> "Ledger":
@@ -229,10 +229,10 @@ class Ledger:
 
     def _foreign_or_ended_trials(self) -> list[FrozenTrial]:
         """Return the trials that other processes have taken, or that have ended."""
-        is_due = self._compares_running and monotonic() - self._read_at >= FRESH_SECONDS
-        trials = self._trials.now(fresh=is_due)
+        is_due = self._compares_running and monotonic() - self._compared_at >= FRESH_SECONDS
+        trials = self._trials.read_trials(fresh=is_due)
         if is_due:
-            self._read_at = monotonic()
+            self._compared_at = monotonic()
         return [trial for trial in trials if trial.number not in self._own]
 
     def leases(self) -> list[Lease | None]:
@@ -276,10 +276,10 @@ class Ledger:
 
     def _finish(self, number: int, trial: FrozenTrial | None, ended: TrialEnd) -> bool:
         if trial is None:
-            trial = self._trials.now(fresh=True)[number]
+            trial = self._trials.read_trials(fresh=True)[number]
         if self._close_trial(trial, ended, self._retry_after(trial, ended)):
             return True
-        return self._has_ended_as(self._trials.now()[number], ended)
+        return self._has_ended_as(self._trials.read_trials()[number], ended)
 
     def close_lost(
         self, folder_of: Callable[[int], Path], died: Collection[int] = (), end: End = End.LOST
@@ -313,7 +313,7 @@ class Ledger:
             return
         with self._store.lock(self.name):
             on_record: dict[int, LostTrial] = {}
-            for trial in self._trials.now(fresh=True):
+            for trial in self._trials.read_trials(fresh=True):
                 closed_trial = closed.get(trial.number)
                 if trial.state == TrialState.RUNNING and trial.number in lost:
                     closed_trial = self._close_lost(trial, folder_of(trial.number), end)
@@ -396,7 +396,7 @@ class Ledger:
 
     def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:
         """Return whether the trial with this id has this lease; servers reuse ids after a crash."""
-        for stored in self._trials.now():
+        for stored in self._trials.read_trials():
             if stored._trial_id == trial._trial_id and stored.state == TrialState.RUNNING:
                 return bool(stored.user_attrs.get(LEASE) == lease)
         return False
@@ -433,7 +433,7 @@ class Ledger:
 
     def importances(self) -> list[Importances]:
         """Return the importances of the parameters for each objective."""
-        trials = self._call(self._trials.now)
+        trials = self._call(self._trials.read_trials)
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         return [
             importances(complete, objective=index, minimizes=direction == "min")

@@ -202,7 +202,7 @@ class StudyTrials:
     """Reads and counts the trials of a study, at a cost that does not grow with ended trials."""
 
     def __init__(self, tables: "StudyTables", definition: "StudyDefinition") -> None:
-        self.now = tables.trials
+        self.read_trials = tables.trials
         self._space = definition.space
         self._options = definition.options
         self._directions = definition.directions
@@ -220,16 +220,16 @@ class StudyTrials:
         self._ends: Counter[RowState] = Counter()
         self._failed_at: list[float] = []
         self._succeeded_at = -math.inf
-        self._count_ended()
+        self._read_new_ends()
         self._failed_at.clear()  # failures from before this process joined do not count
 
     def rows(self) -> list[Row]:
         """Return all trials as plain records, ordered by number."""
-        return [self._row(trial) for trial in self.now()]
+        return [self._row(trial) for trial in self.read_trials()]
 
     def progress(self) -> Progress:
         """Return the progress of the study."""
-        self._count_ended()
+        self._read_new_ends()
         if self._uncompared:
             compared: Iterable[Row] = [*self._best, *self._uncompared]
             if len(self._directions) > 1:
@@ -252,7 +252,7 @@ class StudyTrials:
         """Return the first waiting trial or a new one (`None` = none is left), and all trials."""
         from optuna.trial import TrialState, create_trial
 
-        trials = self._count_ended()
+        trials = self._read_new_ends()
         if self._left() == 0:
             return None, trials
         for trial in self._open:
@@ -299,9 +299,9 @@ class StudyTrials:
         used = self._settled_points | {trial.user_attrs.get(POINT) for trial in self._open}
         return [point for point in range(len(self._points or ())) if point not in used]
 
-    def _count_ended(self) -> Sequence["FrozenTrial"]:
-        """Count the trials that have ended since the last call; return all trials."""
-        trials = self.now()
+    def _read_new_ends(self) -> Sequence["FrozenTrial"]:
+        """Read all trials from the database and count those that ended since the last call."""
+        trials = self.read_trials()
         changeable = [trials[trial.number] for trial in self._open]
         changeable += trials[self._trial_count :]
         self._trial_count = len(trials)

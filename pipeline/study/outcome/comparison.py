@@ -191,10 +191,12 @@ class Comparison:
             return [""] * len(self.published)
         texts = []
         for results in self.published.values():
-            cell_results = [
-                str(result) for words, result in results.items() if cell.is_named(words)
-            ]
-            texts.append(cell_results[0] if cell_results else MISSING)
+            text = MISSING
+            for words, result in results.items():
+                if cell.is_named(words):
+                    text = str(result)
+                    break
+            texts.append(text)
         return texts
 
 

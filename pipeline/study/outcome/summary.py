@@ -186,7 +186,10 @@ def counts_line(rows: Sequence[Row]) -> str:
 
 def swept_keys(rows: Iterable[Row]) -> list[str]:
     """Return the keys that any trial varies, in the order of their first use."""
-    return list(dict.fromkeys(key for row in rows for key in row.overrides))
+    keys: dict[str, None] = {}
+    for row in rows:
+        keys |= dict.fromkeys(row.overrides)
+    return list(keys)
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:

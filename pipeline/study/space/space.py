@@ -261,10 +261,10 @@ def read_ranges(
             if key not in preferred:
                 entries.append((key, text, condition))
     counts = Counter(key for key, _, _ in entries)
-    ranges = [
-        Range.read(text, key=key, when=condition, shares_key=counts[key] > 1)
-        for key, text, condition in entries
-    ]
+    ranges = []
+    for key, text, key_condition in entries:
+        shares_key = counts[key] > 1
+        ranges.append(Range.read(text, key=key, when=key_condition, shares_key=shares_key))
     return ranges, problems
 
 
@@ -283,15 +283,15 @@ def in_order(ranges: Sequence[Range]) -> list[Range]:
     pending = list(ranges)
     while pending:
         pending_keys = {parameter.key for parameter in pending}
-        blocked = [
-            parameter
-            for parameter in pending
-            if parameter.when and parameter.when.key in pending_keys
-        ]
+        blocked = []
+        for parameter in pending:
+            if parameter.when and parameter.when.key in pending_keys:
+                blocked.append(parameter)
+            else:
+                ordered.append(parameter)
         if len(blocked) == len(pending):
             places = " and ".join(parameter.place for parameter in pending)
             raise ConfigError(f"{places} form a cycle; remove one condition.")
-        ordered += [parameter for parameter in pending if parameter not in blocked]
         pending = blocked
     return ordered
 

@@ -124,7 +124,7 @@ class TrialConfigs:
         """Return the space of the study.
 
         `sweep` has the study's options as plain values; `None` = those of the tree. Raises
-        ConfigError with one line for each problem of the space.
+        ConfigError with one line for each problem of the space, or, if it has none, of the options.
         """
         if sweep is None:
             sweep = written(self.tree().sweep)
@@ -148,8 +148,10 @@ class TrialConfigs:
             if when is not None and when.key not in keys:
                 base[when.key] = self._text_at(when.key)
         space = Space(parameters, base)
-        if problems := list(option_problems(space, sweep)):
-            raise ConfigError(*problems)
+        # The options are checked against a space that has no problem of its own.
+        problems_of_options = list(option_problems(space, sweep))
+        if problems_of_options:
+            raise ConfigError(*problems_of_options)
         return space
 
     def _range_problems(self, ranges: Sequence[Range]) -> Iterator[str]:

@@ -347,10 +347,9 @@ class ColumnEvidence:
         readings: dict[DecimalName, str] = {"point": decimals, "comma": thousands}
         if "," in text:
             readings = {"point": thousands, "comma": decimals}
-        remedies = [
-            f"{self.keys.deciding(self.name, mark)} reads {number}"
-            for mark, number in readings.items()
-        ]
+        remedies = []
+        for mark, number in readings.items():
+            remedies.append(f"{self.keys.deciding(self.name, mark)} reads {number}")
         return f"{where}: {shown(text)} may be {decimals} or {thousands}; {' and '.join(remedies)}"
 
     def open_date(self) -> str:
@@ -386,12 +385,10 @@ class ColumnEvidence:
         import pyarrow as pa
 
         writings, indices = self.marks.writings(pa.array(texts, pa.string()))
-        odd = [writing in self.amounts.odd for writing in writings]
-        are_missing = [text in MISSING for text in texts]
-        return [
-            odd[index] and not is_missing
-            for index, is_missing in zip(indices.tolist(), are_missing, strict=True)
-        ]
+        are_odd = []
+        for text, index in zip(texts, indices.tolist(), strict=True):
+            are_odd.append(text not in MISSING and writings[index] in self.amounts.odd)
+        return are_odd
 
     def _counted(self, odd: int) -> str:
         verb = "is" if odd == 1 else "are"

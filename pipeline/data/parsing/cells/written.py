@@ -237,16 +237,17 @@ class MarkKeys(NamedTuple):
             ]
         ).astype(np.int64)
         distinct, indices = np.unique(features, axis=0, return_inverse=True)
-        writings = [
-            Writing(
-                shape=SHAPES[shape],
-                sign=names[sign] if SHAPES[shape] not in NO_AMOUNT else "",
+        writings = []
+        for number, sign, plain, share, point, comma in distinct.tolist():
+            shape = SHAPES[number]
+            writing = Writing(
+                shape=shape,
+                sign="" if shape in NO_AMOUNT else names[sign],
                 is_plain=bool(plain),
                 is_share=bool(share),
                 before_three="".join(compress(".,", (point, comma))),
             )
-            for shape, sign, plain, share, point, comma in distinct.tolist()
-        ]
+            writings.append(writing)
         return writings, indices.reshape(-1).astype(np.int64)
 
     def _shapes(
@@ -369,12 +370,11 @@ def _forms(
     odd: Sequence[Writing], keys: MarkKeys, *, commas: bool | None
 ) -> Sequence[tuple[str, Mark]]:
     """Return the sign and decimal sign of amounts that may fit, the likelier first."""
-    forms = [
-        (written.sign, mark)
-        for written in odd
-        for mark in keys.marks
-        if written.shape in READ_WITH[mark]
-    ]
+    forms = []
+    for written in odd:
+        for mark in keys.marks:
+            if written.shape in READ_WITH[mark]:
+                forms.append((written.sign, mark))
     if not odd and "," in keys.marks and (commas or len(keys.marks) == 1):
         forms.append(("", ","))
     distinct = list(dict.fromkeys(forms))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from pipeline.base.errors import DataError
@@ -45,11 +46,10 @@ def find_features(
     left_out = {name: fit.why for name, fit in fits.items() if isinstance(fit, LeftOut)}
     if len(left_out) == len(fits):  # a column that counts the rows may be the x of a curve
         left_out = {name: why for name, why in left_out.items() if why != ROW_NUMBERS}
-    columns = {
-        name: tuple(_columns(by_name[name], fit))
-        for name, fit in fits.items()
-        if name not in left_out and not isinstance(fit, Refused)
-    }
+    columns = {}
+    for name, fit in fits.items():
+        if name not in left_out and not isinstance(fit, Refused):
+            columns[name] = tuple(_columns(by_name[name], fit))
     problems = [_refusal(by_name[name], fit, keys) for name, fit in _refused(fits)]
     problems += _name_clashes(fits, columns, keys)
     reasons = _with_reasons(left_out)
@@ -69,7 +69,7 @@ def find_features(
     notes += _doubts(by_name, columns, keys)
     features = {name: kind for name, kind in roles.features.items() if name in columns}
     return Features(
-        columns=tuple(part for parts in columns.values() for part in parts),
+        columns=tuple(chain.from_iterable(columns.values())),
         roles=replace(roles, features=features),
         notes=tuple(notes),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -253,13 +252,14 @@ def _head(path: Path) -> bytes:
 
 def _checked(path: Path, cells: Sequence[str]) -> tuple[str, ...]:
     names = tuple(cell.strip() or f"unnamed_{index}" for index, cell in enumerate(cells, start=1))
-    repeated = {
-        name: " and ".join(str(n) for n, other in enumerate(names, start=1) if other == name)
-        for name, count in Counter(names).items()
-        if count > 1
-    }
-    if repeated:
-        repetitions = [f"columns {places} are named {name!r}" for name, places in repeated.items()]
+    numbers_by_name: dict[str, list[str]] = {}
+    for number, name in enumerate(names, start=1):
+        numbers_by_name.setdefault(name, []).append(str(number))
+    repetitions = []
+    for name, numbers in numbers_by_name.items():
+        if len(numbers) > 1:
+            repetitions.append(f"columns {' and '.join(numbers)} are named {name!r}")
+    if repetitions:
         raise DataError(f"{path}: {some(repetitions, most=MOST_TOLD)}; name each differently")
     return names
 

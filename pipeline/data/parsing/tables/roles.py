@@ -106,12 +106,15 @@ class Keys:
 
     def named(self) -> dict[str, list[str]]:
         """Return the columns that each key names."""
-        single = {key: getattr(self, key) for key in ("target", *BESIDE)}
-        return {
-            **{key: [str(name)] for key, name in single.items() if name is not None},
-            **{key: [*map(str, getattr(self, key))] for key in (*KINDS, "drop")},
-            "decimal": [*self.decimal] if isinstance(self.decimal, Mapping) else [],
-        }
+        columns: dict[str, list[str]] = {}
+        for key in ("target", *BESIDE):
+            name = getattr(self, key)
+            if name is not None:
+                columns[key] = [str(name)]
+        for key in (*KINDS, "drop"):
+            columns[key] = [*map(str, getattr(self, key))]
+        columns["decimal"] = [*self.decimal] if isinstance(self.decimal, Mapping) else []
+        return columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,9 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
         )
     named = keys.named()
     target = named.get("target", names[-1:])[0]
-    kinds = {name: key for key in KINDS for name in named[key]}
+    kinds: dict[str, KeyOfKind] = {}
+    for key in KINDS:
+        kinds |= dict.fromkeys(named[key], key)
     problems = _key_problems(path, names, named, target)
     beside = {key: named[key][0] for key in BESIDE if key in named}
     left_out = {target, *named["drop"], *beside.values()} - {*kinds}
@@ -160,31 +165,27 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
 def _key_problems(
     path: Path, names: Sequence[str], named: Mapping[str, Sequence[str]], target: str
 ) -> list[str]:
-    chosen = [(key, name) for key, columns in named.items() for name in columns]
+    problems = []
+    for key, columns in named.items():
+        for name in columns:
+            if name not in names:
+                problems.append(
+                    f"data.{key}={name} is not a column of {path}; its columns are "
+                    f"{', '.join(names)}.{did_you_mean(name, names)}"
+                )
+            elif name == target and key not in ("target", "decimal"):
+                problems.append(
+                    f"data.{key}={name} is also the target; name another with data.target=COLUMN"
+                )
+    for name in named["drop"]:
+        if name in named["numeric"] or name in named["categorical"]:
+            problems.append(f"data.drop=[{name}] drops a column that another key uses as a feature")
+    for name in named["numeric"]:
+        if name in named["categorical"]:
+            problems.append(
+                f"{name!r} is in data.numeric and in data.categorical; expected one of them"
+            )
     parting = [key for key in ("group", "time", "split") if key in named]
-    problems = [
-        *(
-            f"data.{key}={name} is not a column of {path}; its columns are {', '.join(names)}."
-            f"{did_you_mean(name, names)}"
-            for key, name in chosen
-            if name not in names
-        ),
-        *(
-            f"data.{key}={name} is also the target; name another with data.target=COLUMN"
-            for key, name in chosen
-            if name == target and key not in ("target", "decimal")
-        ),
-        *(
-            f"data.drop=[{name}] drops a column that another key uses as a feature"
-            for name in named["drop"]
-            if name in (*named["numeric"], *named["categorical"])
-        ),
-        *(
-            f"{name!r} is in data.numeric and in data.categorical; expected one of them"
-            for name in named["numeric"]
-            if name in named["categorical"]
-        ),
-    ]
     if len(parting) > 1:
         options = " and ".join(f"data.{key}" for key in parting[:2])
         problems.append(f"{options} both split the rows; expected one")

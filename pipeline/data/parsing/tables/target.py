@@ -145,12 +145,13 @@ class TargetEvidence(ColumnEvidence):
             )
         target_keys = TargetKeys(task=keys.task, positive=keys.positive)
         classes = classes_named(counts, target_keys, what=f"the target {self.name!r}")
-        notes = [
-            f"{name!r} in the target {self.name!r} is a class ({self.texts[name]} rows); if it "
-            "means a missing value, empty these cells"
-            for name in classes.names
-            if name in MISSING
-        ]
+        notes = []
+        for name in classes.names:
+            if name in MISSING:
+                notes.append(
+                    f"{name!r} in the target {self.name!r} is a class ({self.texts[name]} rows); "
+                    "if it means a missing value, empty these cells"
+                )
         grammar = ClassNames(names=classes.names, are_words=are_words)
         target = TargetColumn(
             self.name, classes.task, grammar, is_turned=classes.is_turned, counts=counts
@@ -179,11 +180,13 @@ class TargetEvidence(ColumnEvidence):
         for text, count in self.texts.items():
             if text not in MISSING:
                 by_value.setdefault(float(text), Counter())[text] += count
-        # A number that the file writes in several ways is named by its value.
-        return {
-            next(iter(texts)) if len(texts) == 1 else f"{value:.0f}": texts.total()
-            for value, texts in sorted(by_value.items())
-        }
+        classes = {}
+        for value, texts in sorted(by_value.items()):
+            name = f"{value:.0f}"
+            if len(texts) == 1:  # the file writes this number in one way
+                [name] = texts
+            classes[name] = texts.total()
+        return classes
 
     def _first_fraction(self) -> str:
         for cells in self._batches(self.name):

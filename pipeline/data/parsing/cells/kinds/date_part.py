@@ -94,7 +94,9 @@ def _fits(column: ColumnEvidence) -> Fit:
     if column.keys.dates != "parts" or not column.holds_dates:
         return None
     texts = column.texts
-    fitting = {order: [text for text in texts if date_of(text, order)] for order in ORDERS}
+    fitting: dict[Order, list[str]] = {}
+    for order in ORDERS:
+        fitting[order] = [text for text in texts if date_of(text, order)]
     orders = [order for order in ORDERS if len(fitting[order]) == len(texts)]
     if not orders:
         usual = max(ORDERS, key=lambda order: sum(texts[text] for text in fitting[order]))
@@ -108,7 +110,7 @@ def _fits(column: ColumnEvidence) -> Fit:
         def are_odd(cells: Sequence[str]) -> list[bool]:
             return [text in texts and not date_of(text, usual) for text in cells]
 
-        count = sum(texts[text] for text in texts if not date_of(text, usual))
+        count = texts.total() - sum(texts[text] for text in fitting[usual])
         return Refused(column.unlike(like, are_odd, count=count, noun="date"))
     if column.keys.dayfirst is not None and len(orders) > 1:
         orders = [order for order in orders if order != ("mdy" if column.keys.dayfirst else "dmy")]

@@ -112,7 +112,7 @@ def _first_record(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv_records(file, sep)
         try:
-            names = next(record for record in reader if any(cell.strip() for cell in record))
+            names = next(record for record in reader if "".join(record).strip())
         except UnicodeDecodeError as error:
             raise DataError(*utf8_problems(path)) from error
         except csv.Error as error:
@@ -132,18 +132,27 @@ def _require_names(path: Path, names: Sequence[str], rows: Sequence[Sequence[str
     """
     names = [name.strip() for name in names]
     kinds = [_kind_of(name) for name in names]
-    below = [
-        {row[place].strip() for row in rows[:MOST_RECORDS] if place < len(row)} - {""}
-        for place in range(len(names))
-    ]
-    columns = [*zip(names, kinds, below, strict=True)]
-    alike = [name for name, kind, cells in columns if kind and {*map(_kind_of, cells)} == {kind}]
-    values = [name for name, kind, _ in columns if kind]
-    steps = {int(b) - int(a) for a, b in pairwise(values)} if all(map(str.isdigit, values)) else {0}
+    cells_below: list[set[str]] = [set() for _ in names]
+    for row in rows[:MOST_RECORDS]:
+        for cells, cell in zip(cells_below, row, strict=False):
+            if cell.strip():
+                cells.add(cell.strip())
+    alike = []
+    values = []
+    has_cell = False  # whether a word of the first line is also a cell of its column
+    for name, kind, cells in zip(names, kinds, cells_below, strict=True):
+        if not kind:
+            has_cell = has_cell or name in cells
+            continue
+        values.append(name)
+        if {*map(_kind_of, cells)} == {kind}:
+            alike.append(name)
+    steps = {0}
+    if all(map(str.isdigit, values)):
+        steps = {int(second) - int(first) for first, second in pairwise(values)}
     # pandas names columns 0, 1, 2, … by default.
     are_all_named = len(values) < len(names) or values == [*map(str, range(len(values)))]
     are_counted = len(steps) == 1 and steps != {0} and len(values) > 2 and are_all_named
-    has_cell = any(name in cells for name, kind, cells in columns if not kind)
     if not alike or (are_counted and not has_cell):
         return
     contents = " and ".join(sorted({_kind_of(name) for name in alike}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.data.parsing.tables.file import TableFile, TableFormat
@@ -129,13 +129,16 @@ def _batches(file: TableFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch
         require_readable(file.path, fields)
         options = pa.ipc.IpcReadOptions(included_fields=sorted(positions))
         opened = pa.ipc.open_file(content, options=options)
+        names = [field.name for field in fields]
         batches = map(opened.get_batch, range(opened.num_record_batches))
-        pieces = (
-            batch.slice(start, BATCH_ROWS).select([field.name for field in fields])
-            for batch in batches
-            for start in range(0, batch.num_rows, BATCH_ROWS)
-        )
-        yield from texts_of(file.path, pieces, columns)
+        yield from texts_of(file.path, _pieces(batches, names), columns)
+
+
+def _pieces(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the named columns of batches, at most `BATCH_ROWS` rows at once."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS).select(names)
 
 
 FORMAT = TableFormat(
