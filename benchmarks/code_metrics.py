@@ -46,7 +46,7 @@ BOUNDS: Mapping[str, float | None] = {
     "vague": 0.5,
     "long test names": 10,
     "imports": 25,
-    "fan-out": 16,
+    "fan-out": 15,
     "edges": 5.3,
     "arrows": None,
 }

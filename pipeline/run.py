@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from pipeline.base.errors import ConfigError
-from pipeline.base.ranks import launched_rank
 from pipeline.base.signals import end_with_parent, stop
 from pipeline.base.terminal import announcing, shown_verbosity, waiting_for
 from pipeline.config.check import check
 from pipeline.config.plain import plain
 from pipeline.running.command_line import Command
+from pipeline.running.datasets import Datasets
 from pipeline.running.helpers import Helpers, started_artist, started_helpers
 from pipeline.running.overview import print_overview
-from pipeline.running.peers import Peers, planned_peer, process_group, shared_start
-from pipeline.running.plan import Datasets, Plan, RunContext, make_plan, torch_settings_kept
+from pipeline.running.peers import Peers, planned_peer, process_group, shared_start, starts_peers
+from pipeline.running.plan import Plan, RunContext, make_plan, torch_settings_kept
 from pipeline.running.results import Result
 from pipeline.running.run_store import connecting, writable_store
 
@@ -123,9 +123,8 @@ def _train(plan: Plan, helpers: Helpers, shows: Callable[[Result, str], None] | 
     recorder = helpers.recorder
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    leads_peers = plan.rank.world > 1 and launched_rank() is None
     with (
-        Peers(plan.rank.world) if leads_peers else nullcontext() as peers,
+        Peers(plan.rank.world) if starts_peers(plan) else nullcontext() as peers,
         nullcontext() if options.find_lr else started_artist(options) as artist,
     ):
         if peers is not None:

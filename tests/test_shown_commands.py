@@ -22,7 +22,8 @@ from pipeline.__main__ import main
 from pipeline.base.errors import DivergedError
 from pipeline.config.check import check
 from pipeline.config.plain import plain
-from pipeline.running.plan import Datasets, RunContext, make_plan
+from pipeline.running.datasets import Datasets
+from pipeline.running.plan import RunContext, make_plan
 from pipeline.study.study_check import checked_study
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

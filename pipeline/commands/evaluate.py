@@ -32,7 +32,7 @@ from pipeline.config.overrides import raw_value
 from pipeline.config.plain import flatten, plain
 from pipeline.config.targets import TARGET
 from pipeline.config.values import resolved, validated, wrong_value
-from pipeline.running.command_line import find_model, may_be_in_mlflow
+from pipeline.running.model_lookup import find_model, may_be_in_mlflow
 from pipeline.running.run_config import run_config
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ class ExportOptions(Options):
 def body(options: ExportOptions) -> int:
     """Export the model, compare outputs, keep the formats that agree, and print what was kept."""
     from pipeline.base.paths import replace_file, replace_json
-    from pipeline.running.command_line import load_model
+    from pipeline.running.model_lookup import load_model
     from pipeline.serving import exporting
 
     folder = Path(options.output)

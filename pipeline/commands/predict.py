@@ -38,7 +38,7 @@ class PredictOptions(Options):
 
 def body(options: PredictOptions) -> int:
     """Write the predictions and print a summary."""
-    from pipeline.running.command_line import load_model
+    from pipeline.running.model_lookup import load_model
     from pipeline.serving.files import require_places, write_sheet
 
     require_places(options.input, options.output, overwrite=options.overwrite)

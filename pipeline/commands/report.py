@@ -49,7 +49,7 @@ def body(options: ReportOptions) -> int:
 
             report = report_run(options.run, options)
         elif options.study is not None:
-            from pipeline.reporting.study_page import report_study
+            from pipeline.reporting.study_report import report_study
 
             report = report_study(options.study, options)
         else:

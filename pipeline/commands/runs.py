@@ -1,45 +1,33 @@
 """`pipeline runs action=list|sync|adopt|reap|check|clean`: look after runs."""
 
-import shlex
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from math import inf
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
-from pydantic import Field
 
-from pipeline.base.ends import End
 from pipeline.base.errors import (
     ConfigError,
     EnvironmentFaultError,
-    StoresDifferError,
     some,
-    typed,
     typed_text,
 )
 from pipeline.base.markup import print_rows
 from pipeline.base.paths import conf_folder
-from pipeline.base.redaction import redact
 from pipeline.base.regular_files import require_plain_folder
 from pipeline.base.streams import single_line
-from pipeline.base.terminal import ago
 from pipeline.commands.entry import command
-from pipeline.config.options import (
-    CommandLineOnly,
-    OptionalPlace,
-    Options,
-    Permission,
-    PositiveFloat,
-    PositiveInt,
-    Text,
-    TrackingOptions,
+from pipeline.commands.runs_of_studies import (
+    check_study,
+    clean_study,
+    close_lost_trials,
+    opened_studies,
+    print_studies,
 )
+from pipeline.commands.runs_options import ACTIONS_OF, RunsOptions
 from pipeline.tracking.folders import (
     MIB,
     SHOWN,
@@ -54,39 +42,10 @@ from pipeline.tracking.folders import (
 from pipeline.tracking.ownership import adopt, adopt_words, is_own, owner_of
 from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
-from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
+from pipeline.tracking.uri import how_to_delete, how_to_name, tracking_uri
 
 if TYPE_CHECKING:
-    from pipeline.study.stored_studies import Studies
-
-
-#: Actions that use a key; keys that say where runs and studies are may be given with any action.
-ACTIONS_OF = {
-    **dict.fromkeys(("name", "doctor", "sort", "limit"), ("list",)),
-    "run": ("sync", "adopt"),
-    "study": ("check", "clean", "reap"),
-    "grace": ("reap",),
-    **dict.fromkeys(("older_than", "apply"), ("clean",)),
-}
-
-
-class RunsOptions(Options):
-    """Options of `pipeline runs`."""
-
-    action: Literal["list", "sync", "adopt", "reap", "check", "clean"]
-    output: Annotated[str, CommandLineOnly()]
-    run: Text | None
-    name: Text | None
-    doctor: Text | None
-    sort: Literal["age", "name", "validation", "test"]
-    limit: PositiveInt | None
-    study: Text | None
-    storage: OptionalPlace
-    grace: PositiveFloat
-    older_than: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    apply: Permission
-    traceback: bool
-    tracking: TrackingOptions
+    pass
 
 
 def body(options: RunsOptions) -> int:
@@ -124,7 +83,7 @@ def body(options: RunsOptions) -> int:
 
 def list_runs(options: RunsOptions) -> int:
     """Print a line for each study and each run that is asked for, without asking MLflow."""
-    studies = None if options.doctor else _studies(options)
+    studies = None if options.doctor else opened_studies(options)
     study_names = [] if studies is None else list(studies.names())
     matching_studies = [name for name in study_names if _fits(options, name)]
     if studies is not None:
@@ -134,7 +93,7 @@ def list_runs(options: RunsOptions) -> int:
                 file=sys.stderr,
             )
         if matching_studies:
-            _print_studies(studies, matching_studies, options)
+            print_studies(studies, matching_studies, options)
     recorded = read_runs(Path(options.output))
     _name_damaged(Path(options.output), recorded)
     single_runs = [run for run in recorded if not run.is_study]
@@ -191,60 +150,6 @@ def _fits(options: RunsOptions, name: str, doctor: str = "") -> bool:
     """Return whether name and verdicts contain what is asked for, in which `*` stands for any."""
     verdict = (options.doctor or "").replace("_", " ")
     return fnmatchcase(name, f"*{options.name or ''}*") and fnmatchcase(doctor, f"*{verdict}*")
-
-
-def _print_studies(studies: "Studies", names: Sequence[str], options: RunsOptions) -> None:
-    """Print a line for each study; of one that can't be read, a warning is printed instead."""
-    lines: list[tuple[float, dict[str, str]]] = []
-    for name in names:
-        try:
-            with studies.reading(name):
-                lines.append(_study_line(studies, name, Path(options.output)))
-        except ConfigError as error:
-            print(f"warning: {error}", file=sys.stderr)
-    if lines:
-        lines.sort(key=itemgetter(0))
-        print_rows([cells for _, cells in lines], limit=options.limit, hidden={"folder"})
-        print()
-
-
-def _study_line(studies: "Studies", name: str, output: Path) -> tuple[float, dict[str, str]]:
-    """Return the age of a study in seconds and its cells by heading."""
-    from statistics import fmean, stdev
-
-    from pipeline.study.ledger.rows import best
-    from pipeline.study.outcome.comparison import REPEATED, Spread
-    from pipeline.study.outcome.summary import value_words
-
-    study = studies.open(name)
-    rows = study.trials()
-    progress = study.progress()
-    complete = [row for row in rows if row.state is End.COMPLETE]
-    # Equal seeds give equal values, which count once.
-    values = {tuple(row.overrides.items()): row.values[0] for row in complete}
-    is_repeated = all(row.overrides.keys() <= set(REPEATED) for row in rows)
-    best_rows = best(rows, [objective.direction for objective in study.objectives])
-    value = value_words(best_rows[0].values, study.names) if best_rows else "-"
-    if is_repeated and len(values) > 1 and len(study.names) == 1:
-        mean = fmean(values.values())
-        sd = stdev(values.values())
-        value = f"{study.names[0]} {Spread(n=len(values), mean=mean, sd=sd).words()}"
-    trials = progress.words
-    if progress.running:
-        trials += f", {progress.running} running"
-    instants: list[float] = []
-    for row in rows:
-        instants += [instant for instant in (row.started, row.ended) if instant is not None]
-    latest = max(instants, default=None)
-    age = inf if latest is None else max(0.0, time.time() - latest)
-    cells = {
-        "study": name,
-        "trials": trials,
-        "value": value,
-        "age": "-" if latest is None else ago(age),
-        "folder": str(output / name),
-    }
-    return age, cells
 
 
 def sync_runs(options: RunsOptions) -> int:
@@ -324,23 +229,9 @@ def adopt_run(options: RunsOptions) -> int:
 
 def reap_runs(options: RunsOptions) -> int:
     """Close lost trials, send unsent values, then close lost runs in MLflow."""
-    output = Path(options.output)
-    studies = _studies(options)
+    studies = opened_studies(options)
     if studies is not None:
-        from pipeline.study.stored_studies import reap_trials, require_study
-
-        names = studies.names() if options.study is None else [options.study]
-        if options.study is not None:  # a named study is required, others are passed over
-            require_study(output / options.study, studies.open(options.study))
-        # The database beside the runs may be anyone's, so a study is the user's own or is named.
-        reaped = [name for name in names if name == options.study or is_own(output / name)]
-        for name in reaped:
-            if (output / name).exists():
-                require_plain_folder(output / name, is_written=True)
-        for name, lost in reap_trials(studies, reaped, output, grace=options.grace):
-            print(f"study {name}: {lost.line}")
-        for name in sorted({*names} - {*reaped}):
-            print(f"study {name} is foreign and left alone; to reap it, add {typed('study', name)}")
+        close_lost_trials(studies, options)
     code = _send_own(options)
     with opened_store(tracking_uri(options.tracking)) as store:
         closed = reap(store, grace=options.grace)
@@ -349,30 +240,6 @@ def reap_runs(options: RunsOptions) -> int:
     if not closed:
         print("there are no lost runs")
     return code
-
-
-def check_study(options: RunsOptions) -> int:
-    """Compare a study with MLflow and return 0.
-
-    Raises:
-        ConfigError: `study` is not given.
-        StoresDifferError: The two stores differ.
-    """
-    if options.study is None:
-        raise ConfigError("action=check needs a study: study=NAME")
-    from pipeline.study.stored_studies import Studies, differences, metric_names
-
-    studies = Studies(options.storage)
-    study = studies.open(options.study)
-    rows = [row for row in study.trials() if row.state != "waiting"]
-    with opened_store(tracking_uri(options.tracking)) as store:
-        runs = store.trials_of(study.uid, metric_names(study.names))
-    with studies.reading(study.name):
-        lines = differences(rows, runs, study.names)
-    if lines:
-        raise StoresDifferError(*lines)
-    print(f"{len(rows)} trials, {len(runs)} runs: they agree")
-    return 0
 
 
 def clean_runs(options: RunsOptions) -> int:
@@ -396,7 +263,7 @@ def clean_runs(options: RunsOptions) -> int:
     elif options.apply:
         for run in remove_runs(runs, uri):
             print(run)
-        print(f"{len(runs)} runs, {size}: removed; {_collect(options)}")
+        print(f"{len(runs)} runs, {size}: removed; {how_to_delete(uri)}")
     else:
         print(*runs, sep="\n")
         print(f"{len(runs)} runs, {size}: remove them with apply=true")
@@ -407,38 +274,6 @@ def clean_runs(options: RunsOptions) -> int:
         words = adopt_words(foreign_folders[0])
         print(f"{len(foreign_folders)} older runs are foreign and are kept: {words}")
     return 0
-
-
-def clean_study(options: RunsOptions) -> int:
-    """Remove a study with its runs, or print what would be removed without `apply`."""
-    from pipeline.study.stored_studies import Studies
-
-    studies = Studies(options.storage)
-    name = str(options.study)
-    with opened_store(tracking_uri(options.tracking)) as store:
-        from pipeline.study.study_removal import removal_of
-
-        with removal_of(studies, store, name, Path(options.output) / name) as (line, remove):
-            if options.apply:
-                remove()
-    after = f"removed; {_collect(options)}" if options.apply else "remove it with apply=true"
-    print(f"{line}: {after}")
-    return 0
-
-
-def _collect(options: RunsOptions) -> str:
-    uri = shlex.quote(redact(tracking_uri(options.tracking)))
-    return f"delete them from MLflow with: mlflow gc --backend-store-uri {uri}"
-
-
-def _studies(options: RunsOptions) -> "Studies | None":
-    """Open the database of the studies; `None` if its file is missing."""
-    path = Path("optuna.db") if options.storage is None else sqlite_path(options.storage)
-    if path is not None and not path.is_file():
-        return None
-    from pipeline.study.stored_studies import Studies
-
-    return Studies(options.storage)
 
 
 main = command("runs", body, options=RunsOptions, validates=True)

@@ -31,7 +31,12 @@ from pipeline.reporting.page import (
     template_of,
 )
 from pipeline.reporting.subject import Subject, find_subject, local_subject
-from pipeline.running import run_document
+from pipeline.running.run_document import (
+    data_section,
+    making_section,
+    run_document,
+)
+from pipeline.running.run_document import summary as summary_of_findings
 
 
 def report_run(reference: str, options: ReportOptions) -> list[str]:
@@ -67,7 +72,7 @@ def run_page(subject: Subject) -> dict[str, Any]:
         diagnosis = Section("Diagnosis", ["no diagnosis: an evaluation trains nothing"])
     else:
         diagnosis = diagnose(findings).section()
-    result, *origin = run_document.run_document(
+    result, *origin = run_document(
         findings, data=subject.data, tags=subject.tags, facts=_facts(subject)
     )
     first = [diagnosis, result]
@@ -113,7 +118,7 @@ def _status(subject: Subject) -> str:
 
 def summary(subject: Subject) -> str:
     """Return what was trained, how the training ended, and the result."""
-    return run_document.summary(subject.findings, _status(subject))
+    return summary_of_findings(subject.findings, _status(subject))
 
 
 def size_words(count: float) -> str:
@@ -144,8 +149,8 @@ def range_page(subject: Subject) -> dict[str, Any]:
                 first.append(Section("Train with it", [Command(command)]))
     line = f"learning rate range test; {verdict}"
     last = [
-        run_document.data_section(subject.findings, subject.data),
-        run_document.making_section(subject.findings, subject.tags, _facts(subject)),
+        data_section(subject.findings, subject.data),
+        making_section(subject.findings, subject.tags, _facts(subject)),
     ]
     return _page(subject, line, first=first, groups=groups, last=last)
 

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,27 +15,20 @@ from pydantic import TypeAdapter
 from pipeline.base.errors import ConfigError, text_override
 from pipeline.base.paths import replace_text
 from pipeline.base.redaction import MASK, redact_word
-from pipeline.base.regular_files import require_plain_folder
-from pipeline.base.terminal import waiting_for
 from pipeline.config.command_only import command_only
-from pipeline.config.options import RunConfig, TrackingOptions
+from pipeline.config.options import RunConfig
 from pipeline.config.overrides import key_of, last_of_each_key, plainest, raw_value, read
 from pipeline.config.plain import RETIRED
-from pipeline.serving.files import model_file
-from pipeline.tracking.folders import LAST, find_run
+from pipeline.tracking.folders import find_run
 from pipeline.tracking.journal import COMMAND
 from pipeline.tracking.ownership import require_own
-from pipeline.tracking.run_record import JOURNAL
-from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
-    from pipeline.serving.model import Model
+    pass
 
 NEWEST_UNFINISHED = "auto"
 #: A reference that is more than the name of another key, such as `${oc.env:HOME}`.
 _RESOLVER = re.compile(r"\$\{[^}]*:")
-_ADDRESS = re.compile(r"(models|runs):/.+")
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,74 +176,3 @@ def _output_of(run: Path) -> Path:
 
 def _is_tracking(word: str) -> bool:
     return re.split(r"[./@]", key_of(word))[0] == "tracking"
-
-
-# ── `model_from=` ───────────────────────────────────────────────────────────────────────────
-
-
-def find_model(
-    reference: str, output: Path, tracking: TrackingOptions, *, key: str = "output"
-) -> Path:
-    """Return the folder or file that a trained model is read from.
-
-    Args:
-        reference: What `find_run` takes, a folder or file that holds a model, or MLflow's own
-            address of a model, `models:/NAME@champion`.
-        output: The folder that contains a folder for each run.
-        tracking: Where runs and registered models are on record.
-        key: Name of `output` in the command's options, for messages.
-
-    Raises:
-        ConfigError: No run or model has this name.
-        EnvironmentFaultError: MLflow is needed and does not answer.
-    """
-    path = Path(reference)
-    if not _ADDRESS.fullmatch(reference):
-        if reference != LAST and _may_hold_model(path):
-            if path.is_dir():
-                require_plain_folder(path.resolve())  # the user may name it by a link
-            return path
-        try:
-            return find_run(reference, output, key=key, preferred=_holds_model)
-        except ConfigError:
-            if path.is_dir():
-                return model_file(path)  # its error says what the folder lacks
-            if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
-                raise
-    from pipeline.tracking.fetch import fetched
-
-    return fetched(reference, tracking_uri(tracking))  # the folder is gone or on another machine
-
-
-def _may_hold_model(path: Path) -> bool:
-    """Return whether a path is a file, the folder of a run, or a folder with a model."""
-    if path.is_file() or (path / JOURNAL).exists():
-        return True
-    return path.is_dir() and _holds_model(path)
-
-
-def _holds_model(folder: Path) -> bool:
-    with suppress(ConfigError):
-        return model_file(folder).is_file()
-    return False
-
-
-def may_be_in_mlflow(reference: str) -> bool:
-    """Return whether a reference is MLflow's address of a model, or the whole id of a run."""
-    return bool(_ADDRESS.fullmatch(reference) or _RUN_ID.fullmatch(reference))
-
-
-def load_model(
-    reference: str,
-    runs: Path,
-    tracking: TrackingOptions,
-    *,
-    trust: Sequence[str],
-    verbose: int | None = None,
-) -> "Model":
-    """Load the trained model that `find_model` finds."""
-    path = find_model(reference, runs, tracking, key="runs")
-    with waiting_for("loading the model", verbose):
-        from pipeline.serving.model import Model  # torch comes with it
-
-        return Model.load(path, trust=trust)

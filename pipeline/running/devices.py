@@ -10,7 +10,7 @@ import torch
 
 from pipeline.base.errors import ConfigError, EnvironmentFaultError
 from pipeline.base.processes.cpu import cores, limited_cores
-from pipeline.base.ranks import launched_rank
+from pipeline.base.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.config.options import SweepOptions, TrainerOptions
 
 #: Multiplications and additions of a layer in a training step that are worth a thread: two threads
@@ -367,3 +367,28 @@ def visible_devices(variable: str | None, count: int) -> tuple[str, ...]:
 def worker_environment(gpus: WorkerGpus) -> dict[str, str]:
     """Return the environment variables that let a worker see only its own GPUs, counted from 0."""
     return {VARIABLE: ",".join(gpus), PLACED: "1"} if gpus else {}
+
+
+def rank_of(devices: Devices) -> Rank:
+    """Return the rank of this process in a training with one process per device.
+
+    Raises:
+        ConfigError: The processes that were started do not match the configured devices.
+    """
+    launched = launched_rank()
+    if launched is None:
+        if devices.nodes > 1:
+            raise ConfigError(
+                f"trainer.num_nodes={devices.nodes} needs a process for each device on each "
+                "machine; start the same command on each with torchrun "
+                f"--nnodes={devices.nodes} --nproc-per-node={devices.count} … or srun"
+            )
+        return Rank(world=devices.world) if devices.world > 1 else ALONE
+    if launched.world != devices.world:
+        raise ConfigError(
+            f"{launched.world} processes were started together, but the config has "
+            f"{devices.count} devices on {devices.nodes} machines; expected trainer.devices × "
+            f"trainer.num_nodes = {launched.world}, with trainer=ddp; for a single process, unset "
+            f"{launch_variable()}"
+        )
+    return launched

@@ -21,8 +21,8 @@ from pipeline.data.preparation.report_text import drifted
 from pipeline.data.preparation.schema import Schema
 from pipeline.data.preparation.split import Split
 from pipeline.data.source import Array, Indices, Samples, Series
+from pipeline.running.datasets import build_source
 from pipeline.running.evaluation_plan import EvaluationRequest
-from pipeline.running.plan import build_source
 from pipeline.serving.model import Model
 
 

@@ -52,8 +52,8 @@ class PeerProcess:
     def __init__(self, parent: Parent, messages: SimpleQueue[Message]) -> None:
         first_message = messages.get()
         from pipeline.base.ranks import Rank
+        from pipeline.running.datasets import Datasets
         from pipeline.running.participant import follow
-        from pipeline.running.plan import Datasets
 
         self._parent = parent
         self._messages = messages

@@ -36,7 +36,7 @@ from pipeline.base.errors import (
     PipelineError,
 )
 from pipeline.base.processes.child import Child, Launch, Message, new_process, python_module
-from pipeline.base.ranks import HERE_ALONE, Rank
+from pipeline.base.ranks import HERE_ALONE, Rank, launched_rank
 from pipeline.base.signals import stop
 from pipeline.config.check import check
 from pipeline.config.plain import plain
@@ -106,6 +106,11 @@ def _rendezvous_address() -> str:
     address = os.environ.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
     port = os.environ.get("MASTER_PORT") or 15_000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])
     return f"tcp://{address}:{port}"
+
+
+def starts_peers(plan: Plan) -> bool:
+    """Return whether a run trains on several devices and torchrun or srun has not started them."""
+    return plan.rank.world > 1 and launched_rank() is None
 
 
 def planned_peer(

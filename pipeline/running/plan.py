@@ -3,195 +3,43 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from math import isqrt, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
-from pipeline.base.errors import ConfigError, typed
-from pipeline.base.paths import conf_folder
 from pipeline.base.processes.cpu import thread_limit
-from pipeline.base.ranks import ALONE, Rank, launch_variable, launched_rank
-from pipeline.config.options import SERVING, DataOptions, RunConfig, data_options, parts
-from pipeline.config.targets import TARGET, build, resolve
-from pipeline.data.preparation.content import Part
-from pipeline.data.preparation.prepare import Prepared, prepare
-from pipeline.data.source import Source
+from pipeline.base.ranks import ALONE, Rank
+from pipeline.config.options import RunConfig
+from pipeline.data.preparation.prepare import Prepared
 from pipeline.doctor.diagnosis import load_rules
-from pipeline.inside.shown_rows import choose_rows
 from pipeline.metrics import default_name
-from pipeline.networks import SHAPES, require_kind
 from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
 from pipeline.running.command_line import Command
-from pipeline.running.devices import Devices, choose, threads
+from pipeline.running.datasets import Datasets
+from pipeline.running.devices import Devices, choose, rank_of, threads
+from pipeline.running.network import (
+    build_network,
+    negate_output_layer,
+    network_outline,
+    require_readable,
+)
 from pipeline.running.resuming import Start, find_start, require_fitting
 from pipeline.running.scoring import apply_limits, require_possible
-from pipeline.scoring.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
-from pipeline.scoring.linear_fit import FittingProcess
-from pipeline.serving.model import outline_of
 from pipeline.tracking.uri import store_uri
 
 #: Variable that Lightning sets for deterministic training.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
-BASELINE_LIMITS = Limits(rows=20_000, seconds=20.0)
-#: Memory for all kept data; the newest are kept in any case.
-KEPT_BYTES = 2**30
 
 Prunes = Callable[[int, Mapping[str, float]], bool]
-
-
-# ── the data ────────────────────────────────────────────────────────────────────────────────
-
-
-def build_source(options: RunConfig) -> Source:
-    """Build the source of the data from the keys that are its own."""
-    source = build(parts(options.data, DataOptions)[1], trust=options.trust)
-    assert isinstance(source, Source)
-    return source
-
-
-@dataclass(slots=True, eq=False)
-class _KeptData:
-    """Data that stay in memory; `moved` holds parts on other devices, by id and device."""
-
-    prepared: Prepared
-    moved: dict[tuple[int, torch.device], Part] = field(default_factory=dict)
-    baselines: tuple[Baseline, ...] | None = None
-    writes: int = 0
-
-    def parts(self) -> list[Part]:
-        parts = [self.prepared.train, self.prepared.test]
-        if self.prepared.validation is not None:
-            parts.append(self.prepared.validation)
-        return parts
-
-    def tensors(self) -> list[Tensor]:
-        tensors = []
-        for part in (*self.parts(), *self.moved.values()):
-            tensors.append(part.targets)
-            if isinstance(part.inputs, Tensor):
-                tensors.append(part.inputs)
-        return tensors
-
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors())
-
-    def count_writes(self) -> int:
-        """Return how many writes into the data or views of them torch has counted."""
-        return sum(tensor._version for tensor in self.tensors())
-
-
-class Datasets:
-    """Reads and prepares the data of each run; kept data are read once.
-
-    Args:
-        keeps: Keep the newest data, up to a gibibyte, for later runs of the process. Kept data have
-            no report.
-        fitting: Fits the linear baseline that `begin_baselines` begins; `None` = no process does.
-    """
-
-    def __init__(self, *, keeps: bool = False, fitting: FittingProcess | None = None) -> None:
-        self._keeps = keeps
-        self._fitting = fitting
-        self._kept: dict[str, _KeptData] = {}
-
-    def prepared(self, options: RunConfig) -> Prepared:
-        """Return the data of a configuration, from an earlier run if they were kept."""
-        if not self._keeps:
-            return prepare(build_source(options), data_options(options))
-        values = {key: value for key, value in options.data.items() if key not in SERVING}
-        files: list[tuple[str, int, int]] = []  # changed files are other data
-        for value in values.values():
-            if isinstance(value, str):
-                files += _states(value)
-        key = json.dumps([values, files], sort_keys=True, default=str)
-        data = self._kept.pop(key, None)
-        if data is None:
-            data = _KeptData(prepare(build_source(options), data_options(options), reports=False))
-            data.writes = data.count_writes()
-        self._kept[key] = data  # the newest comes last
-        size = sum(kept_data.nbytes() for kept_data in self._kept.values())
-        for old_key in list(self._kept)[:-1]:
-            if size > KEPT_BYTES:
-                size -= self._kept.pop(old_key).nbytes()
-        return data.prepared
-
-    def on_device(self, part: Part, device: torch.device) -> Part:
-        """Return a part whose tensors lie on a device; lazy rows stay where they are."""
-        if not isinstance(part.inputs, Tensor):
-            return part
-        data = self._kept_data_of(part)
-        key = (id(part), device)
-        if data is not None and key in data.moved:
-            return data.moved[key]
-        moved = replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
-        if data is not None and device.type != "cpu":
-            data.moved[key] = moved
-            data.writes = data.count_writes()
-        return moved
-
-    def begin_baselines(self, prepared: Prepared) -> None:
-        """Begin what `baselines` returns, for one data set, while the caller does other work."""
-        if self._fitting is not None:
-            begin_linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
-
-    def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return predictions of the test rows in the order of `markup.BASELINES`.
-
-        There are none without training rows; a seasonal one comes only after a linear one.
-        """
-        data = self._kept_data_of(prepared.test)
-        if data is not None and data.baselines is not None:
-            return data.baselines
-        baselines: tuple[Baseline, ...] = ()
-        if len(prepared.train):
-            baselines = self._fit_baselines(prepared)
-        if data is not None:
-            data.baselines = baselines
-        return baselines
-
-    def _fit_baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        linear_baseline = linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
-        if linear_baseline is None:
-            return (naive(prepared),)
-        seasonal_baseline = seasonal(prepared)
-        if seasonal_baseline is None:
-            return (naive(prepared), linear_baseline)
-        return (naive(prepared), linear_baseline, seasonal_baseline)
-
-    def forget_changed(self) -> None:
-        """Drop data that a run has written into, so that the next run reads them again."""
-        for key, data in list(self._kept.items()):
-            if data.count_writes() != data.writes:
-                del self._kept[key]
-
-    def _kept_data_of(self, part: Part) -> _KeptData | None:
-        for data in self._kept.values():
-            if part in data.parts():
-                return data
-        return None
-
-
-def _states(name: str) -> Iterator[tuple[str, int, int]]:
-    """Yield path, size and modification time of a file, or of all files in a folder."""
-    with suppress(OSError):  # the value is not the name of a file
-        path = Path(name)
-        for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
-            state = file.stat()
-            yield str(file), state.st_size, state.st_mtime_ns
-
-
-# ── the plan ────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,15 +182,13 @@ def make_plan(
     load_rules()
     start = find_start(options, config)
     devices = choose(options.trainer)
-    rank = _rank_of(devices) if rank is None else rank
+    rank = rank_of(devices) if rank is None else rank
     prepared = context.datasets.prepared(options)
     require_possible(options, prepared)
-    if options.feature_maps.samples is not None:
-        choose_rows(prepared, options.feature_maps.samples)  # raises if the rows do not exist
     options, notes = apply_limits(options, prepared)
     require_readable(options, prepared)
     if start.saved is not None:
-        outline = outline_of(options.model, **_shapes(prepared))
+        outline = network_outline(options, prepared)
         if outline is not None:  # before the network takes any memory
             require_fitting(start.saved, outline, prepared)
     # One thread, since some initial weights depend on the number of threads.
@@ -353,7 +199,7 @@ def make_plan(
     network = build_network(options, prepared)
     layers = tuple(layer_table(network, prepared.schema.input_shape))
     if prepared.is_turned and layers:
-        _negate_output_layer(network.get_submodule(layers[-1].name))
+        negate_output_layer(network.get_submodule(layers[-1].name))
     if start.saved is not None:
         require_fitting(start.saved, network, prepared)
     return Plan(
@@ -370,75 +216,6 @@ def make_plan(
         context=context,
         rank=rank,
     ).filled_in()
-
-
-def require_readable(options: RunConfig, prepared: Prepared) -> None:
-    """Raise ConfigError if the network can't read this kind of data."""
-    shape = prepared.schema.input_shape
-    network = resolve(options.model["_target_"], trust=options.trust)
-    try:
-        require_kind(network.__name__.lower(), _readable_kinds(network), shape)
-    except ConfigError as error:
-        fitting = []
-        for file in sorted((conf_folder() / "model").glob("*.yaml")):
-            model = resolve(OmegaConf.select(OmegaConf.load(file), TARGET))
-            if prepared.schema.kind in _readable_kinds(model):
-                fitting.append(file.stem)
-        message = f"{error}; models that read them: {', '.join(fitting)}"
-        if "images" in _readable_kinds(network) and "image_shape" in options.data:
-            side = isqrt(prod(shape))
-            sides = [str(side)] * 2 if side**2 == prod(shape) else ["HEIGHT", "WIDTH"]
-            message += f"; columns of pixels become images with {typed('data.image_shape', sides)}"
-        raise ConfigError(message) from error
-
-
-def _readable_kinds(network: type) -> tuple[str, ...]:
-    """Return the kinds of data that a network can read."""
-    return getattr(network, "takes", tuple(SHAPES))
-
-
-def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
-    """Build the network for the shapes of the data, which it can read."""
-    network = build(options.model, trust=options.trust, **_shapes(prepared))
-    assert isinstance(network, nn.Module)
-    return network
-
-
-def _shapes(prepared: Prepared) -> dict[str, Any]:
-    return {"input_shape": prepared.schema.input_shape, "outputs": prepared.schema.outputs}
-
-
-@torch.no_grad()
-def _negate_output_layer(layer: nn.Module) -> None:
-    """Negate an output layer: its logit is now that of the other one of two classes."""
-    if isinstance(layer, nn.Linear):
-        for weight in layer.parameters():
-            weight.neg_()
-
-
-def _rank_of(devices: Devices) -> Rank:
-    """Return the rank of this process in a training with one process per device.
-
-    Raises:
-        ConfigError: The processes that were started do not match the configured devices.
-    """
-    launched = launched_rank()
-    if launched is None:
-        if devices.nodes > 1:
-            raise ConfigError(
-                f"trainer.num_nodes={devices.nodes} needs a process for each device on each "
-                "machine; start the same command on each with torchrun "
-                f"--nnodes={devices.nodes} --nproc-per-node={devices.count} … or srun"
-            )
-        return Rank(world=devices.world) if devices.world > 1 else ALONE
-    if launched.world != devices.world:
-        raise ConfigError(
-            f"{launched.world} processes were started together, but the config has "
-            f"{devices.count} devices on {devices.nodes} machines; expected trainer.devices × "
-            f"trainer.num_nodes = {launched.world}, with trainer=ddp; for a single process, unset "
-            f"{launch_variable()}"
-        )
-    return launched
 
 
 def free_memory(datasets: Datasets, *, was_compiled: bool) -> None:

@@ -178,6 +178,12 @@ def how_to_name(recorded: str) -> str:
     return f"add {typed_text('tracking.uri', recorded)}"
 
 
+def how_to_delete(uri: str) -> str:
+    """Say how runs that are marked as deleted are removed from a store for good."""
+    address = shlex.quote(redact(uri))
+    return f"delete them from MLflow with: mlflow gc --backend-store-uri {address}"
+
+
 def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
     """Return how to see runs: a command, unless a server runs, and the page of all runs."""
     server = redact(uri).rstrip("/") if is_server(uri) else "http://127.0.0.1:5000"

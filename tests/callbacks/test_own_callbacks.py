@@ -15,7 +15,8 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.data.preparation.prepare import Prepared, prepare
-from pipeline.running.plan import build_network, build_source
+from pipeline.running.datasets import build_source
+from pipeline.running.network import build_network
 
 pytestmark = pytest.mark.usefixtures("quick_children")
 

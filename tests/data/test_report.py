@@ -15,7 +15,7 @@ from pipeline.data.preparation.report import MOST_CELLS, MOST_COLUMNS, DataRepor
 from pipeline.data.preparation.report_text import LARGE, TOLD, drifted, lines, tables
 from pipeline.data.preparation.report_text import warnings as warned
 from pipeline.data.source import Column, OnDemand, Samples, Series
-from pipeline.running.plan import Datasets
+from pipeline.running.datasets import Datasets
 
 NAN = float("nan")
 LEVELS = ("blue", "green", "red")

@@ -20,7 +20,8 @@ from pipeline.config.compose import compose
 from pipeline.config.options import RunConfig, data_options
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.modules.task import Classifier, Optimization, Regressor
-from pipeline.running.plan import build_network, build_source
+from pipeline.running.datasets import build_source
+from pipeline.running.network import build_network
 from pipeline.running.task_building import build_task
 from pipeline.scoring import scores as scoring
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 from pipeline.base.findings import Findings
-from pipeline.reporting.pair_page import RunPair
+from pipeline.reporting.run_pair import RunPair
 from pipeline.reporting.subject import Subject
 from pipeline.scoring.bootstrap import Flips
 

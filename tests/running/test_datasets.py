@@ -6,7 +6,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.data.preparation.prepare import Prepared
 from pipeline.running import plan
-from pipeline.running.plan import Datasets
+from pipeline.running.datasets import Datasets
 
 
 def test_oldest_data_are_dropped_beyond_the_limit(monkeypatch: Patch) -> None:

@@ -110,7 +110,7 @@ def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
             intermediate_values={0: -math.inf, 7: 0.5},
         )
         study.add_trial(other)
-    ledger_trials = list(ledger._trials.read_trials(fresh=True))  # the ledger has read most of it before
+    ledger_trials = list(ledger._trials.read_trials(fresh=True))
     expected = optuna.load_study(study_name=ledger.name, storage=url).get_trials()
     counters = [
         stored_trial.user_attrs.pop("lease", {}).get("counter") for stored_trial in expected

@@ -28,9 +28,9 @@ from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import end_journal
-from pipeline.study.stored_studies import differences
+from pipeline.study.missing_runs import record_missing, write_run
+from pipeline.study.store_differences import differences
 from pipeline.study.study_run import leader_lock
-from pipeline.study.trial_closer import record_missing, write_run
 from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.fields import MlflowTrial
 from pipeline.tracking.folders import find_run, read_state

@@ -29,8 +29,8 @@ from pipeline.base.errors import EnvironmentFaultError
 from pipeline.base.paths import name_problem
 from pipeline.config.plain import flatten
 from pipeline.study.ledger.rows import Progress, Row
+from pipeline.study.missing_runs import leftovers
 from pipeline.study.study_run import StudyRun, leader_lock
-from pipeline.study.trial_closer import leftovers
 from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal_events import Header

@@ -16,7 +16,7 @@ from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.pictures.gallery import save
 from pipeline.pictures.style import line_of
 from pipeline.run import run
-from pipeline.running.plan import build_source
+from pipeline.running.datasets import build_source
 from pipeline.serving.model import Model
 
 if TYPE_CHECKING:
