@@ -139,7 +139,7 @@ def _check_of_study() -> Main:
     from pipeline.commands.entry import command
     from pipeline.config.options import SweepConfig
     from pipeline.study.space.space import with_space
-    from pipeline.study.space.trial_configs import names_of_study
+    from pipeline.study.space.space_reading import names_of_study
 
     return command(
         "sweep", _checked_study, options=SweepConfig, rewrite=with_space, more_names=names_of_study

@@ -24,6 +24,7 @@ from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import storage_url
+from pipeline.study.space.space_reading import read_space
 from pipeline.study.space.trial_configs import TrialConfigs
 
 WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")
@@ -35,7 +36,7 @@ def open_ledger(url: str, **changed: object) -> Ledger:
     """A study of nothing in a database of its own."""
     source = Composer("sweep")
     tree = source.tree(WORDS)
-    space = TrialConfigs(WORDS, None).read_space()
+    space = read_space(TrialConfigs(WORDS, None))
     sweep = OmegaConf.to_container(tree.sweep)
     assert isinstance(sweep, dict)
     definition = StudyDefinition(

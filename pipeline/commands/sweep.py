@@ -12,7 +12,7 @@ from pipeline.config.check import plain_options
 from pipeline.config.options import SweepConfig
 from pipeline.running.command_line import Command
 from pipeline.study.space.space import with_space
-from pipeline.study.space.trial_configs import names_of_study
+from pipeline.study.space.space_reading import names_of_study
 from pipeline.study.workers.worker import worker_server
 from pipeline.tracking.client import RecorderClient
 

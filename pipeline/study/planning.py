@@ -15,7 +15,9 @@ from pipeline.config.values import written
 from pipeline.study.ledger.definition import DATA, facts_on_record
 from pipeline.study.ledger.storage import open_storage
 from pipeline.study.ledger.storage_faults import odd_values
+from pipeline.study.space.space_reading import read_space
 from pipeline.study.space.trial_configs import TrialConfigs
+from pipeline.study.space.trial_words import train_words
 from pipeline.study.study_check import checked_study, value_problems
 from pipeline.study.study_plan import SEED, StudyPlan, cell_of, plan_study
 from pipeline.tracking.uri import sqlite_path
@@ -46,7 +48,7 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         if "trainer.strategy" not in keys:
             words.append("trainer.strategy=ddp")
     trials = TrialConfigs(words, config_dir)
-    space = trials.read_space(written(config.sweep))
+    space = read_space(trials, written(config.sweep))
     plan = plan_study(*checked_study(config, space, trials), space, trials)
     file = sqlite_path(plan.url)
     is_named = trials.tree().sweep.name is not None
@@ -156,10 +158,10 @@ def _substudy(
     sweep |= changes
     excluded_keys = {"--config-dir", *sweep["space"]}
     words = [
-        word for word in plan.trials.train_words(overrides) if key_of(word) not in excluded_keys
+        word for word in train_words(plan.trials, overrides) if key_of(word) not in excluded_keys
     ]
     trials = TrialConfigs(words, plan.trials.config_dir)
-    space = trials.read_space(sweep)
+    space = read_space(trials, sweep)
     if problems := value_problems(space, trials):
         raise ConfigError(*problems)
     run = check(trials.config()).model_copy(update={"verbose": plan.run.verbose})

@@ -13,6 +13,7 @@ from pipeline.config.values import validated, written
 from pipeline.study.ledger.definition import read_objectives
 from pipeline.study.rehearsals import OWN, PreflightCell, Rehearsal
 from pipeline.study.space.space import Space, read_ranges
+from pipeline.study.space.space_reading import read_space
 from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.study_check import checked_study
 
@@ -110,7 +111,7 @@ class PreflightPlan:
             group = [] if is_own or "model" in self._fixed else [column]
             try:
                 trials = TrialConfigs([*self.words, *group, f"sweeps={file}"], self.config_dir)
-                space = trials.read_space()
+                space = read_space(trials)
             except ConfigError as error:
                 errors[cell] = error
             else:

@@ -10,6 +10,7 @@ from pipeline.study.driver import Driver
 from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import KEPT, TestJob
 from pipeline.study.outcome.summary import TESTED, experiment_command, train_command
+from pipeline.study.space.trial_words import train_words, winner_yaml
 from pipeline.study.study_plan import StudyPlan
 from pipeline.tracking.journal_events import ModelScore
 
@@ -32,11 +33,11 @@ def write_winner(plan: StudyPlan, overrides: Mapping[str, str]) -> tuple[str, st
     """
     name = plan.name.removesuffix(".yaml")
     # The study itself registers the model.
-    words = [word for word in plan.trials.train_words(overrides) if word != "register=null"]
+    words = [word for word in train_words(plan.trials, overrides) if word != "register=null"]
     trusted = [word for word in words if word.startswith("trust=")]
     path = plan.folder / "conf" / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, plan.trials.winner_yaml(overrides, name))
+    replace_text(path, winner_yaml(plan.trials, overrides, name))
     yaml_command = experiment_command(plan.folder, name, *trusted)
     return train_command(words), yaml_command
 

@@ -6,7 +6,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.config.name_check import check_names
 from pipeline.config.options import SweepConfig
 from pipeline.study.space.space import Space, with_space
-from pipeline.study.space.trial_configs import TrialConfigs, names_of_study
+from pipeline.study.space.space_reading import names_of_study, read_space
+from pipeline.study.space.trial_configs import TrialConfigs
 
 
 def checked(*words: str, config_dir: Path | None = None) -> list[str]:
@@ -24,7 +25,7 @@ def checked(*words: str, config_dir: Path | None = None) -> list[str]:
 def study(*words: str) -> tuple[Space, TrialConfigs]:
     """Return the space of a command line, and the runs of its trials."""
     trials = TrialConfigs(checked(*words), None)
-    return trials.read_space(), trials
+    return read_space(trials), trials
 
 
 def problems(*words: str) -> list[str]:

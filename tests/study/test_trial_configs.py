@@ -14,6 +14,7 @@ from pipeline.base.paths import conf_folder
 from pipeline.config.compose import compose
 from pipeline.config.plain import differences, plain
 from pipeline.study.space.trial_configs import TrialConfigs
+from pipeline.study.space.trial_words import train_words, winner_yaml
 from pipeline.study.study_check import value_problems
 
 APART = ("name", "output", "tags", "verbose", "tracking")
@@ -119,7 +120,7 @@ def test_trial_is_reproduced_by_command_and_experiment(
 ) -> None:
     trees = TrialConfigs(words, None)
     config = plain(trees.config(varied))
-    again = trees.train_words(varied)
+    again = train_words(trees, varied)
     assert differing_keys(config, plain(compose(again))) == []
     assert not any(word.startswith(("sweep", "name=", "verbose=")) for word in again)
     by_experiment = as_experiment(trees, varied, own_folder)
@@ -129,7 +130,7 @@ def test_trial_is_reproduced_by_command_and_experiment(
 
 def as_experiment(trees: TrialConfigs, varied: dict[str, str], folder: Path) -> DictConfig:
     """Compose a trial again from the experiment that is written for it."""
-    place(folder / "best" / "experiment" / "best.yaml", trees.winner_yaml(varied, "best"))
+    place(folder / "best" / "experiment" / "best.yaml", winner_yaml(trees, varied, "best"))
     return compose(["experiment=best"], config_dir=folder / "best")
 
 
@@ -140,7 +141,7 @@ def place(file: Path, content: str) -> None:
 
 def test_command_of_trial_has_only_necessary_words() -> None:
     trees = TrialConfigs(["model=lstm", "sweeps=quick", "output=elsewhere", "tags=[a]"], None)
-    assert trees.train_words({"optimizer.lr": "0.1", "model": "gru"}) == [
+    assert train_words(trees, {"optimizer.lr": "0.1", "model": "gru"}) == [
         "output=elsewhere",
         "model=gru",
         "optimizer.lr=0.1",
@@ -162,7 +163,7 @@ def test_own_group_choice_is_named_in_the_command(own_folder: Path, group: str) 
     place(own_folder / "mine" / group / "own.yaml", content)
     trials = TrialConfigs(["sweeps=quick", f"{group}=own"], str(own_folder / "mine"))
     config = plain(trials.config(varied))
-    words = trials.train_words(varied)
+    words = train_words(trials, varied)
     assert words[:2] == [f"--config-dir={own_folder / 'mine'}", f"{group}=own"]
     assert differing_keys(config, plain(compose(words[1:], config_dir=own_folder / "mine"))) == []
     again = as_experiment(trials, varied, own_folder)
@@ -175,8 +176,8 @@ def test_environment_reference_stays_one_in_the_command(
 ) -> None:
     monkeypatch.setenv("LENGTH", "canary")
     trees = TrialConfigs(["sweeps=quick", "monitor=${oc.env:LENGTH}"], None)
-    words = trees.train_words({})
-    text = trees.winner_yaml({}, "best")
+    words = train_words(trees, {})
+    text = winner_yaml(trees, {}, "best")
     assert "monitor=${oc.env:LENGTH}" in words
     assert "canary" not in text
     assert "monitor: ${oc.env:LENGTH}" in text
@@ -185,11 +186,11 @@ def test_environment_reference_stays_one_in_the_command(
 def test_config_without_a_command_is_an_internal_error() -> None:
     trees = TrialConfigs(["sweeps=quick"], None)
     varied = {"seed": "nan"}  # equal to nothing, itself included
-    for say in (trees.train_words, lambda varied: trees.winner_yaml(varied, "best")):
-        with pytest.raises(
-            RuntimeError, match="the run can't be written as a command: seed was nan and is"
-        ):
-            say(varied)
+    problem = "the run can't be written as a command: seed was nan and is"
+    with pytest.raises(RuntimeError, match=problem):
+        train_words(trees, varied)
+    with pytest.raises(RuntimeError, match=problem):
+        winner_yaml(trees, varied, "best")
 
 
 FILES = sorted((conf_folder() / "sweeps").glob("*.yaml"))
