@@ -21,6 +21,7 @@ from pipeline.base.ranks import ALONE, Rank
 from pipeline.config.options import RunConfig
 from pipeline.data.preparation.prepare import Prepared
 from pipeline.doctor.diagnosis import load_rules
+from pipeline.inside.shown_rows import choose_rows
 from pipeline.metrics import default_name
 from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
 from pipeline.running.command_line import Command
@@ -185,6 +186,8 @@ def make_plan(
     rank = rank_of(devices) if rank is None else rank
     prepared = context.datasets.prepared(options)
     require_possible(options, prepared)
+    if options.feature_maps.samples is not None:
+        choose_rows(prepared, options.feature_maps.samples)  # raises if the rows do not exist
     options, notes = apply_limits(options, prepared)
     require_readable(options, prepared)
     if start.saved is not None:

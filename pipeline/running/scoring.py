@@ -17,7 +17,6 @@ from pipeline.config.check import followed
 from pipeline.config.options import MetricsOptions, RunConfig, TrainerOptions
 from pipeline.config.targets import TARGET, build
 from pipeline.data.preparation.schema import Schema
-from pipeline.inside.shown_rows import choose_rows
 from pipeline.metrics import TASKS, Direction, Metric, main_names, of_task
 from pipeline.metrics._rows import ScoredRows, Values
 from pipeline.scoring.scores import Scores, for_task
@@ -163,7 +162,7 @@ def _as_single_values(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
 
 
 def require_possible(options: RunConfig, prepared: Prepared) -> None:
-    """Refuse options of metrics, losses and shown rows that do not suit the data.
+    """Refuse options of metrics and losses that do not suit the data.
 
     Raises:
         ConfigError: Some options do not suit the data; one line for each problem of one kind.
@@ -172,8 +171,6 @@ def require_possible(options: RunConfig, prepared: Prepared) -> None:
         problems = list(check(options, prepared))
         if problems:
             raise ConfigError(*problems)
-    if options.feature_maps.samples is not None:
-        choose_rows(prepared, options.feature_maps.samples)  # raises if the rows do not exist
 
 
 def _monitor_problems(options: RunConfig, prepared: Prepared) -> Iterator[str]:

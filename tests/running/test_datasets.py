@@ -5,7 +5,6 @@ from helpers.fixture_types import Patch
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.data.preparation.prepare import Prepared
-from pipeline.running import plan
 from pipeline.running.datasets import Datasets
 
 
@@ -19,6 +18,6 @@ def test_oldest_data_are_dropped_beyond_the_limit(monkeypatch: Patch) -> None:
     assert prepared("data=iris", "data.batch_size=7", "seed=3") is iris
     first = datasets.baselines(iris)
     assert datasets.baselines(iris) is first
-    monkeypatch.setattr(plan, "KEPT_BYTES", 1)
+    monkeypatch.setattr("pipeline.running.datasets.KEPT_BYTES", 1)
     assert prepared("data=wine") is wine
     assert prepared("data=iris") is not iris
