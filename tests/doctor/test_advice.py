@@ -10,18 +10,18 @@ import pytest
 from helpers.fixture_types import Train
 
 from benchmarks.doctor_cases import findings_of, merged
-from benchmarks.doctor_cures import KINDS, advice_of, drawn, outcome
+from benchmarks.doctor_cures import ORIGINAL, advice_of, draw_case, outcome
 from benchmarks.doctor_tables import write_tables
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ORIGINAL)
 def test_printed_advice_runs_and_cures(kind: str, own_folder: Path) -> None:
     """The first advice cures at least one of three runs."""
     outcomes = (outcome(kind, seed=0, number=number, folder=Path()) for number in range(3))
     first = next(outcomes)
     assert first.end == "cured" or any(one.end == "cured" for one in outcomes)
-    case, words = drawn(kind, seed=0, number=0, folder=Path())
+    case, words = draw_case(kind, seed=0, number=0, folder=Path())
     for advice in advice_of(first.line):
         typed = merged(words, [*case.sick.split(), advice])
         assert findings_of(typed, seed=0, folder=Path()).epochs > 0
