@@ -94,6 +94,11 @@ def validation_of(prepared: Prepared) -> Part:
     return prepared.validation
 
 
+def parts_of(prepared: Prepared) -> tuple[Part, Part, Part]:
+    """Return the training, validation and test parts of data that have all three."""
+    return prepared.train, validation_of(prepared), prepared.test
+
+
 def inputs_of(part: Part) -> Tensor:
     """Return the inputs of a part that is held in memory."""
     assert isinstance(part.inputs, Tensor)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from given_tables import write
+from data.tables.given_tables import write
 from openpyxl import Workbook
 
 from pipeline.base.errors import DataError, EnvironmentFaultError

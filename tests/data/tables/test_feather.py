@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.feather as pf
 import pytest
-from given_tables import source
+from data.tables.given_tables import source
 
 from pipeline.base.errors import DataError
 from pipeline.data.parsing.tables import row_store as store
