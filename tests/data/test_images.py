@@ -15,6 +15,7 @@ import pytest
 import torch
 from data.tables.given_tables import prepared as prepared_table
 from data.tables.given_tables import text
+from helpers.case_tables import refusals
 from helpers.file_sources import new_rows, prepared, read
 from helpers.fixture_types import Capture, Train
 from helpers.refused_calls import refusal
@@ -210,24 +211,35 @@ def test_unreadable_image_is_named_before_training(
     assert not recwarn
 
 
-PARTED = ["train/cat/a.png", "train/dog/a.png"]
+# Files that are made, and folders, which end with a slash.
+LAYOUTS = """
+set/
+- set has no class folders with pictures; expected FOLDER/<class>/<pictures>
+
+set/a.png
+- set has no class folders with pictures
+
+set/cat/a.png
+- set has only one class, 'cat' (1 pictures); expected folders of
+
+set/cat/a.png set/dog/
+- set/dog has no pictures; expected at least one per class. Add
+
+set/train/cat/a.png set/train/dog/a.png set/rest/
+- set has the folders 'rest' and 'train'
+
+set/train/cat/a.png set/train/dog/a.png set/val/ set/valid/
+- set has both 'val' and 'valid' for the validation part; ex
+"""
 
 
-@pytest.mark.parametrize(
-    ("made", "problem"),
-    [
-        ([], "set has no class folders with pictures; expected FOLDER/<class>/<pictures>"),
-        (["a.png"], "set has no class folders with pictures"),
-        (["cat/a.png"], "set has only one class, 'cat' (1 pictures); expected folders of"),
-        (["cat/a.png", "dog/"], "set/dog has no pictures; expected at least one per class. Add"),
-        ([*PARTED, "rest/"], "set has the folders 'rest' and 'train'"),
-        ([*PARTED, "val/", "valid/"], "set has both 'val' and 'valid' for the validation part; ex"),
-    ],
-)
-def test_folder_without_class_layout_is_refused(made: list[str], problem: str) -> None:
-    Path("set").mkdir()
-    for name in made:
-        Path("set", name).mkdir(parents=True) if name[-1] == "/" else saved(name, COLOURS[0])
+@pytest.mark.parametrize(("layout", "problem"), refusals(LAYOUTS))
+def test_folder_without_class_layout_is_refused(layout: str, problem: str) -> None:
+    for name in layout.split():
+        if name.endswith("/"):
+            Path(name).mkdir(parents=True)
+        else:
+            saved(name.removeprefix("set/"), COLOURS[0])
     assert problem in refusal(read, "images", "set")
 
 

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from helpers.case_tables import from_yaml, refusals
+from helpers.case_tables import cases, from_yaml, refusals
 from helpers.refused_calls import refusal
 from helpers.sample_networks import (
     Array,
@@ -88,9 +88,10 @@ def test_table_is_a_sequence_of_its_columns() -> None:
     assert kernel.weight.shape == (25, 7, 5)
 
 
-def shapes_of(network: nn.Module) -> list[tuple[int, ...]]:
+def shapes_of(network: nn.Module) -> str:
+    """Return the shapes of all kernels, such as `3×3 1×5`."""
     kernels = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    return [tuple(kernel.weight.shape[2:]) for kernel in kernels]
+    return " ".join("{}×{}".format(*kernel.weight.shape[2:]) for kernel in kernels)
 
 
 @pytest.mark.parametrize("length", [5, 12, 40])
@@ -105,23 +106,27 @@ def test_same_padding_divides_length_by_stride(length: int) -> None:
     assert layers_of(network)(torch.randn(1, 3, length, 7)).shape == (1, 2, length, 7)
 
 
-KERNELS = [
-    (3, [(3, 3), (3, 3)]),
-    ([1, 5], [(1, 5), (1, 5)]),
-    ([[1, 4], 3], [(1, 4), (3, 3)]),
-    ([[1, 3], [3, 1]], [(1, 3), (3, 1)]),
-    ([{"shapes": [4]}, 3], [(4, 4), (3, 3)]),
-]
+KERNELS = """
+3 → 3×3 3×3
+[1, 5] → 1×5 1×5
+[[1, 4], 3] → 1×4 3×3
+[[1, 3], [3, 1]] → 1×3 3×1
+[{shapes: [4]}, 3] → 4×4 3×3
+"""
 
 
-def test_kernel_sizes_follow_the_configuration() -> None:
-    for kernel_size, shapes in KERNELS:
-        network = build("cnn2d", IMAGES, 2, kernel_size=kernel_size, pool="none")
-        assert shapes_of(network) == shapes
+@pytest.mark.parametrize(("kernel_size", "shapes"), cases(KERNELS))
+def test_kernel_sizes_follow_the_configuration(kernel_size: str, shapes: str) -> None:
+    sizes = from_yaml(f"kernel_size: {kernel_size}")
+    network = build("cnn2d", IMAGES, 2, pool="none", **sizes)
+    assert shapes_of(network) == shapes
+
+
+def test_kernel_sizes_may_differ_by_layer() -> None:
     # A flat list of three numbers is one a layer, since there are two directions.
     each = {"channels": [4, 4, 4], "kernel_size": [5, 3, 1], "stride": [1, 2, 1], "pool": "none"}
     network = build("cnn2d", IMAGES, 2, **each)
-    assert shapes_of(network) == [(5, 5), (3, 3), (1, 1)]
+    assert shapes_of(network) == "5×5 3×3 1×1"
     assert layers_of(network)(torch.randn(1, *IMAGES)).shape == (1, 4, 4, 4)
     network = build("cnn2d", IMAGES, 3, kernel_size={"shapes": [[1, 3], [3, 1], 2]}, hidden=[20, 7])
     assert layers_of(network)(torch.randn(1, *IMAGES)).shape == (1, 16, 2, 2)

@@ -1,9 +1,11 @@
 """The perceptron, and the parts that all networks share: norms, first weights, pooling."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
+from helpers.case_tables import cases, from_yaml
 from helpers.sample_networks import build, head_of, layers_of, module_of, recurrent_of
 from torch import nn
 
@@ -33,18 +35,24 @@ def test_dropout_is_active_only_in_training() -> None:
         assert not (layers_of(network.eval())(samples) == 0).any()
 
 
-AT_MINUS_ONE = {
-    **{"relu": 0.0, "leaky_relu": -0.01, "elu": -0.6321206, "gelu": -0.1586553},
-    **{"silu": -0.2689414, "tanh": -0.7615942, "sigmoid": 0.2689414, "softplus": 0.3132617},
-    "identity": -1.0,
-}
+AT_MINUS_ONE = """
+relu → 0.0
+leaky_relu → -0.01
+elu → -0.6321206
+gelu → -0.1586553
+silu → -0.2689414
+tanh → -0.7615942
+sigmoid → 0.2689414
+softplus → 0.3132617
+identity → -1.0
+"""
 
 
-def test_activations_have_textbook_values_at_minus_one() -> None:
-    for name, value in AT_MINUS_ONE.items():
-        network = build("mlp", (1,), 1, hidden=[1], activation=name)
-        activation = module_of(network, "layers.layer1.activation", nn.Module)
-        assert activation(torch.tensor(-1.0)).item() == pytest.approx(value), name
+@pytest.mark.parametrize(("name", "value"), cases(AT_MINUS_ONE))
+def test_activation_has_its_textbook_value(name: str, value: str) -> None:
+    network = build("mlp", (1,), 1, hidden=[1], activation=name)
+    activation = module_of(network, "layers.layer1.activation", nn.Module)
+    assert activation(torch.tensor(-1.0)).item() == pytest.approx(float(value))
 
 
 def first_weight(**changes: object) -> torch.Tensor:
@@ -52,28 +60,29 @@ def first_weight(**changes: object) -> torch.Tensor:
     return module_of(network, "layers.layer1.linear", nn.Linear).weight.detach()
 
 
-DEVIATIONS = [
-    ("default", "relu", None, math.sqrt(2 / 300)),
-    ("default", "tanh", None, 5 / 3 * math.sqrt(2 / 700)),
-    ("default", "sigmoid", None, math.sqrt(2 / 700)),
-    ("xavier", "relu", None, math.sqrt(2) * math.sqrt(2 / 700)),
-    ("kaiming", "sigmoid", None, math.sqrt(1 / 300)),
-    ("kaiming", "relu", 3.0, 3 * math.sqrt(1 / 300)),
-    ("keras", "relu", None, math.sqrt(2 / 700)),
-    ("normal", "relu", None, 0.02),
-    ("normal", "relu", 0.5, 0.5),
-    ("torch", "relu", None, math.sqrt(1 / 300 / 3)),
-    ("torch", "relu", 2.0, 2 * math.sqrt(1 / 300 / 3)),
-]
+# The variance of the weights of a layer with 300 inputs and 400 outputs.
+VARIANCES = """
+default → relu → null → 2/300
+default → tanh → null → 50/6300
+default → sigmoid → null → 2/700
+xavier → relu → null → 4/700
+kaiming → sigmoid → null → 1/300
+kaiming → relu → 3.0 → 9/300
+keras → relu → null → 2/700
+normal → relu → null → 0.0004
+normal → relu → 0.5 → 0.25
+torch → relu → null → 1/900
+torch → relu → 2.0 → 4/900
+"""
 
 
-@pytest.mark.parametrize(("init", "activation", "gain", "deviation"), DEVIATIONS)
-def test_initial_weights_have_the_expected_deviation(
-    init: str, activation: str, gain: float | None, deviation: float
+@pytest.mark.parametrize(("init", "activation", "gain", "variance"), cases(VARIANCES))
+def test_initial_weights_have_the_expected_variance(
+    init: str, activation: str, gain: str, variance: str
 ) -> None:
     # 120,000 draws: their deviation lies within 1 % of the true one.
-    weight = first_weight(init=init, activation=activation, gain=gain)
-    assert weight.std().item() == pytest.approx(deviation, rel=0.01)
+    weight = first_weight(init=init, activation=activation, **from_yaml(f"gain: {gain}"))
+    assert weight.std().item() == pytest.approx(math.sqrt(Fraction(variance)), rel=0.01)
 
 
 def test_orthogonal_init_is_orthogonal_with_gain() -> None:
