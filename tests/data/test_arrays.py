@@ -11,7 +11,7 @@ import pytest
 from helpers.case_tables import cases, from_yaml, refusals
 from helpers.file_sources import assert_equal_from_disk, prepared, read
 from helpers.refused_calls import refusal
-from helpers.sample_data import array_of, inputs_of, labelled, prepared_of, validation_of
+from helpers.sample_data import array_of, inputs_of, labelled, prepared_of
 
 from pipeline.data.parsing.array_files import arrays_at
 from pipeline.data.parsing.labels import Target, TargetKeys, target_of
@@ -61,14 +61,6 @@ def test_parts_given_by_a_file_are_kept(form: str) -> None:
     assert (array_of(samples)[samples.validation] == X[5:12]).all()
     assert (array_of(samples)[:18] == X[12:]).all()
     assert "the files define the parts: train 18, validation 7, test 5 rows" in samples.notes
-
-
-def test_given_validation_and_split_test_are_disjoint() -> None:
-    path = npz(x_train=X[:20], y_train=Y[:20], x_val=X[20:], y_val=Y[20:])
-    parts = prepared("arrays", path, test=0.5)
-    validation = validation_of(parts).rows.tolist()
-    assert validation == list(range(20, 30))
-    assert len({*parts.test.rows} - {*validation}) == len(parts.test) == 10
 
 
 @pytest.mark.parametrize("form", ["two pairs of npy", "two npz", "folder of npy"])

@@ -131,22 +131,6 @@ def test_windows_and_targets_equal_a_handmade_example() -> None:
     assert prepared.test.rows.tolist() == [15, 16, 17, 18, 19]
 
 
-def test_horizon_stays_within_one_part() -> None:
-    prepared = prepared_of(series(COUNTING), window=3, horizon=3, test=0.25, validation=0.2)
-    assert prepared.train.targets[-1].tolist() == [9, 10, 11]
-    assert validation_of(prepared).targets.tolist() == [[12, 13, 14]]
-    assert prepared.test.targets.tolist() == [[15, 16, 17], [16, 17, 18], [17, 18, 19]]
-
-
-def test_outputs_are_ordered_by_step_then_channel() -> None:
-    values = np.stack([np.arange(20.0), 100 + np.arange(20.0), 200 + np.arange(20.0)], axis=1)
-    content = series(values, targets=("c2", "c0"))
-    prepared = prepared_of(content, window=2, horizon=2, validation=0.0)
-    assert prepared.schema.outputs == 4
-    assert prepared.schema.input_shape == (2, 3)
-    assert prepared.train.targets[0].tolist() == [202, 2, 203, 3]
-
-
 @pytest.mark.parametrize(
     ("how", "horizon"), [("none", 1), ("standard", 2), ("minmax", 4), ("standard", 1)]
 )
@@ -157,17 +141,6 @@ def test_targets_plus_offsets_are_the_raw_values(how: str, horizon: int) -> None
         restored = prepared.schema.to_units(part.targets, part.offsets)
         expected = np.stack([values[first : first + horizon].reshape(-1) for first in part.rows])
         np.testing.assert_allclose(restored, expected, atol=1e-5)
-
-
-def test_differenced_windows_hold_changes() -> None:
-    squares = COUNTING**2
-    prepared = prepared_of(series(squares), window=2, difference=3, validation=0.0)
-    train = prepared.train
-    assert train.rows[0] == 5
-    assert inputs_of(train)[0, :, 0].tolist() == [9 - 0, 16 - 1]
-    assert train.targets[0].tolist() == [25 - 4]
-    assert train.offsets is not None
-    assert train.offsets[0].tolist() == [4]
 
 
 IMPOSSIBLE = """
