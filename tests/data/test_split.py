@@ -137,16 +137,6 @@ def test_stride_skips_windows_in_each_part() -> None:
     assert len(inputs_of(part)) == len(part.targets) == len(part)
 
 
-def test_group_stays_in_one_part() -> None:
-    for seed in SEEDS:
-        samples, generator = drawn(seed)
-        groups = generator.integers(0, 12, size=len(samples.inputs))
-        grouped = labelled(samples.targets, groups=groups)
-        split = split_rows(grouped, options(split_seed=seed))
-        parts = [set(groups[rows]) for rows in split.parts().values()]
-        assert sum(map(len, parts)) == len(set(groups))
-
-
 FOLDS = 4
 CONTENT = {
     "by class": labelled(np.repeat([0, 1, 2], [60, 25, 12])),

@@ -1,6 +1,7 @@
 """Tables that a test writes itself, and the source that reads them."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import pytest
 from helpers.file_sources import new_rows, stored
 from helpers.sample_data import Shipped, array_of
 
-from pipeline.base.errors import PipelineError
+from pipeline.base.errors import DataError, PipelineError
 from pipeline.config.options import DataOptions
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.preparation.reader import reader_of
@@ -102,6 +103,26 @@ def targets_read(schema: Schema, path: str | Path = FILE) -> list[Any]:
     _, content, _ = reader_of(schema).evaluated(source(path=str(path))[0], budget=1)
     targets: list[Any] = content.targets.tolist()
     return targets
+
+
+def damage_told(path: Path, read_rows: Callable[[], object], *, copies: int) -> int:
+    """Return how many damaged copies of a file are refused, each by one line that names it."""
+    whole = path.read_bytes()
+    messages = []
+    for seed in range(copies):
+        chance = random.Random(seed)
+        content = bytearray(whole)
+        if seed % 2:
+            del content[chance.randrange(8, len(whole)) :]
+        for _ in range(5):
+            content[chance.randrange(8, len(content))] = chance.randrange(256)
+        path.write_bytes(content)
+        try:
+            read_rows()
+        except DataError as error:
+            messages.append(str(error))
+    assert all(text.startswith(path.name) and "\n" not in text for text in messages)
+    return len(messages)
 
 
 def problems(content: str, **keys: object) -> tuple[str, ...]:

@@ -441,8 +441,8 @@ def test_holes_in_training_part_are_interpolated() -> None:
     ]
 
 
-def content(rows: int, *, columns: str = "a,b", lift: float = 0.0) -> str:
-    values = np.random.default_rng(0).normal(size=(rows, 2)).cumsum(0) + lift
+def content(rows: int, *, columns: str = "a,b") -> str:
+    values = np.random.default_rng(0).normal(size=(rows, 2)).cumsum(0)
     frame = pd.DataFrame({"a": values[:, 0], "b": values[:, 1], "c": values[:, 0] * 0})
     frame.index = pd.date_range("2000-01", periods=rows, freq="MS").strftime("%Y-%m")
     return frame[columns.split(",")].to_csv(index_label="month")
@@ -463,19 +463,6 @@ def test_test_rows_are_read_again_bit_exactly() -> None:
     assert part.offsets is not None
     assert parts.test.offsets is not None
     assert torch.equal(part.offsets[tested], parts.test.offsets)
-
-
-def test_new_series_is_scaled_as_in_training() -> None:
-    schema = prepared(source(content(80)), window=3, scale="standard").schema
-    lifted = source(content(40, lift=50.0), "new.csv")
-    part, values = again(lifted, schema), lifted.read().values
-    raw = schema.input_scaler.unscaled(inputs_of(part)).numpy()
-    np.testing.assert_allclose(raw[0], values[:3], rtol=1e-5)
-    np.testing.assert_allclose(
-        schema.to_units(part.targets, None)[:, 0].numpy(), values[3:, 0], rtol=1e-5
-    )
-    assert float(inputs_of(part).mean()) > 5
-    assert part.offsets is None
 
 
 def test_new_series_channels_are_matched_by_name() -> None:
