@@ -6,12 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.refused_calls import refusal
 from helpers.run_files import final_values
-from helpers.sample_data import Given, Shipped, labelled, options, series, shipped
+from helpers.sample_data import (
+    array_of,
+    inputs_of,
+    labelled,
+    prepared_of,
+    series,
+    shipped,
+    shipped_samples,
+    validation_of,
+)
 from serving.new_data import read_rows
 
-from pipeline.base.errors import ConfigError
-from pipeline.data.preparation.prepare import prepare
 from pipeline.data.source import Column
 
 
@@ -37,19 +45,19 @@ def test_permutation_is_equal_for_all_rows_and_parts(name: str, budget: int) -> 
 
 
 def test_permuted_values_keep_their_own_scale() -> None:
-    given = Given(labelled([0, 1] * 20, features=()))
-    scaled, permuted = (prepare(given, options(scale="standard", permute=n)) for n in (None, 2))
+    content = labelled([0, 1] * 20, features=())
+    scaled, permuted = (prepared_of(content, scale="standard", permute=n) for n in (None, 2))
     order = list(permuted.schema.permutation)
     assert order != [0, 1, 2]
-    assert torch.equal(permuted.test.inputs, scaled.test.inputs[:, order])
+    assert torch.equal(inputs_of(permuted.test), inputs_of(scaled.test)[:, order])
 
 
 def test_only_training_labels_are_shuffled() -> None:
     for name, kept in {"digits": 0.1, "diabetes": 0.0}.items():  # of ten classes, of values
         true, shuffled = shipped(name), shipped(name, shuffle_labels=0)
         np.testing.assert_array_equal(shuffled.train.rows, true.train.rows)
-        assert torch.equal(shuffled.train.inputs, true.train.inputs)
-        assert torch.equal(shuffled.validation.targets, true.validation.targets)
+        assert torch.equal(inputs_of(shuffled.train), inputs_of(true.train))
+        assert torch.equal(validation_of(shuffled).targets, validation_of(true).targets)
         assert torch.equal(shuffled.test.targets, true.test.targets)
         before, after = true.train.targets, shuffled.train.targets
         assert (after == before).float().mean().item() == pytest.approx(kept, abs=0.03)
@@ -60,7 +68,7 @@ def test_only_training_labels_are_shuffled() -> None:
 def test_each_disorder_seed_changes_the_hash(key: str) -> None:
     """A note names the seed."""
     plain, first, again, second = (
-        Shipped("recall", {"rows": 40, key: seed}).prepared() for seed in (None, 0, 0, 1)
+        shipped("recall", **{"rows": 40, key: seed}) for seed in (None, 0, 0, 1)
     )
     assert len({plain.content_hash, first.content_hash, second.content_hash}) == 3
     assert again.content_hash == first.content_hash
@@ -75,16 +83,13 @@ def test_table_with_named_columns_refuses_permutation() -> None:
     )
     named = tuple(Column(name=name) for name in "xyz")
     for changes in ({}, {"columns": named, "features": ()}):
-        with pytest.raises(ConfigError) as raised:
-            prepare(Given(labelled([0, 1] * 20, **changes)), options(permute=2))
-        assert str(raised.value) == message
+        assert refusal(prepared_of, labelled([0, 1] * 20, **changes), permute=2) == message
 
 
 def test_series_refuses_permutation_and_shuffled_labels() -> None:
     values = np.arange(100.0)[:, None]
-    with pytest.raises(ConfigError) as raised:
-        prepare(Given(series(values)), options(window=5, permute=1, shuffle_labels=2))
-    assert list(raised.value.problems) == [
+    problem = refusal(prepared_of, series(values), window=5, permute=1, shuffle_labels=2)
+    assert problem.splitlines() == [
         "data.permute=1 applies to independent rows only, and this data is a series; expected null",
         "data.shuffle_labels=2 applies to labels only, and this data is a series; expected null",
     ]
@@ -106,8 +111,8 @@ def test_permuted_model_reads_new_rows_as_trained(
     assert train(*words, "trainer.max_epochs=3", "tracking=none", "verbose=0") == 0
     (run,) = own_folder.glob("runs/*")
     tested = read_rows(run / "artifacts" / "test_predictions.csv")
-    samples = Shipped("synthetic_control").source().read()
-    np.save("new.npy", samples.inputs[[int(row["row"]) for row in tested]])
+    inputs = array_of(shipped_samples("synthetic_control"))
+    np.save("new.npy", inputs[[int(row["row"]) for row in tested]])
     given = f"model_from={run}"
     assert predict([given, "input=new.npy", "output=told.csv"]) == 0
     told = read_rows(Path("told.csv"))
@@ -121,7 +126,7 @@ def test_permuted_model_reads_new_rows_as_trained(
     assert evaluate([given, "split=train", "tracking=none", "verbose=0"]) == 0
     (trained,) = set(own_folder.glob("runs/*")) - {run, again}
     rows = read_rows(trained / "artifacts" / "test_predictions.csv")
-    data = Shipped("synthetic_control", {"shuffle_labels": 5}).prepared()
+    data = shipped("synthetic_control", shuffle_labels=5)
     learned = (data.schema.classes[label] for label in data.train.targets)
     targets = dict(zip(data.train.rows.tolist(), learned, strict=True))
     assert [row["target"] for row in rows] == [targets[int(row["row"])] for row in rows]

@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.sample_data import Given, labelled, options, series, shipped, valued
+from helpers.sample_data import (
+    Given,
+    array_of,
+    labelled,
+    options,
+    prepared_of,
+    series,
+    shipped,
+    valued,
+)
 
 from pipeline.base.markup import as_markdown
 from pipeline.data.parsing.cells.kinds.category import Category
@@ -14,7 +23,7 @@ from pipeline.data.preparation.reader import rows_as_saved
 from pipeline.data.preparation.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_report
 from pipeline.data.preparation.report_text import LARGE, TOLD, drifted, lines, tables
 from pipeline.data.preparation.report_text import warnings as warned
-from pipeline.data.source import Column, OnDemand, Samples, Series
+from pipeline.data.source import Array, Column, OnDemand, Samples, Series
 from pipeline.running.datasets import Datasets
 
 NAN = float("nan")
@@ -23,7 +32,7 @@ NOTE = "target: 'outcome', the last column"
 COLOR = Column(name="color", grammar=Category(levels=LEVELS))
 
 
-def table(cells: dict[str, np.ndarray], targets: np.ndarray, **changes: object) -> Samples:
+def table(cells: dict[str, Array], targets: Array, **changes: object) -> Samples:
     """Columns by name, that of colours with its levels; two classes."""
     columns = tuple(COLOR if name == "color" else Column(name=name) for name in cells)
     inputs = np.column_stack([*cells.values()])
@@ -51,19 +60,21 @@ def customers(rows: int, *, seed: int, shift: float = 0.0, reds: float = 0.2) ->
     return table({"age": age, "income": income, "color": color}, np.arange(rows) % 2)
 
 
-def prepared(content: Samples | Series, **changes: object) -> Prepared:
-    return prepare(Given(content), options(**changes))
+def report_of(data: Prepared) -> DataReport:
+    assert data.report is not None
+    return data.report
 
 
 def report(content: Samples | Series, **changes: object) -> DataReport:
-    return prepared(content, **changes).report
+    return report_of(prepared_of(content, **changes))
 
 
 def test_columns_are_measured_on_training_rows() -> None:
     samples = patients()
-    data = prepared(samples)
-    column, *_, color = data.report.columns
-    cells, colors = samples.inputs[data.train.rows][:, [0, 3]].T
+    data = prepared_of(samples)
+    found = report_of(data)
+    column, *_, color = found.columns
+    cells, colors = array_of(samples)[data.train.rows][:, [0, 3]].T
     known = cells[~np.isnan(cells)]
     assert (column.name, column.rows) == ("age", len(data.train))
     assert column.missing == np.isnan(cells).sum() > 0
@@ -72,7 +83,6 @@ def test_columns_are_measured_on_training_rows() -> None:
     assert column.edges == pytest.approx(np.quantile(known, np.arange(1, 10) / 10))
     counts = np.histogram(known, [-np.inf, *column.edges, np.inf])[0]
     assert np.asarray(column.shares) * len(known) == pytest.approx(counts, abs=1)
-    assert sum(column.shares) == pytest.approx(1)
     assert column.filled == f"the mean {known.mean():.4g}"
     by_level = {name: int((colors == index).sum()) for index, name in enumerate(LEVELS)}
     assert color.levels == tuple(sorted(by_level, key=lambda name: -by_level[name]))
@@ -80,12 +90,16 @@ def test_columns_are_measured_on_training_rows() -> None:
     assert color.shares == pytest.approx([*expected, 0.0])
     assert color.missing == np.isnan(colors).sum() > 0
     assert color.filled == "a category of its own"
-    holed = [column for column in data.report.columns if column.name != "flat"]
+
+
+def test_filled_cells_are_counted_by_column() -> None:
+    found = report(patients())
+    holed = [column for column in found.columns if column.name != "flat"]
     shares = ", ".join(f"{c.name} {100 * c.missing / c.rows:.1f} % ({c.filled})" for c in holed)
-    assert lines(data.report)[1] == (
+    assert lines(found)[1] == (
         f"filled  {sum(c.missing for c in holed)} cells in 3 columns of the training rows: {shares}"
     )
-    many = replace(data.report, columns=tuple(replace(column, missing=500) for column in holed))
+    many = replace(found, columns=tuple(replace(column, missing=500) for column in holed))
     assert lines(many)[1].startswith("filled  1,500 cells in 3 columns of the training rows: ")
 
 
@@ -102,11 +116,11 @@ def test_constant_and_equal_columns_are_reported() -> None:
     assert (data[:8], filled[:8]) == ("data    ", "filled  ")
     assert others == [f"warning: {one}" for one in told]
     assert lines(found, details=True) == lines(found)  # each check has found something
-    samples.inputs[:, 3] = 1  # a category
+    array_of(samples)[:, 3] = 1  # a category
     found = report(samples)
     assert found.constant == ("flat", "color")
     assert warned(found)[0] == "constant in the training rows: flat, color (2 of 4 columns)"
-    samples.inputs[prepared(samples).train.rows, 3] = NAN
+    array_of(samples)[prepared_of(samples).train.rows, 3] = NAN
     assert report(samples).constant == ("flat", "color")
 
 
@@ -139,51 +153,44 @@ def test_classes_are_counted_in_each_part() -> None:
     assert [line[-1] for line in classes.lines] == ["10 (50.0 %)", "10 (50.0 %)", "0 (0.0 %)"]
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "table", "first"),
-    [
-        (
-            "mnist1d",
-            "5,000 rows: 3,200 train, 800 val, 1,000 test · 40 steps · 10 classes",
-            "rows by class",
-            "0",
-        ),
-        (
-            "breast_cancer",
-            "569 rows: 340 train, 86 val, 143 test · 30 columns · malignant: 37.3 %",
-            "rows by class",
-            "benign 213 (62.6 %) 54 (62.8 %) 90 (62.9 %)",
-        ),
-        (
-            "digits",
-            "1,797 rows: 1,077 train, 270 val, 450 test · 8×8 pixels · 10 classes",
-            "rows by class",
-            "0",
-        ),
-        (
-            "diabetes",
-            "442 rows: 264 train, 67 val, 111 test · 10 columns · regression",
-            "target",
-            "target 0",
-        ),
-        (
-            "airline",
-            "144 times from 1949-01 to 1960-12, 120 windows: 52 train, 20 val, 48 test · 12 steps "
-            "· regression of passengers",
-            "channels",
-            "passengers 0 186.58 48.806 104 302",
-        ),
-    ],
-)
-def test_report_describes_each_data_set(name: str, data: str, table: str, first: str) -> None:
-    found = shipped(name).report
-    assert lines(found) == [f"data    {data}"]
-    line, missing, checks = lines(found, details=True)
-    assert (line, missing) == (f"data    {data}", "missing none")
+SHIPPED = """
+mnist1d
+5,000 rows: 3,200 train, 800 val, 1,000 test · 40 steps · 10 classes
+- rows by class → 0
+
+breast_cancer
+569 rows: 340 train, 86 val, 143 test · 30 columns · malignant: 37.3 %
+- rows by class → benign 213 (62.6 %) 54 (62.8 %) 90 (62.9 %)
+
+digits
+1,797 rows: 1,077 train, 270 val, 450 test · 8×8 pixels · 10 classes
+- rows by class → 0
+
+diabetes
+442 rows: 264 train, 67 val, 111 test · 10 columns · regression
+- target → target 0
+
+airline
+144 times from 1949-01 to 1960-12, 120 windows: 52 train, 20 val, 48 test · 12 steps · regression
+ of passengers
+- channels → passengers 0 186.58 48.806 104 302
+"""
+
+
+@pytest.mark.parametrize("description", SHIPPED.strip().split("\n\n"))
+def test_report_describes_each_data_set(description: str) -> None:
+    """Its name, its line, and the title and the first row of its table."""
+    name, *data, shown_table = description.splitlines()
+    found = report_of(shipped(name))
+    line = f"data    {''.join(data)}"
+    assert lines(found) == [line]
+    first_line, missing, checks = lines(found, details=True)
+    assert (first_line, missing) == (line, "missing none")
     assert checks.startswith("checks  no constant ")
+    title, first_row = shown_table.removeprefix("- ").split(" → ")
     shown = tables(found)[0]
-    assert shown.title.startswith(table)
-    assert " ".join(shown.lines[0]).startswith(first)
+    assert shown.title.startswith(title)
+    assert " ".join(shown.lines[0]).startswith(first_row)
     text = json.dumps(found.to_dict(), allow_nan=False)
     assert DataReport.from_dict(json.loads(text)) == found
 
@@ -204,11 +211,11 @@ def test_series_report_covers_training_times() -> None:
 def test_images_are_measured_by_channel() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, size=(60, 3, 9, 9), dtype=np.uint8)
     pixels[:, 2] = pixels[:, 1]
-    data = prepared(labelled(np.arange(60) % 2, inputs=pixels, features=("r", "g", "b")))
-    assert [column.name for column in data.report.columns] == ["r", "g", "b"]
-    trained = pixels[data.train.rows].astype(float)
-    assert data.report.columns[0].mean == pytest.approx(trained[:, 0].mean())
-    assert data.report.equal == (("g", "b"),)
+    data = prepared_of(labelled(np.arange(60) % 2, inputs=pixels, features=("r", "g", "b")))
+    found = report_of(data)
+    assert [column.name for column in found.columns] == ["r", "g", "b"]
+    assert found.columns[0].mean == pytest.approx(pixels[data.train.rows][:, 0].mean())
+    assert found.equal == (("g", "b"),)
 
 
 class Drawn(OnDemand):
@@ -228,11 +235,9 @@ class Drawn(OnDemand):
 def test_costly_rows_are_sampled_for_the_report() -> None:
     pictures = Drawn(3000)
     samples = labelled(np.arange(3000) % 2, inputs=pictures, features=())
-    source, chosen = Given(samples), options(memory_budget=0)
-    prepare(source, chosen, reports=False)
+    prepare(Given(samples), options(memory_budget=0), reports=False)
     without = pictures.taken
-    found = prepare(source, chosen).report
-    assert found.measured == 200
+    assert report(samples, memory_budget=0).measured == 200
     assert pictures.taken - 2 * without == 200
 
 
@@ -275,14 +280,15 @@ def test_study_workers_do_not_measure_the_data() -> None:
     assert (data.report, data.warnings) == (None, ())
 
 
-def drift(prepared: Prepared, samples: Samples) -> list[str]:
-    content = rows_as_saved(samples, prepared.schema)
-    return drifted(prepared.report, data_report(samples, content, like=prepared.report))
+def drift(data: Prepared, samples: Samples) -> list[str]:
+    content = rows_as_saved(samples, data.schema)
+    trained = report_of(data)
+    return drifted(trained, data_report(samples, content, like=trained))
 
 
 @pytest.fixture(scope="module")
 def model() -> Prepared:
-    return prepared(customers(3000, seed=0), validation=0.0)
+    return prepared_of(customers(3000, seed=0), validation=0.0)
 
 
 @pytest.mark.parametrize(("trained_rows", "rows"), [(300, 40), (300, 200), (3000, 300)])
@@ -290,7 +296,7 @@ def test_rows_of_same_source_show_no_drift(trained_rows: int, rows: int) -> None
     alarms = []
     for seed in range(60):
         alarms += drift(
-            prepared(customers(trained_rows, seed=1000 + seed)), customers(rows, seed=seed)
+            prepared_of(customers(trained_rows, seed=1000 + seed)), customers(rows, seed=seed)
         )
     assert len(alarms) <= 1, alarms  # 60 tables at a chance of one in a thousand each
 
@@ -298,7 +304,7 @@ def test_rows_of_same_source_show_no_drift(trained_rows: int, rows: int) -> None
 def test_only_the_shifted_column_drifts(model: Prepared) -> None:
     other = customers(2000, seed=1, shift=7)
     (line,) = drift(model, other)
-    ages, now = customers(3000, seed=0).inputs[model.train.rows, 0], other.inputs[:, 0]
+    ages, now = array_of(customers(3000, seed=0))[model.train.rows, 0], array_of(other)[:, 0]
     words = f"mean {now.mean():.4g} (sd {now.std():.4g}), {ages.mean():.4g} "
     assert line.startswith(f"age: {words}(sd {ages.std():.4g}) in training (stability index ")
     edges = [-np.inf, *np.quantile(ages, np.arange(0.1, 0.95, 0.1)), np.inf]
@@ -315,7 +321,7 @@ def test_changed_constant_drifts_in_either_direction() -> None:
     def flat(value: float, rows: int = 50) -> Samples:
         return valued(np.full((rows, 1), value), np.arange(0, 400, 400 / rows), features=("flat",))
 
-    seven = prepared(flat(7.0, 400))
+    seven = prepared_of(flat(7.0, 400))
     for value in (6.9, 7.1):
         assert any(line.startswith("flat: mean ") for line in drift(seven, flat(value)))
     assert drift(seven, flat(7.0)) == []
@@ -323,7 +329,7 @@ def test_changed_constant_drifts_in_either_direction() -> None:
 
 def test_vanished_common_value_is_drift(model: Prepared) -> None:
     other = customers(400, seed=1)
-    other.inputs[:, 1] = np.abs(np.random.default_rng(2).normal(3000, 100, 400))
+    array_of(other)[:, 1] = np.abs(np.random.default_rng(2).normal(3000, 100, 400))
     (line,) = drift(model, other)
     assert line.startswith("income: mean ")
 
@@ -338,14 +344,14 @@ def of_levels(*levels: str) -> Samples:
 def test_categories_are_compared_by_name(model: Prepared) -> None:
     """New ones are counted and missing ones are named."""
     other = of_levels(*LEVELS[::-1])
-    other.inputs[:, 2] = 2 - other.inputs[:, 2]
+    array_of(other)[:, 2] = 2 - array_of(other)[:, 2]
     assert drift(model, other) == []
     other = of_levels(*LEVELS, "[purple]\x1b")
-    other.inputs[7, 2] = 3
+    array_of(other)[7, 2] = 3
     told = "rows have a new category"
     assert drift(model, other) == [f"color: 1 of 400 {told}"]
-    other.inputs[other.inputs[:, 2] == 1, 2] = 0  # nothing is green any more
-    other.inputs[:12, 2] = 3
+    array_of(other)[array_of(other)[:, 2] == 1, 2] = 0  # nothing is green any more
+    array_of(other)[:12, 2] = 3
     (line,) = drift(model, other)
     assert f"12 of 400 {told}" in line
     assert "no rows with green" in line
@@ -353,11 +359,11 @@ def test_categories_are_compared_by_name(model: Prepared) -> None:
 
 def test_excess_missing_cells_are_drift(model: Prepared) -> None:
     other = customers(400, seed=1)
-    other.inputs[:60, 0] = NAN
+    array_of(other)[:60, 0] = NAN
     assert drift(model, other) == ["age: 15.0 % missing, 0.0 % in training"]
     few, before = customers(20, seed=1), customers(2000, seed=0)
-    few.inputs[:2, 0] = before.inputs[::50, 0] = NAN
-    assert drift(prepared(before), few) == []
+    array_of(few)[:2, 0] = array_of(before)[::50, 0] = NAN
+    assert drift(prepared_of(before), few) == []
 
 
 def test_worst_drifted_columns_are_listed_first() -> None:
@@ -365,7 +371,7 @@ def test_worst_drifted_columns_are_listed_first() -> None:
     generator, names = np.random.default_rng(0), tuple("abcdefghijkl")
     before = valued(generator.normal(size=(1000, 12)), np.arange(1000.0), features=names)
     moved = generator.normal(size=(200, 12)) + np.linspace(1, 3, 12)
-    told = drift(prepared(before), valued(moved, np.arange(0, 1000.0, 5), features=names))
+    told = drift(prepared_of(before), valued(moved, np.arange(0, 1000.0, 5), features=names))
     assert len(told) == TOLD + 1
     assert told[0].startswith(("l: ", "k: "))
     assert told[-1] == "… and 4 more columns"
@@ -376,7 +382,7 @@ def test_regression_target_is_checked_for_drift() -> None:
         return valued(generator.normal(size=(rows, 1)), generator.normal(mean, 1, size=rows))
 
     generator = np.random.default_rng(0)
-    (line,) = drift(prepared(values(900, 0)), values(200, 3))
+    (line,) = drift(prepared_of(values(900, 0)), values(200, 3))
     assert line.startswith("target: mean ")
 
 
@@ -388,6 +394,6 @@ def test_image_drift_counts_rows_not_pixels() -> None:
         pixels = base + generator.normal(0, 0.05, size=(rows, 3, 8, 8))
         return labelled(np.arange(rows) % 2, inputs=pixels, features=("r", "g", "b"))
 
-    seen = prepared(pictures(300))
+    seen = prepared_of(pictures(300))
     assert all(drift(seen, pictures(40)) == [] for _ in range(10))
     assert len(drift(seen, pictures(100, light=0.5))) == 3

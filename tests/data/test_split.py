@@ -1,25 +1,41 @@
 """Parts are disjoint and complete; each row before the test validates once over the folds."""
 
-import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.sample_data import Given, labelled, options, series, shipped, valued
-from omegaconf import OmegaConf
+from helpers.case_tables import from_yaml, refusals
+from helpers.refused_calls import refusal
+from helpers.sample_data import (
+    inputs_of,
+    labelled,
+    options,
+    parts_of,
+    prepared_of,
+    series,
+    shipped,
+    validation_of,
+    valued,
+)
 from sklearn import model_selection as theirs
 
-from pipeline.base.errors import ConfigError, DataError, PipelineError
+from pipeline.base.errors import DataError
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.plain import plain, resume_problems
-from pipeline.data.preparation.prepare import prepare
 from pipeline.data.preparation.reader import reader_of
 from pipeline.data.preparation.split import Split, split_rows, split_times
 from pipeline.data.source import Samples, Series
 
 SEEDS = range(20)
+
+
+def validated(split: Split) -> list[int]:
+    """Return the rows that validate, of which there are some."""
+    assert split.validation is not None
+    rows: list[int] = split.validation.tolist()
+    return rows
 
 
 def rows_of(split: Split) -> list[int]:
@@ -75,8 +91,7 @@ def test_last_rows_are_the_test_part() -> None:
     samples, known = labelled(np.arange(40) % 2), np.array([30, 39])
     split = split_rows(samples, options(last=7, validation=0.25))
     assert split.test.tolist() == list(range(33, 40))
-    assert split.validation is not None
-    assert (len(split.train), len(split.validation)) == (24, 9)
+    assert (len(split.train), len(validated(split))) == (24, 9)
     fold = split_rows(samples, options(last=7, folds=3))
     assert fold.test.tolist() == list(range(33, 40))
     beside = split_rows(replace(samples, validation=known), options(last=7))
@@ -88,7 +103,7 @@ def test_last_rows_are_the_test_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "last", "told"),
+    ("changes", "last", "problem"),
     [
         (
             {"test": np.arange(5)},
@@ -101,50 +116,25 @@ def test_last_rows_are_the_test_part() -> None:
             7,
             "data.last=7 would split groups, which data.group forbids; set only one of them",
         ),
-        (
-            {},
-            40,
-            "data.last=40 of 40 rows leaves no training rows; lower it",
-        ),
+        ({}, 40, "data.last=40 of 40 rows leaves no training rows; lower it"),
     ],
 )
-def test_unusable_last_rows_are_refused(
-    changes: dict[str, np.ndarray], last: int, told: str
-) -> None:
-    samples = replace(labelled(np.arange(40) % 2), **changes)
-    with pytest.raises(PipelineError) as caught:
-        split_rows(samples, options(last=last))
-    assert str(caught.value) == told
+def test_unusable_last_rows_are_refused(changes: dict[str, Any], last: int, problem: str) -> None:
+    samples = labelled(np.arange(40) % 2, **changes)
+    assert refusal(split_rows, samples, options(last=last)) == problem
 
 
 def test_stride_skips_windows_in_each_part() -> None:
-    content = Given(series(np.arange(100.0)[:, None], reading={"step": "1"}))
-    every, third = (prepare(content, options(window=4, stride=step)) for step in (1, 3))
-    for part in ("train", "validation", "test"):
-        all_rows, some = getattr(every, part).rows, getattr(third, part).rows
-        assert some.tolist() == all_rows[::3].tolist()
-    torch.testing.assert_close(third.train.inputs, every.train.inputs[::3])
-    held = series(np.arange(40.0)[:, None])
-    _, part = reader_of(third.schema).evaluated_series(held, what="the series")
+    content = series(np.arange(100.0)[:, None], reading={"step": "1"})
+    every = prepared_of(content, window=4)
+    third = prepared_of(content, window=4, stride=3)
+    for whole, thinned in zip(parts_of(every), parts_of(third), strict=True):
+        assert thinned.rows.tolist() == whole.rows[::3].tolist()
+        torch.testing.assert_close(inputs_of(thinned), inputs_of(whole)[::3])
+    other = series(np.arange(40.0)[:, None])
+    _, part = reader_of(third.schema).evaluated_series(other, what="the series")
     assert part.rows.tolist() == list(range(4, 40, 3))
-    assert len(part.inputs) == len(part.targets) == len(part)
-
-
-def test_group_stays_in_one_part() -> None:
-    for seed in SEEDS:
-        samples, generator = drawn(seed)
-        groups = generator.integers(0, 12, size=len(samples.inputs))
-        grouped = labelled(samples.targets, groups=groups)
-        split = split_rows(grouped, options(split_seed=seed))
-        parts = [set(groups[rows]) for rows in split.parts().values()]
-        assert sum(map(len, parts)) == len(set(groups))
-
-
-def test_series_is_split_by_time() -> None:
-    split = split_times(100, None, options(test=0.25, validation=0.2))
-    assert split.train.tolist() == list(range(60))
-    assert split.validation.tolist() == list(range(60, 75))
-    assert split.test.tolist() == list(range(75, 100))
+    assert len(inputs_of(part)) == len(part.targets) == len(part)
 
 
 FOLDS = 4
@@ -182,8 +172,7 @@ def test_folds_equal_scikit_learn(name: str, stratify: bool, splitter: type) -> 
     expected = folds.split(rest, samples.targets[rest], groups)
     for split, same, (train, validation) in zip(found, other, expected, strict=True):
         assert split.train.tolist() == rest[train].tolist()
-        assert split.validation.tolist() == rest[validation].tolist()
-        assert same.validation.tolist() == split.validation.tolist()
+        assert validated(split) == validated(same) == rest[validation].tolist()
         assert split.test.tolist() == test.tolist()
 
 
@@ -193,138 +182,143 @@ def test_time_folds_validate_after_their_training_rows() -> None:
     for split, (train, validation) in zip(found, expected, strict=True):
         assert split.test.tolist() == list(range(75, 100))
         assert split.train.tolist() == train.tolist() == list(range(train[-1] + 1))
-        assert split.validation.tolist() == validation.tolist()
-        assert split.validation[0] == train[-1] + 1
-    together = np.concatenate([split.validation for split in found])
-    assert together.tolist() == list(range(15, 75))
+        assert validated(split) == validation.tolist()
+        assert validated(split)[0] == train[-1] + 1
+    assert [row for split in found for row in validated(split)] == list(range(15, 75))
 
 
 def test_windows_of_fold_stay_in_their_part() -> None:
     counting = series(np.arange(60.0)[:, None])
-    prepared = prepare(Given(counting), options(window=3, horizon=2, folds=3, fold=1, test=0.25))
+    prepared = prepared_of(counting, window=3, horizon=2, folds=3, fold=1, test=0.25)
     assert prepared.train.targets[-1].tolist() == [21, 22]
-    assert prepared.validation.inputs[0, :, 0].tolist() == [20, 21, 22]
-    assert prepared.validation.targets[[0, -1]].tolist() == [[23, 24], [32, 33]]
+    validation = validation_of(prepared)
+    assert inputs_of(validation)[0, :, 0].tolist() == [20, 21, 22]
+    assert validation.targets[[0, -1]].tolist() == [[23, 24], [32, 33]]
     assert prepared.test.targets[0].tolist() == [45, 46]
 
 
 def test_scaling_is_fitted_on_the_fold() -> None:
-    hashes = {prepare(Given(CONTENT["values"]), options()).content_hash}
+    hashes = {prepared_of(CONTENT["values"]).content_hash}
     for fold in range(3):
-        found = prepare(Given(CONTENT["values"]), options(folds=3, fold=fold, scale="standard"))
-        np.testing.assert_allclose(found.train.inputs.mean(0), [0, 0], atol=1e-6)
-        np.testing.assert_allclose(found.train.inputs.std(0, correction=0), [1, 1], atol=1e-6)
+        found = prepared_of(CONTENT["values"], folds=3, fold=fold, scale="standard")
+        inputs = inputs_of(found.train)
+        np.testing.assert_allclose(inputs.mean(0), [0, 0], atol=1e-6)
+        np.testing.assert_allclose(inputs.std(0, correction=0), [1, 1], atol=1e-6)
         hashes.add(found.content_hash)
     assert len(hashes) == 4  # each fold has its own
 
 
-FIVES = labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5))
-FEW = "the 3 rows of class 'c'; expected data.folds of at most 3, or data.stratify=false"
-SINGLE = (
-    "class 'c' has only 1 row for training and test; expected at least 2. Add rows or remove "
-    "this one, or set data.stratify=false data.split_seed="
-)
+# Rows by class, rows of values, or a series of times; a few have names, groups or test rows.
+SPLIT: dict[str, Samples | Series] = {
+    "value": valued(np.ones((1, 2)), np.ones(1)),
+    "two values": valued(np.ones((2, 2)), np.ones(2)),
+    "eight values": valued(np.ones((8, 1)), np.arange(8.0)),
+    "ten rows": labelled([0, 1] * 5),
+    "one group": labelled([0, 1] * 5, groups=np.zeros(10)),
+    "one of c": labelled([0] * 10 + [1] * 10 + [2]),
+    "new york": labelled([0] * 10 + [1] * 10 + [2], classes=("new york", "no", "New  York")),
+    "c in test": labelled([0, 1] * 10 + [2], test=np.array([0, 1, 20])),
+    "one class": labelled([1] * 12, classes=("a", "b")),
+    "few of c": labelled(np.repeat([0, 1, 2], [30, 30, 4])),
+    "fives": labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5)),
+    "eight times": series(np.ones((8, 1))),
+    "forty times": series(np.arange(40.0)[:, None]),
+}
+UNSPLITTABLE = """
+value:
+- 1 rows into train 0, validation 0, test 1; exp
+
+two values:
+- 2 rows into train 0, validation 1, test 1; exp
+
+ten rows: test: 0.9, validation: 0.99, stratify: false
+- data.test=0.9 and data.validation=0.99 split 10 rows into train 0, validation 1, test 9; expected
+  at least one row in each part
+
+one group:
+- 10 rows into train 0, validation 0, test
+
+one of c:
+- class 'c' has only 1 row for training and test; expected at least 2. Add rows or remove this one,
+  or set data.stratify=false data.split_seed=
+
+new york:
+- at least 2. Did you mean 'new york'? Add rows or remove this one, or set data.stratify=false
+
+c in test:
+- class 'c' is in the test pa
+
+one class:
+- all 12 rows are of class 'b'; expected at l
+
+few of c: folds: 4
+- the 3 rows of class 'c'; expected data.folds of at most 3, or data.stratify=false
+
+fives: folds: 4
+- data.folds=4 can't split 3 groups; expected data.folds of at most 3
+
+eight values: folds: 7
+- data.folds=7 can't split 6 rows; expected data.folds of at most 6
+
+eight times: folds: 6, window: 1
+- folds=6 can't split 6 times; expected data.folds of at most 5
+
+forty times: window: 1, horizon: 6, folds: 5, fold: 4
+- data.test=0.25 and data.folds=5 split 24 rows into train 19, validation 0, test 5; ex
+"""
 
 
-@pytest.mark.parametrize(
-    ("samples", "changes", "problem"),
-    [
-        (valued(np.ones((1, 2)), np.ones(1)), {}, "1 rows into train 0, validation 0, test 1; exp"),
-        (valued(np.ones((2, 2)), np.ones(2)), {}, "2 rows into train 0, validation 1, test 1; exp"),
-        (
-            labelled([0, 1] * 5),
-            {"test": 0.9, "validation": 0.99, "stratify": False},
-            "data.test=0.9 and data.validation=0.99 split 10 rows into train 0, validation 1, test "
-            "9; expected at least one row in each part",
-        ),
-        (labelled([0, 1] * 5, groups=np.zeros(10)), {}, "10 rows into train 0, validation 0, test"),
-        (labelled([0] * 10 + [1] * 10 + [2]), {}, SINGLE),
-        (
-            labelled([0] * 10 + [1] * 10 + [2], classes=("new york", "no", "New  York")),
-            {},
-            SINGLE.replace("'c'", "'New  York'").replace("2. ", "2. Did you mean 'new york'? "),
-        ),
-        (labelled([0, 1] * 10 + [2], test=np.array([0, 1, 20])), {}, "class 'c' is in the test pa"),
-        (labelled([1] * 12, classes=("a", "b")), {}, "all 12 rows are of class 'b'; expected at l"),
-        (labelled(np.repeat([0, 1, 2], [30, 30, 4])), {"folds": 4}, FEW),
-        (
-            FIVES,
-            {"folds": 4},
-            "data.folds=4 can't split 3 groups; expected data.folds of at most 3",
-        ),
-        (
-            valued(np.ones((8, 1)), np.arange(8.0)),
-            {"folds": 7},
-            "data.folds=7 can't split 6 rows; expected data.folds of at most 6",
-        ),
-        (
-            series(np.ones((8, 1))),
-            {"folds": 6, "window": 1},
-            "folds=6 can't split 6 times; expected data.folds of at most 5",
-        ),
-        (
-            series(np.arange(40.0)[:, None]),
-            {"window": 1, "horizon": 6, "folds": 5, "fold": 4},
-            "data.test=0.25 and data.folds=5 split 24 rows into train 19, validation 0, test 5; ex",
-        ),
-    ],
-)
-def test_unsplittable_rows_are_refused_with_sizes(
-    samples: Samples | Series, changes: dict[str, object], problem: str
-) -> None:
-    with pytest.raises(DataError, match=re.escape(problem)):
-        prepare(Given(samples), options(**changes))
+@pytest.mark.parametrize(("split", "problem"), refusals(UNSPLITTABLE))
+def test_unsplittable_rows_are_refused_with_sizes(split: str, problem: str) -> None:
+    name, _, keys = split.partition(":")
+    assert problem in refusal(prepared_of, SPLIT[name], **from_yaml(f"{{{keys}}}"))
 
 
 @pytest.mark.parametrize(
     ("samples", "changes"),
     [
-        (labelled([0] * 10 + [1] * 10 + [2]), {}),
-        (labelled([0] * 10 + [1] * 10 + [2]), {"stratify": False}),
+        (SPLIT["one of c"], {}),
+        (SPLIT["one of c"], {"stratify": False}),
         (labelled([0] * 10 + [1] * 10 + [2] * 2), {"test": 0.5}),
         (labelled(np.repeat([0, 1, 2], 8), groups=np.arange(24) // 4), {}),
     ],
 )
 def test_seed_suggested_for_a_missing_class_works(
-    samples: Samples, changes: dict[str, object]
+    samples: Samples | Series, changes: dict[str, object]
 ) -> None:
-    told = set()
+    remedies = set()
     for seed in SEEDS:
         try:
-            prepare(Given(samples), options(**changes, split_seed=seed))
+            prepared_of(samples, **changes, split_seed=seed)
         except DataError as error:
-            told.add(str(error).partition(", or set ")[2])
-    (words,) = told
-    typed = OmegaConf.from_dotlist(words.split()).data
-    prepare(Given(samples), options(**changes | dict(typed)))
-
-
-@pytest.mark.parametrize(
-    ("words", "lines"),
-    [
-        (
-            "data.folds=1 data.fold=-1",
-            "data.folds=1 is not allowed; expected a whole number ≥ 2 or null.\n"
-            "data.fold=-1 is not allowed; expected a whole number ≥ 0.",
-        ),
-        (
-            "data.folds=3 data.fold=3 trainer.max_epochs=0",
-            "trainer.max_epochs=0 is not allowed; expected a whole number > 0.\n"
-            "data.fold=3 is out of range for data.folds=3; expected 0 to 2.",
-        ),
-        ("data.fold=2", "data.fold=2 needs data.folds, which is null; expected data.fold=0."),
-    ],
-)
-def test_wrong_folds_are_reported_together(words: str, lines: str) -> None:
-    with pytest.raises(ConfigError) as raised:
-        check(compose(["data=iris", *words.split()]))
-    assert str(raised.value) == lines
-
-
-def test_another_fold_cannot_be_resumed() -> None:
-    words = ("data=iris", "data.folds=3")
-    old, new = (plain(compose([*words, f"data.fold={fold}"])) for fold in (0, 1))
-    assert resume_problems(old, new) == (
-        ["data.fold was 0 and is 1 now; another model or data set needs a new run."],
-        [],
+            remedies.add(str(error).partition(", or set ")[2])
+    (remedy,) = remedies
+    prepared_of(
+        samples,
+        **{
+            **changes,
+            **from_yaml(
+                "\n".join(word.replace("=", ": ").removeprefix("data.") for word in remedy.split())
+            ),
+        },
     )
+
+
+WRONG_FOLDS = """
+data.folds=1
+- data.folds=1 is not allowed; expected a whole number ≥ 2 or null.
+
+data.fold=-1
+- data.fold=-1 is not allowed; expected a whole number ≥ 0.
+
+data.folds=3 data.fold=3
+- data.fold=3 is out of range for data.folds=3; expected 0 to 2.
+
+data.fold=2
+- data.fold=2 needs data.folds, which is null; expected data.fold=0.
+"""
+
+
+@pytest.mark.parametrize(("words", "problem"), refusals(WRONG_FOLDS))
+def test_wrong_folds_are_refused(words: str, problem: str) -> None:
+    assert refusal(check, compose(["data=iris", *words.split()])) == problem

@@ -12,6 +12,7 @@ Data and results that tests make:
 
 Commands and processes:
 
+- `refused_calls`: the message of a call that is refused
 - `config_command`: a command that only checks a config, called as a user calls it
 - `fork_python`: a `python` that starts at once, since it is a fork of a loaded process
 - `server_processes`: real servers and scripts

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.refused_calls import refusal
 from helpers.sample_data import Shipped, shipped
 from pipeline.data.preparation.prepare import Prepared
 from pipeline.data.preparation.reader import Block, Rules, reader_of
@@ -53,3 +54,9 @@ def new_rows(path: Path | str, schema: Schema, rules: Rules | None = None) -> Bl
     opened = reader_of(schema).open(Path(path), rules or Rules(), size=2**30)
     blocks = list(opened.blocks)
     return blocks[0] if blocks else Block(raw=np.zeros((0, *schema.raw_shape)))
+
+
+def refused_rows(content: str, schema: Schema) -> str:
+    """Return the message with which a model refuses `new.csv`, a file of this content."""
+    Path("new.csv").write_bytes(content.encode())
+    return refusal(new_rows, "new.csv", schema)

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from pipeline.base.paths import conf_folder
 from pipeline.config.options import DataOptions
 from pipeline.config.targets import build
+from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared, prepare
-from pipeline.data.source import Samples, Series, Source
+from pipeline.data.source import Array, Samples, Series, Source
 
 DEFAULTS: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
 
@@ -57,6 +59,20 @@ def shipped(name: str, **changes: Any) -> Prepared:
     return Shipped(name, changes).prepared()
 
 
+def shipped_samples(name: str, **changes: Any) -> Samples:
+    """Return the rows of a data set of `conf/data`, as its source holds them."""
+    samples = Shipped(name, changes).source().read()
+    assert isinstance(samples, Samples)
+    return samples
+
+
+def shipped_series(name: str, **changes: Any) -> Series:
+    """Return the series of a data set of `conf/data`, as its source holds it."""
+    series = Shipped(name, changes).source().read()
+    assert isinstance(series, Series)
+    return series
+
+
 def names() -> list[str]:
     """The data sets that ship; those of a user's own files have a path to be given."""
     files = sorted((conf_folder() / "data").glob("*.yaml"))
@@ -65,6 +81,34 @@ def names() -> list[str]:
 
 def options(**changes: Any) -> DataOptions:
     return DataOptions(**{**DEFAULTS, **changes})
+
+
+def prepared_of(content: Samples | Series, **changes: Any) -> Prepared:
+    """Return what a run gets of content given by a test."""
+    return prepare(Given(content), options(**changes))
+
+
+def validation_of(prepared: Prepared) -> Part:
+    """Return the validation part of data that have one."""
+    assert prepared.validation is not None
+    return prepared.validation
+
+
+def parts_of(prepared: Prepared) -> tuple[Part, Part, Part]:
+    """Return the training, validation and test parts of data that have all three."""
+    return prepared.train, validation_of(prepared), prepared.test
+
+
+def inputs_of(part: Part) -> Tensor:
+    """Return the inputs of a part that is held in memory."""
+    assert isinstance(part.inputs, Tensor)
+    return part.inputs
+
+
+def array_of(samples: Samples) -> Array:
+    """Return the inputs of rows that a source holds as an array."""
+    assert isinstance(samples.inputs, np.ndarray)
+    return samples.inputs
 
 
 def labelled(targets: list[int] | np.ndarray, **changes: Any) -> Samples:

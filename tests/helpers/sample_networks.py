@@ -1,7 +1,7 @@
 """Networks as a user gets them: of `conf/model/` or of a page, with a few parameters changed."""
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from hydra.utils import get_class
@@ -14,6 +14,7 @@ from helpers.server_processes import ROOT
 
 Array = NDArray[np.float64]
 MODELS = ROOT / "conf" / "model"
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @cache
@@ -50,6 +51,33 @@ def build(model: str, input_shape: tuple[int, ...], outputs: int, **changes: obj
     parameters = parameters_of(model) | changes
     network = class_of(parameters.pop("_target_"))
     return network(input_shape, outputs, **parameters)
+
+
+def module_of(network: nn.Module, path: str, kind: type[Module]) -> Module:
+    """Return the module at a path of a network, which is of this kind."""
+    module = network.get_submodule(path)
+    assert isinstance(module, kind)
+    return module
+
+
+def layers_of(network: nn.Module) -> nn.Sequential:
+    """Return the hidden layers of a network."""
+    return module_of(network, "layers", nn.Sequential)
+
+
+def recurrent_of(network: nn.Module, number: int = 1) -> nn.RNNBase:
+    """Return the recurrent part of a layer, counted from 1."""
+    return module_of(network, f"layers.layer{number}.recurrent", nn.RNNBase)
+
+
+def head_of(network: nn.Module) -> nn.Linear:
+    """Return the last layer of a network."""
+    return module_of(network, "head", nn.Linear)
+
+
+def weight_count(module: nn.Module) -> int:
+    """Return the number of weights of a network, or of a part of it."""
+    return sum(weight.numel() for weight in module.parameters())
 
 
 def sum_of_the_notes(image: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:

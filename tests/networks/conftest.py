@@ -21,7 +21,8 @@ def _models_and_inputs() -> Iterator[tuple[str, tuple[int, ...]]]:
 @pytest.fixture(params=_models_and_inputs(), ids=lambda pair: f"{pair[0]}-{len(pair[1])}d")
 def model_and_input(request: pytest.FixtureRequest) -> tuple[str, tuple[int, ...]]:
     """Return each model with the shape of each kind of input that it takes."""
-    return request.param
+    model, shape = request.param
+    return model, shape
 
 
 @pytest.fixture(autouse=True)

@@ -1,15 +1,15 @@
 """What holds for every network that ships or is on a page; the table of a network's layers."""
 
 import io
-import re
+import math
 from itertools import product
 
 import pytest
 import torch
-from helpers.sample_networks import build, parameters_of
+from helpers.refused_calls import refusal
+from helpers.sample_networks import build, parameters_of, weight_count
 from torch import nn
 
-from pipeline.base.errors import ConfigError
 from pipeline.networks import require_kind
 from pipeline.networks.inspection import LayerRow, layer_table, operations_at_once
 
@@ -35,8 +35,15 @@ def test_sample_output_is_independent_of_its_batch(model_and_input: ModelAndInpu
     fresh.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(fresh.eval()(samples), together)
     rows = layer_table(network, shape)  # which count every weight once
-    assert sum(row.parameters for row in rows) == sum(one.numel() for one in network.parameters())
+    assert sum(row.parameters for row in rows) == weight_count(network)
     assert rows[-1].kind == "Linear"  # what data.positive relies on
+
+
+def gradients_of(network: nn.Module) -> list[torch.Tensor]:
+    """Return the gradient of each weight, which has one."""
+    gradients = [weight.grad for weight in network.parameters()]
+    assert None not in gradients
+    return [gradient for gradient in gradients if gradient is not None]
 
 
 def test_training_batch_may_be_a_single_sample(model_and_input: ModelAndInput) -> None:
@@ -45,7 +52,7 @@ def test_training_batch_may_be_a_single_sample(model_and_input: ModelAndInput) -
     for changes in [{"init": init, "gain": 0.5} for init in INITS] if has_init else [{}]:
         network = build(model, shape, 2, **changes).train()
         network(torch.randn(1, *shape)).sum().backward()
-        assert all(torch.isfinite(weight.grad).all() for weight in network.parameters())
+        assert all(gradient.isfinite().all() for gradient in gradients_of(network))
         assert torch.isfinite(network(torch.randn(4, *shape))).all()
 
 
@@ -58,19 +65,43 @@ def test_network_can_memorize_one_batch(model_and_input: ModelAndInput) -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(samples), classes).backward()
         if step == 0:  # the gradient reaches every weight
-            assert all(weight.grad.any() for weight in network.parameters())
+            assert all(gradient.any() for gradient in gradients_of(network))
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     assert torch.equal(network(samples).argmax(dim=1), classes)
 
 
+PUBLISHED = [
+    ("mlp", 15_210, {"hidden": [100, 100], "norm": "none", "skip": True}),
+    ("mlp", 410, {"hidden": []}),
+    (
+        "cnn1d",
+        5_210,
+        {
+            "channels": [25, 25, 25],
+            "kernel_size": [5, 3, 3],
+            "stride": 2,
+            "padding": 1,
+            "norm": "none",
+            "pool": "none",
+        },
+    ),
+    ("gru", 5_134, {"hidden": 6, "bidirectional": True, "readout": "flatten"}),
+]
+
+
+@pytest.mark.parametrize(("model", "weights", "changes"), PUBLISHED)
+def test_published_network_has_its_number_of_weights(
+    model: str, weights: int, changes: dict[str, object]
+) -> None:
+    assert weight_count(build(model, (40, 1), 10, **changes)) == weights
+
+
 def test_four_dimensional_samples_fit_no_network() -> None:
-    message = (
+    assert refusal(require_kind, "net", ("table",), (2, 3, 4, 5)) == (
         "no network takes samples of shape (2, 3, 4, 5); expected a table (features,), a series "
         "(steps, features), images (channels, height, width)"
     )
-    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
-        require_kind("net", ("table",), (2, 3, 4, 5))
 
 
 def test_convolution_parameters_equal_the_formula() -> None:
@@ -80,9 +111,12 @@ def test_convolution_parameters_equal_the_formula() -> None:
         convolutions = [row for row in layer_table(network, (3, 12, 12)) if row.kernel]
         assert convolutions
         for row in convolutions:
-            height, width = row.kernel
+            assert row.kernel is not None
+            assert row.channels_in is not None
+            assert row.channels_out is not None
             biases = 0 if row.name.endswith("mixing") else row.channels_out
-            assert row.parameters == row.channels_in * row.channels_out * height * width + biases
+            cells = math.prod(row.kernel)
+            assert row.parameters == row.channels_in * row.channels_out * cells + biases
 
 
 def test_layer_table_of_small_cnn_is_correct() -> None:

@@ -14,12 +14,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers.case_tables import cases, refusals
+from helpers.fixture_types import Capture
+from helpers.refused_calls import refusal
 from serving.made_models import model, schema
 from torch import Tensor, nn
 
 from benchmarks.interval_coverage import predicted
 from pipeline import __version__
-from pipeline.base.errors import ConfigError, DataError, PipelineError
+from pipeline.base.errors import DataError
 from pipeline.data.preparation.reader import Block, NewRows
 from pipeline.serving.files import (
     GROUP_ROWS,
@@ -108,42 +111,40 @@ def test_all_input_notes_form_one_line() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("verbose", "total", "seconds", "expected_lines"),
-    [
-        (
-            2,
-            None,
-            30,
-            [
-                f"{n},000 rows, 1,000 rows/s, {spent} s"
-                for n, spent in ((2, "2.0"), (12, 12), (22, 22))
-            ],
-        ),
-        (1, 30_000, 30, ["30,000 of 30,000 rows, 1,000 rows/s, 30 s\x1b[K", "\x1b[K"]),
-        (0, None, 100, []),
-        (2, None, 1, []),
-    ],
-    ids=["lines", "a line that is written over", "silent", "short"],
-)
-def test_progress_is_shown_every_ten_seconds(
-    capsys: pytest.CaptureFixture[str],
-    verbose: int,
-    total: int | None,
-    seconds: int,
-    expected_lines: list[str],
+class Progress(RowsDone):
+    """Progress of 1,000 rows in each second."""
+
+    def __init__(self, *, verbose: int, total: int | None = None) -> None:
+        seconds = itertools.count(100.0)
+        super().__init__(verbose=verbose, total=total, clock=lambda: next(seconds))
+
+    def run(self, seconds: int) -> None:
+        for second in range(1, seconds + 1):
+            self(1000 * second)
+        self.end()
+
+
+@pytest.mark.parametrize(("verbose", "seconds"), [(0, 100), (2, 1)], ids=["silent", "short"])
+def test_silent_or_short_command_shows_no_progress(
+    capsys: Capture, verbose: int, seconds: int
 ) -> None:
-    """With verbose=1 it is a line that is overwritten and removed in the end."""
-    times = itertools.count(100.0)
-    progress = RowsDone(verbose=verbose, total=total, clock=lambda: next(times))
-    for second in range(1, seconds + 1):
-        progress(1000 * second)
-    progress.end()
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert (
-        err.split("\r")[-2:] if verbose == 1 and expected_lines else err.splitlines()
-    ) == expected_lines
+    Progress(verbose=verbose).run(seconds)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_shown_every_ten_seconds(capsys: Capture) -> None:
+    Progress(verbose=2).run(30)
+    assert capsys.readouterr().err.splitlines() == [
+        "2,000 rows, 1,000 rows/s, 2.0 s",
+        "12,000 rows, 1,000 rows/s, 12 s",
+        "22,000 rows, 1,000 rows/s, 22 s",
+    ]
+
+
+def test_line_of_progress_is_overwritten_and_removed(capsys: Capture) -> None:
+    Progress(verbose=1, total=30_000).run(30)
+    lines = capsys.readouterr().err.split("\r")
+    assert lines[-2:] == ["30,000 of 30,000 rows, 1,000 rows/s, 30 s\x1b[K", "\x1b[K"]
 
 
 @pytest.mark.parametrize(
@@ -196,10 +197,10 @@ def test_row_of_headerless_file_is_refused_by_line() -> None:
     Path("new.csv").write_text("1,1\n1,1\n1,1\n", encoding="utf-8")
     made = model(schema(reading={"kind": "table", "target": "target", "header": False}))
     ones = np.ones((3, 2))
-    with pytest.raises(DataError, match=r"^new\.csv line 2, column 'a': the value is infinite"):
-        made.outputs(ones * [[1, 1], [1e39, 1], [1, 1]], what="new.csv")
-    with pytest.raises(DataError, match=r"^new\.csv line 3: the prediction is NaN or infinite; "):
-        answered(made, Block(raw=ones * [[1], [1], [3e38]]), what="new.csv")
+    problem = refusal(made.outputs, ones * [[1, 1], [1e39, 1], [1, 1]], what="new.csv")
+    assert problem.startswith("new.csv line 2, column 'a': the value is infinite")
+    problem = refusal(answered, made, Block(raw=ones * [[1], [1], [3e38]]), what="new.csv")
+    assert problem.startswith("new.csv line 3: the prediction is NaN or infinite; ")
 
 
 @pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
@@ -209,8 +210,9 @@ def test_non_finite_prediction_is_refused_by_row(lost: float) -> None:
             return rows * torch.tensor([[0.0, 1.0], [1.0, lost], [lost, 0.0]])
 
     made = model(schema(outputs=2), network=Lost())
-    with pytest.raises(DataError, match=r"new\.csv row 12: the prediction is NaN or infinite; "):
-        answered(made, Block(raw=np.ones((3, 2))), what="new.csv", first_row=11)
+    rows = Block(raw=np.ones((3, 2)))
+    problem = refusal(answered, made, rows, what="new.csv", first_row=11)
+    assert problem.startswith("new.csv row 12: the prediction is NaN or infinite; ")
 
 
 def test_interval_ends_are_conformal_ranks() -> None:
@@ -279,13 +281,13 @@ def test_nothing_is_written_before_first_valid_rows() -> None:
 
 def test_parquet_holds_unquoted_rows_in_large_groups() -> None:
     size = GROUP_ROWS // 2
-    starts = range(0, 4 * size, size)
+    starts = range(0, 5 * size, size)  # two groups, and half of one that is left
     pieces: list[Any] = [[[f"={n}"] * size, [*map(float, range(n, n + size))]] for n in starts]
     for written in (pieces, []):
         write_parquet_to(file := io.BytesIO(), sheet(*written))
         read = pq.ParquetFile(io.BytesIO(file.getvalue()))
         assert [str(field.type) for field in read.schema_arrow] == ["string", "double"]
-        assert read.metadata.num_row_groups == len(written) // 2
+        assert read.metadata.num_row_groups == (len(written) + 1) // 2
         table = read.read()
         assert table["value"].to_pylist() == [*map(float, range(size * len(written)))]
         assert set(table["=id"].to_pylist()) == {text for piece in written for text in piece[0]}
@@ -298,48 +300,47 @@ def new(own_folder: Path) -> Path:
     return path
 
 
-def problem(kind: type[PipelineError], source: str, output: str, *, overwrite: bool = False) -> str:
-    with pytest.raises(kind) as caught:
-        require_places(source, output, overwrite=overwrite)
-    return str(caught.value)
+REFUSED = """
+neu.csv
+- input='neu.csv' does not exist; expected a file of new rows. Did you mean 'new
+
+no/new.csv
+- input='no/new.csv' does not exist; expected a file of new rows.
+
+http://x/new.csv
+- input='http://x/new.csv' is a URL; download it first: curl -O http://x/new.csv, then set input=n
+
+s3://x/new.csv
+- input='s3://x/new.csv' is a URL; copy it to this machine first, then set input=new.csv
+"""
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("neu.csv", "does not exist; expected a file of new rows. Did you mean 'new"),
-        ("no/new.csv", "does not exist; expected a file of new rows."),
-        (
-            "http://x/new.csv",
-            "is a URL; download it first: curl -O http://x/new.csv, then set input=n",
-        ),
-        ("s3://x/new.csv", "is a URL; copy it to this machine first, then set input=new.csv"),
-    ],
-)
-def test_missing_or_remote_input_is_refused(source: str, expected: str) -> None:
-    assert problem(DataError, source, "out.csv").startswith(f"input='{source}' {expected}")
+@pytest.mark.parametrize(("source", "problem"), refusals(REFUSED))
+def test_missing_or_remote_input_is_refused(source: str, problem: str) -> None:
+    assert refusal(require_places, source, "out.csv", overwrite=False).startswith(problem)
 
 
-@pytest.mark.parametrize(
-    ("output", "expected"),
-    [
-        ("out.txt", "must end in .csv or .parquet"),
-        ("out", "must end in .csv or .parquet"),
-        ("it's/a.csv", "is in a folder that does not exist; create it with: mkdir -p 'it'\"'\"'s'"),
-        ("new.csv/out.csv", "is below 'new.csv', which is a file;"),
-        ("folder.csv", "is a folder; expected a file, such as folder.csv/pre"),
-        ("old.csv", "already exists; choose another, or replace it with overwr"),
-        ("x" * 300 + ".csv", "is not a valid path (File name too"),
-        ("a\0.csv", "is not a valid path (it holds a NUL)"),
-        ("link.csv", "is in a folder that does not exist; create it with: mkdir -p /"),
-    ],
-)
-def test_unwritable_output_is_refused(output: str, expected: str) -> None:
+LONG = "x" * 300
+UNWRITABLE = f"""
+out.txt → must end in .csv or .parquet
+out → must end in .csv or .parquet
+it's/a.csv → is in a folder that does not exist; create it with: mkdir -p 'it'"'"'s'
+new.csv/out.csv → is below 'new.csv', which is a file;
+folder.csv → is a folder; expected a file, such as folder.csv/pre
+old.csv → already exists; choose another, or replace it with overwr
+{LONG}.csv → is not a valid path (File name too
+a\0.csv → is not a valid path (it holds a NUL)
+link.csv → is in a folder that does not exist; create it with: mkdir -p /
+"""
+
+
+@pytest.mark.parametrize(("output", "problem"), cases(UNWRITABLE))
+def test_unwritable_output_is_refused(output: str, problem: str) -> None:
     Path("folder.csv").mkdir()
     Path("link.csv").symlink_to("no/target.csv")
     Path("old.csv").write_text("mine", encoding="utf-8")
-    message = problem(ConfigError, "new.csv", output)
-    assert message.startswith(f"output={output!r} {expected}")
+    message = refusal(require_places, "new.csv", output, overwrite=False)
+    assert message.startswith(f"output={output!r} {problem}")
     assert output != "link.csv" or message.endswith(f" {Path.cwd() / 'no'}")
     assert Path("old.csv").read_text(encoding="utf-8") == "mine"
 
@@ -353,7 +354,7 @@ def test_output_equal_to_input_is_refused(own_folder: Path, kind: str) -> None:
         Path("other.csv").symlink_to("new.csv")
     if kind == "a second name":
         os.link("new.csv", "other.csv")
-    message = problem(ConfigError, "new.csv", output, overwrite=True)
+    message = refusal(require_places, "new.csv", output, overwrite=True)
     assert message == f"output={output!r} is the input file; choose another"
 
 

@@ -1,15 +1,21 @@
 """Tables that a test writes itself, and the source that reads them."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import pandas as pd
 import pytest
-from helpers.sample_data import Shipped
+from helpers.file_sources import new_rows, stored
+from helpers.sample_data import Shipped, array_of
 
-from pipeline.base.errors import PipelineError
+from pipeline.base.errors import DataError, PipelineError
 from pipeline.config.options import DataOptions
 from pipeline.data.preparation.prepare import Prepared, prepare
+from pipeline.data.preparation.reader import reader_of
+from pipeline.data.preparation.schema import Schema
 from pipeline.data.source import Samples
 from pipeline.data.table import Table
 
@@ -79,6 +85,44 @@ def target(*targets: str, repeat: int = 10) -> str:
     """Return a table of a column of numbers and repeated targets."""
     cells = targets * repeat
     return "x,y\n" + "".join(f'{row * 37 % 101}.5,"{cell}"\n' for row, cell in enumerate(cells))
+
+
+def assert_read_again(made: Prepared, samples: Samples) -> Schema:
+    """The model of a table reads the file, and its example rows, as training did; its schema."""
+    schema = stored(made.schema)
+    np.testing.assert_array_equal(new_rows(FILE, schema).raw, samples.inputs)
+    example = reader_of(schema).apply(pd.DataFrame(made.example), what="rows", missing="impute")
+    trained = array_of(samples)[made.train.rows]
+    whole = trained[~np.isnan(trained).any(axis=1)]
+    np.testing.assert_array_equal(example.raw, whole[: len(example.raw)])
+    return schema
+
+
+def targets_read(schema: Schema, path: str | Path = FILE) -> list[Any]:
+    """Return the targets of a file as the model of a table evaluates them."""
+    _, content, _ = reader_of(schema).evaluated(source(path=str(path))[0], budget=1)
+    targets: list[Any] = content.targets.tolist()
+    return targets
+
+
+def damage_told(path: Path, read_rows: Callable[[], object], *, copies: int) -> int:
+    """Return how many damaged copies of a file are refused, each by one line that names it."""
+    whole = path.read_bytes()
+    messages = []
+    for seed in range(copies):
+        chance = random.Random(seed)
+        content = bytearray(whole)
+        if seed % 2:
+            del content[chance.randrange(8, len(whole)) :]
+        for _ in range(5):
+            content[chance.randrange(8, len(content))] = chance.randrange(256)
+        path.write_bytes(content)
+        try:
+            read_rows()
+        except DataError as error:
+            messages.append(str(error))
+    assert all(text.startswith(path.name) and "\n" not in text for text in messages)
+    return len(messages)
 
 
 def problems(content: str, **keys: object) -> tuple[str, ...]:

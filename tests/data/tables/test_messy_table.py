@@ -1,18 +1,20 @@
 """A table with ids, amounts, dates, holes and a rare class; what training does without."""
 
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from given_tables import FILE, column, prepared, problems, read, source, target, write
+from data.tables.given_tables import FILE, column, prepared, problems, read, source, target, write
+from helpers.case_tables import cases
+from helpers.file_sources import new_rows
 from helpers.fixture_types import Capture, Made
 from helpers.run_files import predictions
+from helpers.sample_data import array_of, inputs_of
 
 from pipeline.base.findings import load_findings
-from pipeline.data.preparation.reader import Rules, reader_of
+from pipeline.data.preparation.reader import reader_of
 from pipeline.data.preparation.schema import fit_encoder
 from pipeline.data.source import Samples
 from pipeline.evaluate import main as evaluate
@@ -70,61 +72,50 @@ def test_messy_table_trains_and_reads_new_rows(made: Made, capsys: Capture) -> N
 
 KEEPS = "'data.categorical=[COLUMN]' keeps one"
 KEEPS_NUMBERS = f"'data.numeric=[COLUMN]' (whole numbers) or {KEEPS}"
-MIXED = [f"{row}" if row % 3 else f"A/5 {row}" for row in range(70)]
+DATES = "dates such as '{}': data.dates=parts reads them"
+TEXTS = "text: 70 unique values in 70 cells, such as '{}'"
+# The name of a column, the cell of each row and why it is left out; `row` is counted from 0, and
+# `day` is 1 to 12.
+UNFIT = f"""
+admitted → 2024-05-{{day:02d}} → {DATES.format("2024-05-01")}
+admitted → {{day}}.5.2024 → {DATES.format("1.5.2024")}
+admitted → 5/{{day}}/24 → {DATES.format("5/1/24")}
+admitted → 2024-05-{{day:02d}} 10:00 → {DATES.format("2024-05-01 10:00")}
+n → {{row}} → row numbers
+n → {{number}} → row numbers
+order → 100{{row:03d}} → row numbers
+id → {{week}} → whole numbers named id
+ID → {{week}} → whole numbers named id
+Id → {{week}} → whole numbers named id
+customer_id → {{week}} → whole numbers named id
+shop-id → {{week}} → whole numbers named id
+PassengerId → {{week}} → whole numbers named id
+userID → {{week}} → whole numbers named id
+id_no → {{week}} → whole numbers named id
+review → it was {{row}}|100% → {TEXTS.format("100%")}
+review → it was {{row}}|$5 → {TEXTS.format("$5")}
+review → it was {{row}}|1,200 → {TEXTS.format("1,200")}
+ticket → {{ticket}} → numbers and text, such as 'A/5 0'
+version → 1.{{week}}.{{row}} → {TEXTS.format("1.0.0")}
+version → 1.0.{{row:02d}} → {TEXTS.format("1.0.00")}
+"""
 
 
-@pytest.mark.parametrize(
-    ("name", "cells", "why"),
-    [
-        *(
-            (
-                "admitted",
-                [date.format(day % 12 + 1) for day in range(70)],
-                f"dates such as '{min_}': data.dates=parts reads them",
-            )
-            for date, min_ in (
-                ("2024-05-{:02d}", "2024-05-01"),
-                ("{}.5.2024", "1.5.2024"),
-                ("5/{}/24", "5/1/24"),
-                ("2024-05-{:02d} 10:00", "2024-05-01 10:00"),
-            )
-        ),
-        ("n", [str(row) for row in range(70)], "row numbers"),
-        ("n", [str(row + 1) for row in range(70)], "row numbers"),
-        ("order", [str(100_000 + row) for row in range(70)], "row numbers"),
-        *(
-            (name, [str(row % 7) for row in range(70)], "whole numbers named id")
-            for name in (
-                "id",
-                "ID",
-                "Id",
-                "customer_id",
-                "shop-id",
-                "PassengerId",
-                "userID",
-                "id_no",
-            )
-        ),
-        *(
-            (
-                "review",
-                [*(f"it was {row}" for row in range(69)), amount],
-                f"text: 70 unique values in 70 cells, such as '{min(amount, 'it was 0')}'",
-            )
-            for amount in ("100%", "$5", "1,200")
-        ),
-        ("ticket", MIXED, "numbers and text, such as 'A/5 0'"),
-        *(
-            ("version", cells, f"text: 70 unique values in 70 cells, such as '{min(cells)}'")
-            for cells in (
-                [f"1.{row % 7}.{row // 7}" for row in range(70)],
-                [f"1.0.{row}" for row in range(10, 80)],
-            )
-        ),
-    ],
-)
-def test_columns_unfit_as_features_are_left_out(name: str, cells: list[str], why: str) -> None:
+def cells_of(written: str, rows: int = 70) -> list[str]:
+    """Return a cell for each row, and behind a bar those of the last rows."""
+    form, *last = written.split("|")
+    cells = []
+    for row in range(rows):
+        ticket = str(row) if row % 3 else f"A/5 {row}"
+        numbers = {"row": row, "number": row + 1, "day": row % 12 + 1, "week": row % 7}
+        cells.append(form.format(**numbers, ticket=ticket, back=70 - row, even=1000 + 2 * row))
+    return [*cells[: rows - len(last)], *last]
+
+
+@pytest.mark.parametrize(("name", "written", "why"), cases(UNFIT))
+def test_columns_unfit_as_features_are_left_out(name: str, written: str, why: str) -> None:
     """The note names each column and its reason; `data.strict` makes it an error."""
+    cells = cells_of(written)
     content = f"x,{name},y\n" + "".join(
         f'{row % 9},"{cell}",{row % 2}\n' for row, cell in enumerate(cells)
     )
@@ -141,23 +132,23 @@ def test_columns_unfit_as_features_are_left_out(name: str, cells: list[str], why
         assert read(content, numeric=[name]).features == ("x", name)
     else:
         assert "is not a number" in problems(content, numeric=[name])[0]
-    new_rows = reader_of(prepared(content).schema).open(Path(FILE), Rules(), size=100)
-    assert len(next(new_rows.blocks)) == 70
+    assert len(new_rows(FILE, prepared(content).schema).raw) == 70
 
 
-@pytest.mark.parametrize(
-    ("name", "cells"),
-    [
-        ("n", [str(70 - row) for row in range(70)]),
-        ("n", [str(1000 + 2 * row) for row in range(70)]),
-        ("n", [str(1000 + row + (row > 60)) for row in range(70)]),
-        ("n", [f"{row}.5" for row in range(70)]),
-        ("paid", [str(row % 7) for row in range(70)]),
-        ("customer_id", [f"{row % 7}.5" for row in range(70)]),
-        ("shop_id", ["ab"[row % 2] for row in range(70)]),
-    ],
-)
-def test_plausible_feature_columns_are_kept(name: str, cells: list[str]) -> None:
+PLAUSIBLE = """
+n → {back}
+n → {even}
+n → {number}|99
+n → {row}.5
+paid → {week}
+customer_id → {week}.5
+shop_id → floor {week}
+"""
+
+
+@pytest.mark.parametrize(("name", "written"), cases(PLAUSIBLE))
+def test_plausible_feature_columns_are_kept(name: str, written: str) -> None:
+    cells = cells_of(written)
     rows = "".join(f"{row % 9},{cell},{row % 2}\n" for row, cell in enumerate(cells))
     assert read(f"x,{name},y\n{rows}").features == ("x", name)
 
@@ -198,7 +189,7 @@ def test_rows_without_target_are_left_out() -> None:
     """They are counted in a note, and the other rows keep their row numbers."""
     content = target("1", "NA", "2", "")
     samples = read(content)
-    assert (samples.inputs[:, 0] == [row * 37 % 101 + 0.5 for row in range(0, 40, 2)]).all()
+    assert (array_of(samples)[:, 0] == [row * 37 % 101 + 0.5 for row in range(0, 40, 2)]).all()
     told = "20 of 40 rows are left out, since their target 'y' is empty"
     assert samples.notes[-1] == told
     made = prepared()
@@ -212,12 +203,12 @@ def test_empty_cell_is_its_own_category() -> None:
     towns = ["Bonn", "", "Köln", "NA", "Bonn", ""]
     content = "x,town,y\n" + "".join(f"{n}.5,{towns[n % 6]},{n % 2}\n" for n in range(60))
     made = prepared(content)
+    assert made.schema.encoder is not None
     (_, code) = made.schema.encoder.codes
     assert set(code.features) == {"town=(missing)", "town=Bonn", "town=Köln"}
     rows = made.train.rows
-    ones = made.train.inputs[:, made.schema.features.index("town=(missing)")]
+    ones = inputs_of(made.train)[:, made.schema.features.index("town=(missing)")]
     assert ones.tolist() == [float(towns[row % 6] in ("", "NA")) for row in rows]
-    assert made.report.columns[1].filled == "a category of its own"
     many = "town,y\n" + "".join(f"{'' if n == 99 else n % 33},{n % 2}\n" for n in range(100))
     encoder = fit_encoder(*rows_and_columns(read(many, categorical=["town"])))
     assert len(encoder.features) == 22

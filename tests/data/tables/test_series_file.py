@@ -1,8 +1,5 @@
 """A series in a file: its columns, order, holes, and the same for a trained model."""
 
-import csv
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,18 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from given_tables import write
-from helpers.file_sources import new_rows
-from helpers.sample_data import Shipped, options
+from data.tables.given_tables import write
+from helpers.case_tables import cases, from_yaml, refusals
+from helpers.file_sources import new_rows, refused_rows, stored
+from helpers.refused_calls import refusal
+from helpers.sample_data import Shipped, inputs_of, options
 
-from pipeline.base.errors import DataError
-from pipeline.data.parsing.tables.file import CsvOptions
 from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared, filled, prepare
 from pipeline.data.preparation.reader import reader_of
 from pipeline.data.preparation.schema import Schema
 from pipeline.data.series import SeriesFile
-from pipeline.data.series_values import SeriesLayout, find_layout
 from pipeline.data.source import Series
 
 
@@ -65,10 +61,6 @@ def test_csv_dialects_of_series_are_read(content: str | bytes) -> None:
 
 
 DOLLARS = 'day,level,rain\n2020-01-01,"$1,200.50",0\n2020-01-02,,3\n2020-01-03,$5,1\n'
-TWO_FORMS = (
-    r"^f\.csv line 4, column 'level': '€5' is not a number written like '\$1,200\.50' \(1 of 2 "
-    r"cells is not\); write it the same way or leave it empty"
-)
 GERMAN = "tag;menge\n" + "".join(f"{row + 1:02d}.01.2020;{row},5\n" for row in range(30))
 
 
@@ -89,7 +81,7 @@ def test_new_amounts_are_read_as_in_training(content: str, values: list[float], 
 def test_model_reads_times_and_amounts_as_trained() -> None:
     trained = source(GERMAN)
     parts = prepared(trained)
-    schema = Schema.from_dict(parts.schema.to_dict())
+    schema = stored(parts.schema)
     reader = reader_of(schema)
     assert reader.inputs() == [
         {"name": "tag", "type": "string"},
@@ -102,38 +94,34 @@ def test_model_reads_times_and_amounts_as_trained() -> None:
     ):
         assert block.raw[:, :, 0].tolist() == [[27.5, 28.5, 29.5]]
         assert block.names == ["31.01.2020"]
-    source(GERMAN.replace("9,5", ""), "new.csv")
-    with pytest.raises(DataError, match=r"line 11, column 'menge' is empty; .*\. Fill it in$"):
-        new_rows("new.csv", schema)
+    problem = refused_rows(GERMAN.replace("9,5", ""), schema)
+    assert problem.startswith("new.csv line 11, column 'menge' is empty; ")
+    assert problem.endswith(". Fill it in")
     # Plain numbers alone are still read by the form of the training.
-    grouped = source(GERMAN.replace(",5", ".125"), "new.csv")
-    for ask in (lambda: again(grouped, schema), lambda: new_rows("new.csv", schema)):
-        with pytest.raises(DataError, match=r"new\.csv line 3, .*'1\.125' is ambiguous among dec"):
-            ask()
+    problem = refused_rows(GERMAN.replace(",5", ".125"), schema)
+    told = "new.csv line 3, column 'menge': '1.125' is ambiguous among decimal commas; "
+    assert problem.startswith(told)
+    assert refusal(again, source(GERMAN.replace(",5", ".125"), "new.csv"), schema) == problem
     plain = source(GERMAN.replace(",5", ""), "new.csv")
     assert again(plain, schema).rows.tolist() == again(trained, schema).rows.tolist()
 
 
 def test_grouped_integers_beside_decimal_commas_are_refused() -> None:
     """`1.000` is ambiguous in a file whose other columns have decimal commas."""
-    lines = GERMAN.replace("menge", "menge;stück").splitlines()
-    content = "\n".join(f"{line};{n + 970}" * bool(n) or line for n, line in enumerate(lines))
-    ambiguous = r"is ambiguous among decimal commas; write 1,0000 or 1000"
-    may_be = r"may be 1\.000 or 1000; 'data\.decimal=\[\"stück: point\"\]' reads 1\.000 and "
-    schema = Schema.from_dict(prepared(source(content)).schema.to_dict())
-    new = source(content.replace("971", "1.000"), "new.csv")
-    for ask, problem in (
-        (lambda: new_rows("new.csv", schema), ambiguous),
-        (lambda: again(new, schema), ambiguous),
-        (new.read, may_be),
-    ):
-        with pytest.raises(
-            DataError, match=rf"^new\.csv line 2, column 'stück': '1\.000' {problem}"
-        ):
-            ask()
+    header, *rows = GERMAN.replace("menge", "menge;stück").splitlines()
+    content = "\n".join([header, *(f"{row};{n + 971}" for n, row in enumerate(rows))])
+    place = "new.csv line 2, column 'stück': '1.000' "
+    schema = stored(prepared(source(content)).schema)
+    ambiguous = content.replace("971", "1.000")
+    problem = refused_rows(ambiguous, schema)
+    assert problem == f"{place}is ambiguous among decimal commas; write 1,0000 or 1000"
+    new = source(ambiguous, "new.csv")
+    assert refusal(again, new, schema) == problem
+    assert refusal(new.read).startswith(
+        f"{place}may be 1.000 or 1000; 'data.decimal=[\"stück: point\"]' reads 1.000 and "
+    )
     keys = {"decimal": {"stück": "comma"}}
-    read_as_thousands = source(content.replace("971", "1.000"), "new.csv", **keys).read()
-    assert read_as_thousands.values[0].tolist() == [0.5, 1000]
+    assert source(ambiguous, "new.csv", **keys).read().values[0].tolist() == [0.5, 1000]
 
 
 @pytest.mark.parametrize("written", ["%d/%m/%Y", "%m/%d/%Y", "%-m/%-d/%Y"])
@@ -145,7 +133,7 @@ def test_model_keeps_order_of_day_and_month(written: str) -> None:
     parts = prepared(series)
     assert parts.schema.reading["step"] == "1 day"
     assert parts.test.rows.min() >= 50
-    schema = Schema.from_dict(parts.schema.to_dict())
+    schema = stored(parts.schema)
     source("\n".join([lines[0], *lines[13:24]]), "new.csv")
     assert new_rows("new.csv", schema).names == [labels[23]]  # no day of these is above 12
     again(series, schema)
@@ -154,11 +142,10 @@ def test_model_keeps_order_of_day_and_month(written: str) -> None:
 def test_series_without_header_needs_header_option() -> None:
     """The error names `data.header`, and `data.header=false` reads the file."""
     content = PLAIN.partition("\n")[2]
-    told = (
-        r"f\.csv: its first line holds dates and numbers \('2020-01-01', '1.5', '0'\).*data\.head"
-    )
-    with pytest.raises(DataError, match=told):
-        read(content)
+    problem = refusal(read, content)
+    told = "f.csv: its first line holds dates and numbers ('2020-01-01', '1.5', '0')"
+    assert problem.startswith(told)
+    assert "data.header=false" in problem
     series = read(content, header=False)
     assert series.values.tolist() == [[1.5, 0], [2.5, 3], [3.5, 1]]
     assert (series.names, series.reading["time"]) == (("column2", "column3"), "column1")
@@ -212,8 +199,7 @@ def test_missing_and_irregular_steps_are_reported() -> None:
     assert read(gappy).notes[1:] == (told,)
     one = "f.csv: 1 step of 1 month is missing: 1 after 2000-04;"
     assert read("\n".join([*lines[:5], *lines[6:]])).notes[1].startswith(one)
-    with pytest.raises(DataError, match=re.escape(f"{told}. data.strict=false trains anyway")):
-        read(gappy, strict=True)
+    assert f"{told}. data.strict=false trains anyway" in refusal(read, gappy, strict=True)
     irregular = "day,a\n2020-01-01,1\n2020-01-02,2\n2020-01-09,3\n2020-03-01,4\n2020-03-21,5\n"
     series = read(irregular)
     assert series.reading["step"] == "irregular"
@@ -232,105 +218,118 @@ def test_test_part_begins_at_named_time() -> None:
 
 
 HOLEY = ["month,a,b", "2020-01,1,5", "2020-02,,6", "2020-03,3,", "2020-04,,", "2020-05,7,9"]
-FILE = "\n".join([*HOLEY, ""])
-OUTSIDE = r"data\.test_from={} is not a time of the series; expected one after 2000-01 and up to "
-LATE = "month,a\n2020-01,\n2020-02,\n2020-03,1\n"
-BEGINS = (
-    r"f\.csv line 2, column 'a' is empty and has no previous value to fill it; leave out the 2 "
-    r"rows before its first value"
-)
+# The files that `REFUSED` names. In `turned` the last month stands first.
+FILES = {
+    "city": "when,sales,price,city\n2020-01,1.5,1.5,\n2020-02,,,Oslo\n2020-03,7,7,Oslo\n",
+    "dollars": DOLLARS.replace("$5", "€5"),
+    "slashes": "day,level\n1/5/20,1\n2/5/20,2\n",
+    "unsorted": "month,a\n2020-01,1\n2020-03,2\n2020-02,3\n",
+    "twice": "month,a\n2020-01,1\n2020-01,2\n",
+    "later": "month,a\n2020-01,1\n2020-02,2\n2020-03,3\n2020-02,4\n",
+    "monthly": MONTHLY,
+    "header": "month,a\n",
+    "infinite": PLAIN.replace("2.5", "1e39"),
+    "word": PLAIN.replace("2.5", "two"),
+    "holey": "\n".join(HOLEY),
+    "turned": "\n".join([HOLEY[0], HOLEY[5], *HOLEY[1:5]]),
+    "late": "month,a\n2020-01,\n2020-02,\n2020-03,1\n",
+    "empty": "month,a,b\n2020-01,,1\n2020-02,,2\n",
+}
+# Several messages go on, and three dots stand for what is left out.
+REFUSED = """
+city time: whn
+- data.time=whn is not a column of f.csv; … mean 'when'?
+
+city columns: [sale]
+- data.columns=sale is not a column of f.csv; its columns are when, sales, price, city. Did you mean
+  'sales'?
+
+city targets: sals
+- data.targets=sals is not a column … Did you mean 'sales'?
+
+city columns: [sales, sales]
+- data.columns names 'sales' twice; expected each
+
+city columns: [sales], targets: [price]
+- data.targets=price is not among the values sales; expected one of them
+
+city time: when, columns: [when, sales]
+- 'when' is both data.time and one of data.columns
+
+city
+- f.csv line 3, column 'city': 'Oslo' is not a number; write a number or leave it empty, or name
+  only the value columns: 'data.columns=[sales,price]'
+
+dollars columns: [level]
+- f.csv line 4, column 'level': '€5' is not a number written like '$1,200.50' (1 of 2 cells is not);
+  write it the same way or leave it empty
+
+dollars
+- f.csv line 4, … or leave it empty, or name only the value columns: 'data.columns=[rain]'
+
+slashes
+- f.csv line 2, column 'day': '1/5/20' is not a number; write a number or leave it empty, or name
+  only the value columns: 'data.columns=[level]', or name the column of times: data.time=NAME
+
+unsorted
+- f.csv line 4, column 'month': '2020-02' comes after '2020-03'; expected the oldest first. Sort
+  them with data.sort=true
+
+twice
+- f.csv line 3, … '2020-01' repeats the time 1 row above;
+
+later sort: true
+later sort: false
+- f.csv line 5, column 'month': '2020-02' repeats the time 2 rows above; expected unique times
+
+monthly test_from: 2005-01
+- data.test_from=2005-01 is not a time of the series; expected one after 2000-01 and up to 2004-12
+
+monthly test_from: 2000-01
+- data.test_from=2000-01 is not a time of the series;
+
+monthly test_from: 1.5.2003
+- data.test_from=1.5.2003 is not a time of the series;
+
+monthly test_from: 3
+- data.test_from=3 is not a time of the series;
+
+header
+- f.csv … 0 rows
+
+infinite
+- f.csv line 3, column 'level': '1e39' is infinite
+
+word
+- f.csv line 3, column 'level': 'two' is not a number (1 of 3 cells is not); write a number or leave
+  it empty, or name only the value columns: 'data.columns=[rain]'
+
+holey
+- f.csv line 3, column 'a' is empty, one of 4 such cells; expected a number. Fill it in, or set
+  data.missing=previous … or data.missing=linear
+
+turned sort: true
+- f.csv line 4, column 'a' is em
+
+late missing: previous
+late missing: linear
+- f.csv line 2, column 'a' is empty and has no previous value to fill it; leave out the 2 rows
+  before its first value
+
+empty missing: previous, columns: [a, b]
+- f.csv line 2, column 'a' is empty … ; leave out this column
+"""
 
 
-CITY = "when,sales,price,city\n2020-01,1.5,1.5,\n2020-02,,,Oslo\n2020-03,7,7,Oslo\n"
-EARLY = (
-    r"f\.csv line 4, column 'month': '2020-02' comes after '2020-03'; expected the oldest first\. "
-    r"Sort them with data\.sort=true"
-)
-TWICE = r"line 5, column 'month': '2020-02' repeats the time 2 rows above; expected unique times"
-COLUMNS = r"its columns are when, sales, price, city\. Did you mean 'sales'\?"
-NO_NUMBERS = (
-    r"^f\.csv line 3, column 'city': 'Oslo' is not a number; write a number or leave it empty, or "
-    r"name only the value columns: 'data\.columns=\[sales,price\]'$"
-)
-
-
-@pytest.mark.parametrize(
-    ("content", "keys", "message"),
-    [
-        (CITY, {"time": "whn"}, r"data\.time=whn is not a column of f\.csv; .* mean 'when'\?"),
-        (CITY, {"columns": ["sale"]}, rf"data\.columns=sale is not a column of f\.csv; {COLUMNS}"),
-        (
-            CITY,
-            {"targets": "sals"},  # as a list of one
-            r"data\.targets=sals is not a column .*Did you mean 'sales'\?",
-        ),
-        (
-            CITY,
-            {"columns": ["sales", "sales"]},
-            r"data\.columns names 'sales' twice; expected each",
-        ),
-        (
-            CITY,
-            {"columns": ["sales"], "targets": ["price"]},
-            r"data\.targets=price is not among the values sales; expected one of them",
-        ),
-        (
-            CITY,
-            {"time": "when", "columns": ["when", "sales"]},
-            r"'when' is both data\.time and one of data\.columns",
-        ),
-        (CITY, {}, NO_NUMBERS),
-        *(
-            (DOLLARS.replace("$5", "€5"), keys, rf"{TWO_FORMS}{way}$")
-            for keys, way in (
-                ({}, r", or name only the value columns: 'data\.columns=\[rain\]'"),
-                ({"columns": ["level"]}, ""),
-            )
-        ),
-        (
-            "day,level\n" + "1/5/20,1\n2/5/20,2\n",
-            {},
-            r"^f\.csv line 2, column 'day': '1/5/20' is not a number; write a number or leave it "
-            r"empty, or name only the value columns: 'data\.columns=\[level\]', or name the column "
-            r"of times: data\.time=NAME$",
-        ),
-        ("month,a\n2020-01,1\n2020-03,2\n2020-02,3\n", {}, EARLY),
-        ("month,a\n2020-01,1\n2020-01,2\n", {}, "'2020-01' repeats the time 1 row above; "),
-        *(
-            ("month,a\n2020-01,1\n2020-02,2\n2020-03,3\n2020-02,4\n", {"sort": sort}, TWICE)
-            for sort in (False, True)
-        ),
-        *(
-            (MONTHLY, {"test_from": time}, f"{OUTSIDE.format(time)}2004-12")
-            for time in ("2005-01", "2000-01", "1.5.2003", 3)
-        ),
-        ("month,a\n", {}, r"0 rows"),
-        (PLAIN.replace("2.5", "1e39"), {}, r"f\.csv line 3, column 'level': '1e39' is infinite"),
-        (
-            PLAIN.replace("2.5", "two"),
-            {},
-            r"f\.csv line 3, column 'level': 'two' is not a number \(1 of 3 cells is not\); "
-            r"write a number or leave it empty, or name only the value columns: "
-            r"'data\.columns=\[rain\]'$",
-        ),
-        (
-            FILE,
-            {},
-            r"f\.csv line 3, column 'a' is empty, one of 4 such cells; expected a number\. Fill it "
-            r"in, or set data\.missing=previous .* or data\.missing=linear",
-        ),
-        ("\n".join([HOLEY[0], HOLEY[5], *HOLEY[1:5]]), {"sort": True}, r"line 4, column 'a' is em"),
-        *((LATE, {"missing": how}, BEGINS) for how in ("previous", "linear")),
-        (
-            "month,a,b\n2020-01,,1\n2020-02,,2\n",
-            {"missing": "previous", "columns": ("a", "b")},
-            r"line 2, column 'a' is empty .*; leave out this column",
-        ),
-    ],
-)
-def test_unusable_series_is_refused(content: str, keys: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        read(content, **keys)
+@pytest.mark.parametrize(("table", "problem"), refusals(REFUSED))
+def test_unusable_series_is_refused(table: str, problem: str) -> None:
+    name, _, keys = table.partition(" ")
+    begin, *parts = problem.split(" … ")
+    message = refusal(read, FILES[name], **from_yaml(f"{{{keys}}}"))
+    assert message.startswith(begin)
+    assert all(part in message for part in parts)
+    if name == "dollars" and keys:
+        assert message == problem
 
 
 def test_split_seed_has_no_effect_on_series() -> None:
@@ -340,94 +339,66 @@ def test_split_seed_has_no_effect_on_series() -> None:
     assert "data.split_seed=3 has no effect: a series is split by time" in second.notes[-1]
 
 
-MONTHS = ["2020-01", "2020-02", "2020-03"]
-VALUES = ["1.5", None, "7"]
+def table_of(columns: str) -> str:
+    """Return a table whose columns are separated by bars, each a name and its cells."""
+    lines = zip(*(column.split(" ") for column in columns.split(" | ")), strict=True)
+    return "\n".join(",".join(line) for line in lines)
 
 
-def layout(first: Mapping[str, Sequence[str | None]], **wanted: Any) -> SeriesLayout:
-    with Path("f.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([first, *zip(*first.values(), strict=True)])
-    wanted = {"time": None, "values": (), "targets": (), **wanted}
-    return find_layout(Path("f.csv"), SeriesLayout(**wanted), CsvOptions())
+# Columns, and that of the times; a dash stands for none.
+FOUND = """
+a 1.5 2 7 | when 2020-01 2020-02 2020-03 → when
+Year 1900 1901 1902 | a 1.5 2 7 → Year
+a 1.5 2 7 | date 20200101 20200102 20200104 → date
+ 0 1 2 | a 1.5 2 7 → unnamed_1
+a 1.5 2 7 | tag 30.01.2020 31.01.2020 01.02.2020 → tag
+jahr 1900 1901 1902 | a 1.5 2 7 → jahr
+a 1.5 2 7 | b 1.5 2 7 → -
+a 3 1 2 | b 1.5 2 7 → -
+a 1 2 3 → -
+since 2020 2020 2021 | month 2020-01 2020-02 2020-03 | a 1.5 2 7 → month
+"""
 
 
-@pytest.mark.parametrize(
-    ("first", "time"),
-    [
-        ({"a": VALUES, "when": MONTHS}, "when"),
-        ({"Year": ["1900", "1901", "1902"], "a": VALUES}, "Year"),
-        ({"a": VALUES, "date": ["20200101", "20200102", "20200104"]}, "date"),
-        ({"": ["0", "1", "2"], "a": VALUES}, "unnamed_1"),
-        ({"a": VALUES, "tag": ["30.01.2020", "31.01.2020", "01.02.2020"]}, "tag"),
-        ({"jahr": ["1900", "1901", "1902"], "a": VALUES}, "jahr"),
-        ({"a": VALUES, "b": VALUES}, None),
-        ({"a": ["3", "1", "2"], "b": VALUES}, None),
-        ({"a": ["1", "2", "3"]}, None),
-    ],
-)
-def test_times_are_found_by_name_or_content(first: Any, time: str | None) -> None:
-    found = layout(first)
-    values = tuple(name or "unnamed_1" for name in first if (name or "unnamed_1") != time)
-    assert found == SeriesLayout(time=time, values=values, targets=values)
+@pytest.mark.parametrize(("columns", "time"), cases(FOUND))
+def test_times_are_found_by_name_or_content(columns: str, time: str) -> None:
+    """A column whose cells are unique is preferred."""
+    content = table_of(columns)
+    series = read(content)
+    names = [name or "unnamed_1" for name in content.partition("\n")[0].split(",")]
+    assert series.reading["time"] == (None if time == "-" else time)
+    assert series.names == series.targets == tuple(name for name in names if name != time)
 
 
-def test_time_column_and_channels_are_chosen() -> None:
-    """Each time is unique, and named columns are channels in the order of the option."""
-    first = {"since": ["2020-01", "2020-01", "2020-02"], "month": MONTHS, "a": VALUES}
-    assert layout(first, values=("a",)).time == "month"
-    first = {"year": ["1900", "1901", "1902"], "a": VALUES}
-    assert layout(first, values=("year", "a")).time is None
-    first = {"when": MONTHS, "a": VALUES, "b": VALUES, "c": ["x", "y", "z"]}
-    found = layout(first, values=("b", "a"), targets=("a",))
-    assert found == SeriesLayout(time="when", values=("b", "a"), targets=("a",))
+def test_channels_are_chosen_in_the_given_order() -> None:
+    """A named column of years is a channel."""
+    content = table_of("year 1900 1901 1902 | a 1.5 2 7 | b 3 4 5 | c x y z")
+    series = read(content, columns=("b", "year"), targets=("b",))
+    assert (series.reading["time"], series.names) == (None, ("b", "year"))
+    assert series.targets == ("b",)
 
 
 def test_unknown_column_names_are_reported_together() -> None:
     """A file with only a time column is not a series either."""
-    with pytest.raises(DataError) as caught:
-        layout({"when": MONTHS, "a": VALUES}, time="wen", values=("b",), targets=("c",))
-    told = [problem.split(" is not a column")[0] for problem in caught.value.problems]
+    content = table_of("when 2020-01 2020-02 2020-03 | a 1.5 2 7")
+    problem = refusal(read, content, time="wen", columns=("b",), targets=("c",))
+    told = [line.split(" is not a column")[0] for line in problem.splitlines()]
     assert told == ["data.time=wen", "data.columns=b", "data.targets=c"]
-    with pytest.raises(DataError, match=r"f\.csv has only the time column 'when'; expected a"):
-        layout({"when": MONTHS})
+    problem = refusal(read, table_of("when 2020-01 2020-02 2020-03"))
+    assert problem.startswith("f.csv has only the time column 'when'; expected a")
 
 
 HOLE = float("nan")
 
 
-def holey(rows: int) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    values = generator.normal(size=(rows, 3))
-    values[generator.random(values.shape) < 0.4] = HOLE
-    values[0] = 0
-    return values
-
-
-def test_holes_are_filled_by_previous_or_linear() -> None:
-    values, times = holey(200), np.arange(200)
-    before = filled(values, "previous", borders=(50, 120))
-    line = filled(values, "linear", borders=())
-    for channel in range(3):
-        known = np.flatnonzero(~np.isnan(values[:, channel]))
-        content, last = values[known, channel], np.searchsorted(known, times, "right") - 1
-        np.testing.assert_array_equal(before[:, channel], content[last])
-        np.testing.assert_allclose(line[:, channel], np.interp(times, known, content))
-
-
 def test_interpolation_stops_at_part_borders() -> None:
-    values = holey(200)
-    changed = values.copy()
-    changed[120:] = np.where(np.isnan(changed[120:]), HOLE, 1e6)
-    before, after = (filled(content, "linear", borders=(120,)) for content in (values, changed))
-    np.testing.assert_array_equal(before[:120], after[:120])
-    assert not np.isnan(after).any()
-    # After a border a line begins at the last known value.
+    """After a border a line begins at the last known value."""
     values = np.array([[0.0], [1.0], [HOLE], [HOLE], [HOLE], [5.0]])
     assert filled(values, "linear", borders=(3,))[:, 0].tolist() == [0, 1, 1, 3, 4, 5]
 
 
 def test_filled_cells_are_counted_by_column() -> None:
-    series = read(FILE, missing="previous")
+    series = read(FILES["holey"], missing="previous")
     assert series.values.tolist() == [[1, 5], [1, 6], [3, 6], [3, 6], [7, 9]]
     assert series.notes[1:] == (
         "f.csv: empty cells of column 'a' (2, the first at 2020-02) are filled with the previous "
@@ -435,13 +406,18 @@ def test_filled_cells_are_counted_by_column() -> None:
         "f.csv: empty cells of column 'b' (2, the first at 2020-03) are filled with the previous "
         "value (data.missing=previous)",
     )
-    assert "(data.missing=linear), using later values" in read(FILE, missing="linear").notes[1]
+    assert (
+        "(data.missing=linear), using later values"
+        in read(FILES["holey"], missing="linear").notes[1]
+    )
 
 
 @pytest.mark.parametrize(("missing", "lag"), [("previous", None), ("linear", None), ("linear", 2)])
 def test_later_values_leave_training_rows_unchanged(missing: str, lag: Any) -> None:
     """Neither filled holes nor scaling use values after the training part."""
-    values = np.round(holey(100)[:, :1], 3)
+    generator = np.random.default_rng(0)
+    values = np.round(generator.normal(size=(100, 1)), 3)
+    values[1:][generator.random((99, 1)) < 0.4] = HOLE
     values[55:65] = HOLE  # an empty stretch across the border at 60
     changed = values.copy()
     changed[60:] += 1000
@@ -453,18 +429,20 @@ def test_later_values_leave_training_rows_unchanged(missing: str, lag: Any) -> N
         shape = {"test": 0.25, "validation": 0.2, "difference": lag}
         trained.append(prepared(series, scale="standard", **shape).train)
     assert trained[0].rows[-1] == 59
-    assert (trained[0].inputs == trained[1].inputs).all()
-    assert (trained[0].targets == trained[1].targets).all()
+    assert torch.equal(inputs_of(trained[0]), inputs_of(trained[1]))
+    assert torch.equal(trained[0].targets, trained[1].targets)
 
 
 def test_holes_in_training_part_are_interpolated() -> None:
     rows = "".join(f"{row},{'' if row % 5 == 3 else row}\n" for row in range(60))
     train = prepared(source(f"time,a\n{rows}", missing="linear")).train
-    assert train.inputs[:, :, 0].tolist() == [[row, row + 1, row + 2] for row in range(len(train))]
+    assert inputs_of(train)[:, :, 0].tolist() == [
+        [row, row + 1, row + 2] for row in range(len(train))
+    ]
 
 
-def content(rows: int, *, columns: str = "a,b", lift: float = 0.0) -> str:
-    values = np.random.default_rng(0).normal(size=(rows, 2)).cumsum(0) + lift
+def content(rows: int, *, columns: str = "a,b") -> str:
+    values = np.random.default_rng(0).normal(size=(rows, 2)).cumsum(0)
     frame = pd.DataFrame({"a": values[:, 0], "b": values[:, 1], "c": values[:, 0] * 0})
     frame.index = pd.date_range("2000-01", periods=rows, freq="MS").strftime("%Y-%m")
     return frame[columns.split(",")].to_csv(index_label="month")
@@ -480,22 +458,11 @@ def test_test_rows_are_read_again_bit_exactly() -> None:
     part = again(trained, parts.schema)
     tested = torch.from_numpy(np.isin(part.rows, parts.test.rows))
     assert part.rows[tested].tolist() == parts.test.rows.tolist()
-    assert torch.equal(part.inputs[tested], parts.test.inputs)
+    assert torch.equal(inputs_of(part)[tested], inputs_of(parts.test))
     assert torch.equal(part.targets[tested], parts.test.targets)
+    assert part.offsets is not None
+    assert parts.test.offsets is not None
     assert torch.equal(part.offsets[tested], parts.test.offsets)
-
-
-def test_new_series_is_scaled_as_in_training() -> None:
-    schema = prepared(source(content(80)), window=3, scale="standard").schema
-    lifted = source(content(40, lift=50.0), "new.csv")
-    part, values = again(lifted, schema), lifted.read().values
-    raw = schema.input_scaler.unscaled(part.inputs).numpy()
-    np.testing.assert_allclose(raw[0], values[:3], rtol=1e-5)
-    np.testing.assert_allclose(
-        schema.to_units(part.targets, None)[:, 0].numpy(), values[3:, 0], rtol=1e-5
-    )
-    assert float(part.inputs.mean()) > 5
-    assert part.offsets is None
 
 
 def test_new_series_channels_are_matched_by_name() -> None:
@@ -505,13 +472,12 @@ def test_new_series_channels_are_matched_by_name() -> None:
         again(source(content(40, columns=columns), "new.csv"), schema)
         for columns in ("a,b", "c,b,a")
     )
-    assert torch.equal(straight.inputs, turned.inputs)
+    assert torch.equal(inputs_of(straight), inputs_of(turned))
     assert torch.equal(straight.targets, turned.targets)
     yearly = "year,a,b\n" + "".join(f"{year},1,2\n" for year in range(1900, 1940))
     for rows, problem in (
-        (content(40, columns="a,c"), r"the series lacks the column 'b'; .* a, c"),
-        (yearly, r"the times have step 1 year; expected 1 month"),
-        (content(3), r"^new.csv has 3 steps; expected at least 4 for data.window=3, horizon 1$"),
+        (content(40, columns="a,c"), "the series lacks the column 'b'; "),
+        (yearly, "the times have step 1 year; expected 1 month"),
+        (content(3), "new.csv has 3 steps; expected at least 4 for data.window=3, horizon 1"),
     ):
-        with pytest.raises(DataError, match=problem):
-            again(source(rows, "new.csv"), schema)
+        assert problem in refusal(again, source(rows, "new.csv"), schema)
