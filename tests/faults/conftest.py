@@ -1,10 +1,12 @@
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 from helpers.run_files import only_run
 
 from faults.listener import SECRET, Listener
@@ -31,7 +33,25 @@ def trained(trained_folder: Path) -> Path:
 
 
 @pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+def last(run: Path) -> Path:
+    """The only checkpoint of a run of three epochs."""
+    (run / "checkpoints" / "best.ckpt").unlink()
+    return run / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def space() -> Iterator[None]:
+    """The address space is limited to 3 GiB beyond what the libraries take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    used_bytes = pages * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 3 * 2**30, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture
+def listener(monkeypatch: Patch) -> Iterator[Listener]:
     """It listens, and the user has a login for a server, and a secret variable."""
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-of-login")

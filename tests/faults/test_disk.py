@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 from helpers.run_files import events
 
 from faults.conftest import Mount, Start
@@ -216,7 +217,7 @@ def test_run_works_from_a_read_only_folder(
 
 @pytest.mark.parametrize("state", ["missing", "full", "read-only"])
 def test_checkpoints_need_no_temporary_folder(
-    fork: Start, mount: Mount, monkeypatch: pytest.MonkeyPatch, state: str
+    fork: Start, mount: Mount, monkeypatch: Patch, state: str
 ) -> None:
     disk = mount("temporary", size="4k")
     if state == "full":

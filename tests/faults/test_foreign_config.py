@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.config_command import written
+from helpers.fixture_types import Capture, Patch
 
 from faults.listener import SECRET, Listener
 from pipeline import evaluate, export, predict, report, runs, sweep, train
@@ -23,7 +24,7 @@ Refused = Callable[..., list[str]]
 
 
 @pytest.fixture
-def refused(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+def refused(own_folder: Path, capsys: Capture) -> Refused:
     """Return the lines with which a command is refused; it leaves nothing behind."""
 
     def lines(main: Main, *words: str) -> list[str]:
@@ -79,16 +80,14 @@ def test_experiment_cannot_choose_the_tracking_server(
     assert listener.requests == []
 
 
-def test_printed_override_confirms_an_address(
-    listener: Listener, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_override_confirms_an_address(listener: Listener, capsys: Capture) -> None:
     words = (*foreign_config(listener.uri), "experiment=theirs", *QUICK)
     assert train.main([*words, f"tracking.uri={listener.uri}"]) == 3
     assert listener.requests != []
 
 
 def test_environment_variable_confirms_only_its_own_address(
-    listener: Listener, refused: Refused, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, refused: Refused, monkeypatch: Patch
 ) -> None:
     words = (*foreign_config(listener.uri), "experiment=theirs", *QUICK)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{listener.uri}/elsewhere")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture, Patch
 from helpers.run_files import events, only_run
 from mlflow import MlflowClient
 
@@ -65,7 +66,7 @@ def content_of(folder: Path) -> dict[str, str]:
     }
 
 
-def refusal(capsys: pytest.CaptureFixture[str], name: str, run: Path) -> str:
+def refusal(capsys: Capture, name: str, run: Path) -> str:
     """The only line of a refusal; nothing below the current folder has changed."""
     main, words = COMMANDS[name]
     Path("new.csv").write_text(ROWS, encoding="utf-8")
@@ -95,7 +96,7 @@ def replace_by_link(path: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["journal.jsonl", "run.log", "artifacts", "checkpoints", "model"])
 def test_run_folder_with_a_link_is_refused(
-    run: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+    run: Path, capsys: Capture, command: str, name: str
 ) -> None:
     replace_by_link(run / name)
     assert refusal(capsys, command, run) == (
@@ -105,9 +106,7 @@ def test_run_folder_with_a_link_is_refused(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_pipe_in_run_folder_blocks_no_command(
-    run: Path, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
+def test_pipe_in_run_folder_blocks_no_command(run: Path, capsys: Capture, command: str) -> None:
     os.mkfifo(run / "artifacts" / "pipe")
     assert f"{str(run / 'artifacts' / 'pipe')!r} is a pipe;" in refusal(capsys, command, run)
 
@@ -119,9 +118,7 @@ def test_pipe_in_run_folder_blocks_no_command(
         *("checkpoints/last.ckpt", "checkpoints/kept.ckpt"),
     ],
 )
-def test_hard_linked_file_is_not_written(
-    run: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_hard_linked_file_is_not_written(run: Path, capsys: Capture, name: str) -> None:
     if name == "checkpoints/last.ckpt":
         (run / "checkpoints" / "best.ckpt").unlink()
     (run / name).parent.mkdir(exist_ok=True)
@@ -141,7 +138,7 @@ def test_training_removes_nothing_behind_links(run: Path) -> None:
     assert leftover.exists()
 
 
-def test_linked_run_folder_is_not_listed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_linked_run_folder_is_not_listed(run: Path, capsys: Capture) -> None:
     Path("elsewhere").mkdir()
     moved = run.rename(Path("elsewhere", run.name))
     run.symlink_to(moved.absolute())
@@ -151,7 +148,7 @@ def test_linked_run_folder_is_not_listed(run: Path, capsys: pytest.CaptureFixtur
     assert line == f"error: {str(run)!r} is a link; name the folder that it points to"
 
 
-def test_huge_journal_is_skipped(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_huge_journal_is_skipped(run: Path, capsys: Capture) -> None:
     huge = Path("runs", "huge")
     huge.mkdir()
     with (huge / "journal.jsonl").open("wb") as file:
@@ -205,9 +202,7 @@ def test_folder_stays_own_only_if_moved(
     assert is_own(change(run)) is stays_own
 
 
-def test_ownership_follows_the_users_list_of_runs(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ownership_follows_the_users_list_of_runs(own_folder: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "mine"))
     words = [*QUICK, "tracking=none", "output=trials"]  # a name that a study uses as well
     subprocess.run([sys.executable, "-m", "pipeline.train", *words], check=True)
@@ -217,9 +212,7 @@ def test_ownership_follows_the_users_list_of_runs(
     assert not is_own(run)
 
 
-def test_foreign_run_resumes_only_after_adoption(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_foreign_run_resumes_only_after_adoption(run: Path, capsys: Capture) -> None:
     copy = copied(run)
     for reference in (copy, copy.name, "last"):
         if reference == "last":
@@ -239,7 +232,7 @@ def test_foreign_run_resumes_only_after_adoption(
 
 
 def test_printed_command_adopts_folders_of_any_name(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     monkeypatch.setenv("SECRET", "canary")
     (run / OWNER).unlink()
@@ -256,9 +249,7 @@ def test_printed_command_adopts_folders_of_any_name(
         (folder / OWNER).unlink()
 
 
-def test_printed_command_resumes_runs_of_any_name(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_printed_command_resumes_runs_of_any_name(run: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("SECRET", "canary")
     folder = run.rename(run.with_name("a, b '${oc.env:SECRET}\""))
     assert train.main([*shlex.split(resume_words(folder)), *MORE]) == 0
@@ -266,7 +257,7 @@ def test_printed_command_resumes_runs_of_any_name(
     assert [path.name for path in Path("runs").iterdir()] == [folder.name]
 
 
-def test_adopting_a_run_adopts_no_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_adopting_a_run_adopts_no_other(run: Path, capsys: Capture) -> None:
     """A folder for output may be called like that of a study's trials."""
     for name in ("a", "b"):
         (shutil.copytree(run, Path("trials", name)) / OWNER).unlink()
@@ -277,9 +268,7 @@ def test_adopting_a_run_adopts_no_other(run: Path, capsys: pytest.CaptureFixture
     assert not Path(OWNER).exists()
 
 
-def test_folder_without_a_run_cannot_be_adopted(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_without_a_run_cannot_be_adopted(own_folder: Path, capsys: Capture) -> None:
     Path("runs", "empty").mkdir(parents=True)
     Path("runs", "empty", "journal.jsonl").touch()
     assert refusal(capsys, "adopt", Path("runs/empty")) == (
@@ -287,7 +276,7 @@ def test_folder_without_a_run_cannot_be_adopted(
     )
 
 
-def test_resume_auto_skips_foreign_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_auto_skips_foreign_runs(run: Path, capsys: Capture) -> None:
     lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()
     unfinished = [line for line in lines if '"event": "end"' not in line]
     (run / "journal.jsonl").write_text("\n".join([*unfinished, ""]), encoding="utf-8")
@@ -302,9 +291,7 @@ def test_resume_auto_skips_foreign_runs(run: Path, capsys: pytest.CaptureFixture
     assert len(list(Path("runs").iterdir())) == 2
 
 
-def test_foreign_run_is_listed_but_not_cleaned(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_foreign_run_is_listed_but_not_cleaned(run: Path, capsys: Capture) -> None:
     copy = copied(run).relative_to(Path.cwd())
     assert runs.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -324,7 +311,7 @@ def test_foreign_run_is_listed_but_not_cleaned(
 
 
 def test_recorded_names_cannot_forge_output_lines(
-    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+    run: Path, database: str, capsys: Capture
 ) -> None:
     harm = "a\nerror: FORGED\tx"
     begin, *later_events = events(run)
@@ -356,9 +343,7 @@ def test_recorded_names_cannot_forge_output_lines(
 
 
 @pytest.mark.parametrize("name", ["a\nerror: FORGED", "a\tFINISHED"])
-def test_folder_with_line_break_in_name_is_skipped(
-    run: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_folder_with_line_break_in_name_is_skipped(run: Path, capsys: Capture, name: str) -> None:
     folder = run.rename(run.with_name(name))
     assert runs.main([]) == 0
     assert capsys.readouterr().out == "no runs below output='runs'\n"
@@ -397,7 +382,7 @@ def test_training_sends_no_foreign_run(database: str) -> None:
 
 
 def test_named_foreign_run_is_sent_without_its_claims(
-    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+    run: Path, database: str, capsys: Capture
 ) -> None:
     own_journal = finished_journal(database, "1-own")
     adopt(own_journal.folder)
@@ -436,7 +421,7 @@ def test_named_foreign_run_is_sent_without_its_claims(
 
 
 def test_adoption_announces_registration_and_trusted_code(
-    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+    run: Path, database: str, capsys: Capture
 ) -> None:
     """The run can be sent afterwards."""
     foreign = finished_journal(database, "2-foreign", register="flowers", trust=["mine"])
@@ -450,7 +435,7 @@ def test_adoption_announces_registration_and_trusted_code(
 
 
 def test_printed_address_resolves_no_reference(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_folder: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     """Otherwise the server that a foreign run names could get a secret of the environment."""
     monkeypatch.setenv("SECRET", "canary")
@@ -467,7 +452,7 @@ def test_printed_address_resolves_no_reference(
 
 
 def test_report_on_foreign_run_stays_out_of_mlflow(
-    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+    run: Path, database: str, capsys: Capture
 ) -> None:
     copy = copied(run)
     write_state(copy, State(uri=database, run_id="5c0ffee1" * 4, experiment_id="1", done=True))
@@ -479,7 +464,7 @@ def test_report_on_foreign_run_stays_out_of_mlflow(
 
 
 def test_only_named_runs_are_sent_without_state_folder(
-    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database: str, monkeypatch: Patch, capsys: Capture
 ) -> None:
     monkeypatch.setenv("PIPELINE_STATE", "/proc/none")
     words = [sys.executable, "-m", "pipeline.train", *QUICK]
@@ -504,8 +489,8 @@ STUDY = ("model=mlp", "data=iris", "scheduler=none", "trainer.max_epochs=2", "ve
 def test_sweep_continues_the_foreign_study_it_names(
     own_folder: Path,
     database: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Patch,
+    capsys: Capture,
 ) -> None:
     """Another user of the same folders, such as on a second host, has a list of his own."""
     words = [*STUDY, "sweeps=quick", "sweep.name=ours", "sweep.workers=1"]
@@ -526,9 +511,7 @@ def test_sweep_continues_the_foreign_study_it_names(
     assert "foreign" not in capsys.readouterr().out
 
 
-def test_study_folder_with_a_link_is_refused(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_study_folder_with_a_link_is_refused(own_folder: Path, capsys: Capture) -> None:
     Path("outside").mkdir()
     Path("outside", "trials.csv").write_text("mine", encoding="utf-8")
     study = Path("runs", "ours")

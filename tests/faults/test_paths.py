@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from helpers.config_command import written
 from helpers.fixture_types import Capture, Patch, Train
 from mlflow.tracking import MlflowClient

@@ -99,8 +99,8 @@ def torchrun(folder: Path, words: Sequence[str], *flags: str) -> subprocess.Pope
 
 def test_torchrun_resumes_run_on_two_machines(run: Path, own_folder: Path) -> None:
     words = ("resume=last", "verbose=2", *TWO, "trainer.num_nodes=2", "trainer.devices=1")
-    meeting = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1")
-    meeting = (*meeting, f"--master-port={free_port()}")
+    meeting = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+    meeting.append(f"--master-port={free_port()}")
     machines = [
         torchrun(own_folder, (*words, "trainer.max_epochs=5"), *meeting, f"--node-rank={node}")
         for node in range(2)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.config_command import written
+from helpers.fixture_types import Capture
 
 from faults.test_strangers import change, save_command, saved_command
 from pipeline import evaluate, predict, report, train
@@ -24,7 +25,7 @@ def rows(own_folder: Path) -> Path:
     return file
 
 
-def test_removed_key_names_its_replacement(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_removed_key_names_its_replacement(rows: Path, capsys: Capture) -> None:
     text = "# @package _global_\ndata: {allow_url: true}\n"
     config_words = written(Path("../conf"), {"experiment/x.yaml": text})
     for words in (["data.allow_url=true"], [*config_words, "experiment=x"]):
@@ -33,7 +34,7 @@ def test_removed_key_names_its_replacement(rows: Path, capsys: pytest.CaptureFix
     assert not Path("runs").exists()
 
 
-def test_run_with_removed_key_is_still_read(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_with_removed_key_is_still_read(rows: Path, capsys: Capture) -> None:
     assert train.main([*TABLE, *QUICK]) == 0
     (run,) = Path("runs").iterdir()
     change(run, lambda config: config["data"].update(allow_url=False))

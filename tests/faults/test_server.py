@@ -7,12 +7,12 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from helpers.fixture_types import Capture, Patch, Train
 from helpers.run_files import events, final_values
 from mlflow.tracking import MlflowClient
 
@@ -27,9 +27,9 @@ PAUSED = ("+callbacks.pause._target_=slow_parts.Pause", "+callbacks.pause.hook=o
 
 @pytest.mark.parametrize("traceback", ["false", "true"])
 def test_unreachable_server_is_named_without_its_password(
-    train: Callable[..., int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    train: Train,
+    monkeypatch: Patch,
+    capsys: Capture,
     traceback: str,
 ) -> None:
     port = free_port()
@@ -48,9 +48,7 @@ def test_unreachable_server_is_named_without_its_password(
 
 
 @pytest.mark.slow
-def test_run_without_optional_server_keeps_its_values(
-    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_without_optional_server_keeps_its_values(train: Train, capsys: Capture) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     assert train(*SHORT, f"tracking.uri={uri}", "tracking.required=false", "verbose=0") == 0
     first, last = capsys.readouterr().err.splitlines()

@@ -60,7 +60,7 @@ def test_stopped_run_resumes_by_the_printed_command(fork: Start, database: str) 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP])
 def test_second_signal_ends_an_orderly_stop(
-    fork: Start, own_code: tuple[str, ...], first: int
+    fork: Start, own_code: tuple[str, ...], first: signal.Signals
 ) -> None:
     """A repeated SIGHUP, as from a terminal that closes, does not."""
     slow = "+callbacks.slow._target_=slow_parts.SlowEnd"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.config_command import written
+from helpers.fixture_types import Capture, Patch
 from helpers.run_files import events
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
@@ -77,7 +78,7 @@ def save_command(folder: Path, *overrides: str) -> None:
     (folder / "command.json").write_text(text, encoding="utf-8")
 
 
-def refusal(capsys: pytest.CaptureFixture[str], main: Main, *words: str) -> str:
+def refusal(capsys: Capture, main: Main, *words: str) -> str:
     """Return the only line of a refusal, which leaves nothing behind."""
     before = sorted(Path.cwd().rglob("*"))
     capsys.readouterr()
@@ -115,7 +116,7 @@ def test_evaluation_is_recorded_in_the_users_store(
 
 @pytest.mark.slow
 def test_foreign_model_is_used_without_contacting_its_store(
-    stranger: Path, trained: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+    stranger: Path, trained: Path, listener: Listener, capsys: Capture
 ) -> None:
     """This holds for predictions, exports and reports."""
     model = f"model_from={stranger}"
@@ -140,7 +141,7 @@ def test_unsent_run_is_sent_only_to_typed_address(
     stranger: Path,
     listener: Listener,
     database: str,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
     action: str,
 ) -> None:
     assert runs.main([f"action={action}"]) == 3
@@ -155,7 +156,7 @@ def test_unsent_run_is_sent_only_to_typed_address(
 
 
 def test_run_recorded_elsewhere_is_not_cleaned(
-    stranger: Path, listener: Listener, database: str, capsys: pytest.CaptureFixture[str]
+    stranger: Path, listener: Listener, database: str, capsys: Capture
 ) -> None:
     lines = (stranger / "journal.jsonl").read_bytes().count(b"\n")
     write_state(stranger, State(uri=listener.uri, run_id=RUN_ID, sent=lines, done=True))
@@ -168,7 +169,7 @@ def test_run_recorded_elsewhere_is_not_cleaned(
 
 
 def test_run_resumes_only_into_a_typed_store(
-    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+    stranger: Path, listener: Listener, capsys: Capture
 ) -> None:
     words = (f"resume={stranger}", *RESUMED[:2], "verbose=0")
     assert refusal(capsys, train.main, *words) == (
@@ -182,7 +183,7 @@ def test_run_resumes_only_into_a_typed_store(
 
 @pytest.mark.parametrize("path", ["data.csv", f"{REFERENCE}.csv"])
 def test_data_of_foreign_model_are_not_fetched(
-    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str], path: str
+    stranger: Path, listener: Listener, capsys: Capture, path: str
 ) -> None:
     words = ("data=table", f"data.path='{listener.uri}/{path}'")
     change_data(stranger, *words)
@@ -200,7 +201,7 @@ def test_data_of_foreign_model_are_not_fetched(
 
 @pytest.mark.parametrize("main", [predict.main, export.main])
 def test_reference_in_foreign_model_is_not_resolved(
-    stranger: Path, capsys: pytest.CaptureFixture[str], main: Main
+    stranger: Path, capsys: Capture, main: Main
 ) -> None:
     change(stranger, lambda config: config["model"].update(activation=REFERENCE))
     words = [rows()] if main is predict.main else []
@@ -219,7 +220,7 @@ def test_reference_in_foreign_model_is_not_resolved(
     ],
 )
 def test_reference_in_saved_command_must_be_retyped(
-    stranger: Path, capsys: pytest.CaptureFixture[str], word: str, key: str
+    stranger: Path, capsys: Capture, word: str, key: str
 ) -> None:
     save_command(stranger, *saved_command(stranger), word)
     line = refusal(capsys, train.main, f"resume={stranger}", *RESUMED[:1])
@@ -229,7 +230,7 @@ def test_reference_in_saved_command_must_be_retyped(
 
 
 def test_saved_command_cannot_allow_data_urls(
-    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+    stranger: Path, listener: Listener, capsys: Capture
 ) -> None:
     saved = ["data=table", f"data.path={listener.uri}/data.csv"]
     other_words = [word for word in saved_command(stranger) if word != "data=iris"]
@@ -242,16 +243,14 @@ def test_saved_command_cannot_allow_data_urls(
     assert listener.requests == []
 
 
-def test_reference_in_checkpoint_stays_unresolved(
-    stranger: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reference_in_checkpoint_stays_unresolved(stranger: Path, capsys: Capture) -> None:
     change(stranger, lambda config: config["optimizer"].update(lr=REFERENCE))
     message = refusal(capsys, train.main, f"resume={stranger}", *RESUMED)
     assert f"optimizer.lr was '{REFERENCE}' and is" in message
 
 
 def test_own_config_references_resolve_again_on_resume(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    own_folder: Path, monkeypatch: Patch
 ) -> None:
     text = "# @package _global_\ntags: {note: '${oc.env:NOTE}'}\n"
     files = written(own_folder / "conf", {"experiment/ours.yaml": text})
@@ -266,9 +265,7 @@ def test_own_config_references_resolve_again_on_resume(
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '[{"a": 1}, 2]', "1", '{"a": 1}'])
-def test_damaged_example_rows_are_refused_by_name(
-    run: Path, capsys: pytest.CaptureFixture[str], content: str
-) -> None:
+def test_damaged_example_rows_are_refused_by_name(run: Path, capsys: Capture, content: str) -> None:
     (run / "model" / "example.json").write_text(content, encoding="utf-8")
     line = refusal(capsys, export.main, f"model_from={run}", "output=exported")
     assert line == (
@@ -359,7 +356,7 @@ def test_no_command_obeys_a_foreign_folder(
     run: Path,
     listener: Listener,
     database: str,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
     make: Callable[[Path, Listener], tuple[str, ...]],
 ) -> None:
     rows()
@@ -397,8 +394,8 @@ def test_no_command_obeys_a_foreign_folder(
 def test_no_command_trusts_answers_of_a_portal(
     run: Path,
     listener: Listener,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Patch,
+    capsys: Capture,
     answer: str,
 ) -> None:
     """Someone else answers in place of the user's own server."""

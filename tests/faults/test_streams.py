@@ -89,11 +89,11 @@ def test_data_loader_death_is_named_behind_other_errors() -> None:
 def test_data_loader_death_is_named_while_fetching(tmp_path: Path) -> None:
     """Its memory is asked for through a socket that it has not closed in order."""
     with pytest.raises(OSError, match=r".") as raised:
-        multiprocessing.resource_sharer.DupFd.detach(Missing(tmp_path))
+        Missing(tmp_path).detach()
     assert str(explain(raised.value)).startswith("a data loading process died (")
 
 
-class Missing:
+class Missing(multiprocessing.resource_sharer.DupFd):
     """What torch sends for a batch, with the address of a process that is gone."""
 
     def __init__(self, folder: Path) -> None:

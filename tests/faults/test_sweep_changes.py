@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture
 
 from faults.conftest import StartSweep
 from faults.study_records import Records
@@ -14,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
 
 def test_changed_study_is_refused_unless_allowed(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    sweep_here: Callable[..., int], capsys: Capture
 ) -> None:
     """The messages name each difference."""
 
@@ -51,7 +52,7 @@ def write_rows(path: Path, *, sign: int) -> None:
 
 
 def test_changed_data_are_refused_with_both_hashes(
-    sweep: StartSweep, sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    sweep: StartSweep, sweep_here: Callable[..., int], capsys: Capture
 ) -> None:
     records, table = Records(), Path("rows.csv")
     words = ("data=table", "data.path=rows.csv", "data.target=y", "sweep.n_trials=4")

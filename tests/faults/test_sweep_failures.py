@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture
 
 from faults.conftest import Mount, StartSweep
 from faults.processes import crowding
@@ -28,7 +29,7 @@ FOUR = (0.01, 0.02, 0.03, 0.04)
 
 
 def test_each_kind_of_trial_failure_is_recorded(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    sweep_here: Callable[..., int], capsys: Capture
 ) -> None:
     """The study continues after each."""
     rates = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07)
@@ -52,7 +53,7 @@ def test_each_kind_of_trial_failure_is_recorded(
 
 
 def test_all_diverged_study_has_exit_code_4(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    sweep_here: Callable[..., int], capsys: Capture
 ) -> None:
     assert sweep_here("sweep.n_trials=2", *behaving("poison")) == 4
     assert problems(capsys.readouterr().err) == ["no trial completed: 2 diverged"]
@@ -62,7 +63,7 @@ def test_all_diverged_study_has_exit_code_4(
 
 
 def test_consecutive_failures_end_the_study(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    sweep_here: Callable[..., int], capsys: Capture
 ) -> None:
     """The exit code is that of the last one."""
     most, rates = "sweep.max_consecutive_failures", (*FOUR, 0.05)
@@ -126,7 +127,7 @@ def test_sweep_continues_after_a_full_disk(
 
 
 def test_no_trial_starts_after_the_study_timeout(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    sweep_here: Callable[..., int], capsys: Capture
 ) -> None:
     seconds = round(3 * crowding())  # on a busy machine workers take longer to be ready
     words = ("sweep.n_trials=1000", f"sweep.timeout={seconds}", *behaving(delay=0.1))

@@ -105,10 +105,9 @@ def test_trial_that_kills_workers_has_limited_retries(
 ) -> None:
     """Several such trials in a row end the study."""
     records, rates = Records(), (0.01, 0.03, 0.04)
-    words = ("sweep.max_retry=1", "sweep.max_consecutive_failures=3")
-    slow = "data._target_=sweep_parts.SlowIris"
-    behavior_words = behaving("die", "die", "die", rates=rates)
-    words = (*grid(0.01, 0.02, 0.03, 0.04), *words, slow, *behavior_words)
+    words = [*grid(0.01, 0.02, 0.03, 0.04), *behaving("die", "die", "die", rates=rates)]
+    words += ["sweep.max_retry=1", "sweep.max_consecutive_failures=3"]
+    words.append("data._target_=sweep_parts.SlowIris")
     running = sweep(*words)
     running.process.wait_until(running.children, what=WORKER)
     (running.process.folder / "armed").touch()
@@ -135,8 +134,8 @@ def test_trial_that_kills_workers_has_limited_retries(
 def test_retried_default_keeps_scores_despite_late_kill(sweep: StartSweep) -> None:
     """The default is lost, tried again, and its worker killed before the database has its end."""
     records = Records()
-    words = ("sweep.base_trial=true", "sweep.n_trials=3", "sweep.test_trials=true")
-    words = (*words, "monitor=val/loss", "sweep.objective=val/loss", *behaving("wait"))
+    words = ["sweep.base_trial=true", "sweep.n_trials=3", "sweep.test_trials=true"]
+    words += ["monitor=val/loss", "sweep.objective=val/loss", *behaving("wait")]
     running = sweep(*words)
     first = running.await_waiting()
     os.kill(first, signal.SIGKILL)

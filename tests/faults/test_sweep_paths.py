@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 
 from faults.conftest import StartSweep
 from faults.study_records import Records, ask_file
@@ -21,7 +22,7 @@ def test_sweep_works_in_folders_of_any_name(
     sweep: StartSweep,
     sweep_here: Callable[..., int],
     own_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: Patch,
 ) -> None:
     """So does the printed command of its winner."""
     folder = own_folder / ODD

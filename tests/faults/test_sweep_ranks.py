@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.fixture_types import Capture
 
 from faults.conftest import StartSweep
 from faults.processes import await_end
@@ -22,9 +23,7 @@ TWO = ("trainer=cpu", "sweep.devices_per_trial=2")
 pytestmark = pytest.mark.slow
 
 
-def test_study_on_two_devices_equals_one_device(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_study_on_two_devices_equals_one_device(own_folder: Path, capsys: Capture) -> None:
     words = ["model=mlp", "data=iris", "trainer.max_epochs=8", "trainer.precision=64-true"]
     words += ["sweep.sampler=random", "sweep.n_trials=8", "sweep.workers=1", "verbose=0"]
     words += ["sweep.pruner=asha", "sweep.base_trial=false"]
@@ -95,7 +94,7 @@ def ranks(study: Sweeping) -> list[psutil.Process]:
 
 
 def test_trial_failure_shows_reason_of_its_rank(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    sweep_here: Callable[..., int], capsys: Capture
 ) -> None:
     callback_words = ("+callbacks.own._target_=rank_parts.Raises", "+callbacks.own.epoch=2")
     words = ("sweep.sampler=grid", "sweep.n_trials=null", "optimizer.lr=0.01", "tracking=local")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.fixture_types import Patch
 
 from faults.conftest import Start, beside
 from faults.processes import Training, await_end, is_running, listening, wait_until
@@ -283,9 +284,7 @@ def is_ready(worker: Worker) -> bool:
     return worker.is_ready
 
 
-def test_workers_see_only_gpus_reserved_by_ray(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_see_only_gpus_reserved_by_ray(own_folder: Path, monkeypatch: Patch) -> None:
     """They end with the process that is connected to Ray."""
     monkeypatch.delenv("OMP_NUM_THREADS")
     # Ray believes in any number of GPUs.
@@ -313,10 +312,12 @@ def test_workers_see_only_gpus_reserved_by_ray(
         folder = folder_of(family)
         bridge.kill()
         answers: list[Answer] = []
-        wait_until(
-            lambda: answers.extend(workers[0].answers()) or workers[0].is_gone,
-            what="the loss of the connection",
-        )
+
+        def is_gone() -> bool:
+            answers.extend(workers[0].answers())
+            return workers[0].is_gone
+
+        wait_until(is_gone, what="the loss of the connection")
         assert answers[-1] == WorkerDied(message="the connection to Ray was lost")
         with pytest.raises(EnvironmentFaultError, match=r"connection to Ray on this machine was l"):
             Worker(cluster.worker())
@@ -326,9 +327,7 @@ def test_workers_see_only_gpus_reserved_by_ray(
     assert not folder.exists()
 
 
-def test_local_ray_cluster_listens_only_on_loopback(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_local_ray_cluster_listens_only_on_loopback(sweep: Sweep, monkeypatch: Patch) -> None:
     """It leaves no process and no file."""
     temporary = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
     monkeypatch.setenv("TMPDIR", str(temporary))

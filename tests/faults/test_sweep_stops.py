@@ -59,8 +59,8 @@ def test_stopped_sweep_continues_by_the_same_command(
     )
     assert stopped.out.count("interrupted") == 2  # once a trial
     before = records.trials()[:6]
-    ended = [COMPLETE, LOST, LOST, COMPLETE, INTERRUPTED, INTERRUPTED]
-    assert records.ends() == [*ended, WAITING, WAITING]  # and none was begun since
+    ends = [COMPLETE, LOST, LOST, COMPLETE, INTERRUPTED, INTERRUPTED]
+    assert records.ends() == [*ends, WAITING, WAITING]  # and none was begun since
     assert records.parent().end == ("KILLED", "interrupted")
     assert records.children()[5].end == ("KILLED", "interrupted")
     records.require_agreement()

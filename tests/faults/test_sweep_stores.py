@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture
 
 from faults.conftest import StartSweep
 from faults.processes import wait_until
@@ -55,7 +56,7 @@ def test_removed_study_database_ends_the_sweep(
     ],
 )
 def test_unusable_store_is_reported_at_start(
-    store: str, code: int, line: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    store: str, code: int, line: str, own_folder: Path, capsys: Capture
 ) -> None:
     """Nothing is created."""
     (own_folder / "notes.db").write_text("these are my notes\n" * 1000, encoding="utf-8")
@@ -90,7 +91,7 @@ def test_restarted_server_receives_every_trial_once(
 
 
 def test_study_continues_without_optional_server(
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     """It says how to send its records later."""
     uri = "http://127.0.0.1:9"

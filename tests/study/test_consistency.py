@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+from helpers.fixture_types import Capture, Patch
 from ledgers import dead_lease, failed, far_lease, open_ledger, space_of, take
 from mlflow.tracking import MlflowClient
 from recorded_trials import (
@@ -102,7 +103,7 @@ def own(recorded: Path, own_folder: Path) -> Path:
     return own_folder
 
 
-def run_check(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+def run_check(capsys: Capture) -> tuple[int, list[str]]:
     code = main(["action=check", f"study={NAME}"])
     printed = capsys.readouterr()
     lines = [*printed.out.splitlines(), *printed.err.splitlines()]
@@ -138,9 +139,7 @@ def test_repairing_many_trials_leaves_no_file_open(tmp_path: Path) -> None:
     assert psutil.Process().num_fds() < before + 100
 
 
-def test_run_deleted_in_mlflow_is_recorded_again(
-    own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_deleted_in_mlflow_is_recorded_again(own: Path, capsys: Capture) -> None:
     """Until then action=check reports it as missing."""
     agreed = (0, ["7 trials, 7 runs: they agree"])
     uri = sqlite_uri(own / "mlflow.db")
@@ -232,7 +231,7 @@ def test_check_without_a_known_study_creates_nothing(
     code: int,
     line: str,
     own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     prepare(own_folder)
     before = {path.name for path in own_folder.glob("*.db")}
@@ -281,7 +280,7 @@ def begun(ledger: Ledger, number: int, uri: str) -> Journal:
     return begin_trial(Path("runs") / STUDY, number, uri, parent=False, uid=ledger.uid)
 
 
-def test_list_shows_studies_before_runs(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_studies_before_runs(ledger: Ledger, capsys: Capture) -> None:
     """The study's own run is shown once."""
     for value in (0.5, 0.75):
         complete(ledger, value)
@@ -301,9 +300,7 @@ def test_list_shows_studies_before_runs(ledger: Ledger, capsys: pytest.CaptureFi
     assert run.split("\t")[:2] == ["1-mlp", "FINISHED"]
 
 
-def test_list_shows_mean_and_sd_over_seeds(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_shows_mean_and_sd_over_seeds(own_folder: Path, capsys: Capture) -> None:
     seeds = space_of({"seed": "range(0, 3)"})
     with closing(open_ledger(Path("optuna.db"), space=seeds, sampler="grid")) as ledger:
         for value in (0.5, 0.75, 1.0):
@@ -312,9 +309,7 @@ def test_list_shows_mean_and_sd_over_seeds(
     assert "\t3 complete\tval/f1 0.7500 ± 0.2500\t" in capsys.readouterr().out
 
 
-def test_reap_closes_and_queues_lost_trials(
-    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reap_closes_and_queues_lost_trials(ledger: Ledger, uri: str, capsys: Capture) -> None:
     """It closes them in MLflow too."""
     lost, ended, alive = (
         take(ledger, lease).number for lease in (dead_lease(), dead_lease(), own_lease())
@@ -347,9 +342,7 @@ def test_reap_closes_and_queues_lost_trials(
     }
 
 
-def test_clean_removes_old_runs_only_with_apply(
-    uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clean_removes_old_runs_only_with_apply(uri: str, capsys: Capture) -> None:
     output = Path("runs")
     old = begin("1-old", uri)
     (old.folder / "artifacts").mkdir()
@@ -381,8 +374,8 @@ def test_clean_removes_old_runs_only_with_apply(
 def test_clean_removes_a_study_unless_it_runs(
     ledger: Ledger,
     uri: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    monkeypatch: Patch,
 ) -> None:
     complete(ledger, 0.5)
     journal = begun(ledger, 0, uri)

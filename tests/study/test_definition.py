@@ -5,6 +5,7 @@ from typing import Any
 
 import optuna
 import pytest
+from helpers.fixture_types import Capture
 from ledgers import BASE, COMPLETE, LR, complete_all, database, open_ledger, space_of, take
 
 from pipeline.base.errors import ConfigError
@@ -210,9 +211,7 @@ UNVALIDATED = (*SMALL, "data.validation=0", "verbose=0")
 
 
 @pytest.mark.slow
-def test_seeds_are_compared_by_test_scores(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_seeds_are_compared_by_test_scores(own_folder: Path, capsys: Capture) -> None:
     assert sweep([*UNVALIDATED, "sweeps=seeds", "seed=range(0,2)"]) == 0
     assert capsys.readouterr() == ("", "")
     table = own_folder / "runs" / "seeds-mlp-iris" / "artifacts" / "comparison.md"

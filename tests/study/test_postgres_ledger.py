@@ -9,6 +9,7 @@ from threading import Thread
 
 import pytest
 from faults.processes import wait_until
+from helpers.fixture_types import Capture, Patch
 from helpers.postgres_server import PASSWORD, USER, Postgres, running_postgres
 from ledgers import (
     COMPLETE,
@@ -41,7 +42,7 @@ def server() -> Iterator[Postgres]:
 
 
 @pytest.fixture(autouse=True)
-def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+def _password(monkeypatch: Patch) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
 
 
@@ -219,9 +220,7 @@ def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -
     assert server.connections(database) == 2
 
 
-def test_absent_server_is_waited_for_only_once(
-    database: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_absent_server_is_waited_for_only_once(database: str, capfd: Capture) -> None:
     """Then it is reported."""
     with running_postgres() as server:
         name = server.database()
@@ -262,7 +261,7 @@ def test_locked_study_is_reported_until_its_release(server: Postgres, database: 
 
 
 def test_lock_is_waited_for_like_the_server(
-    server: Postgres, database: str, capfd: pytest.CaptureFixture[str]
+    server: Postgres, database: str, capfd: Capture
 ) -> None:
     import psycopg  # the quick tests are collected without it
 

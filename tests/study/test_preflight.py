@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.fixture_types import Capture, Patch
 from spaces import study
 
 from pipeline.sweep import main
@@ -130,9 +131,7 @@ def test_each_reason_is_one_line_with_its_fix(broken: Tried) -> None:
     )
 
 
-def test_preflight_refuses_a_typed_range(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_preflight_refuses_a_typed_range(own_folder: Path, capsys: Capture) -> None:
     assert main(["sweeps=preflight", "optimizer.lr=interval(0.1, 1)"]) == 2
     assert capsys.readouterr().err == (
         "error: optimizer.lr=interval(0.1, 1): a preflight tries the ranges in sweeps/; put this "
@@ -176,7 +175,7 @@ def test_everything_shipped_passes_the_preflight(own_folder: Path, python: str) 
 
 @pytest.mark.slow
 def test_network_that_kills_its_process_is_named(
-    own_folder: Path, python: str, monkeypatch: pytest.MonkeyPatch
+    own_folder: Path, python: str, monkeypatch: Patch
 ) -> None:
     """The rest is tried."""
     monkeypatch.setenv("TRUSTED", "preflight_nets")  # as a training takes it

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.fixture_types import Patch
 from ledgers import F1, complete_all, database, open_ledger, options, space_of, take
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -273,7 +274,7 @@ def test_invalid_search_options_are_refused_at_start(
 
 
 def test_sampler_without_package_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: Patch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "cmaes", None)  # as where it is not installed
     problems = search_problems(options(**sampler("CmaEsSampler")))

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from helpers.fixture_types import Capture, Patch
 from helpers.pty_terminal import terminal, width
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from ledgers import F1
@@ -186,7 +187,7 @@ all failed
 """
 
 
-def test_database_text_cannot_start_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_database_text_cannot_start_a_line(capsys: Capture) -> None:
     harm = "a\nFORGED\terror: none"
     failed = Row(number=1, state=End.ERROR, attributes={"message": harm})
     for rows in ([replace(row(0, 0.5, lr=harm), attributes={}), failed], [failed]):
@@ -205,7 +206,7 @@ def test_verdict_compares_winner_with_default_and_naive(words: list[str], lines:
 
 
 def test_too_few_trials_show_no_importance(
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     study = replace(made_summary([0.5, 0.9]), importances=[Importances(trials=2)])
     print_summary(study)
@@ -235,7 +236,7 @@ def test_command_is_quoted_only_where_needed() -> None:
 
 
 def test_pipe_gets_plain_lines_with_whole_commands(
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     print_summary(made_summary([0.5, 0.9], tested=TESTED))
     printed = capsys.readouterr().out
@@ -252,7 +253,7 @@ def test_pipe_gets_plain_lines_with_whole_commands(
     assert last == ["study   runs/s", "report  r", "see it  mlflow ui", "note    n"]
 
 
-def test_summary_fits_on_one_terminal_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_fits_on_one_terminal_screen(monkeypatch: Patch) -> None:
     """A screen of 24 lines of 80 columns, its last line for the prompt."""
     monkeypatch.setenv("TERM", "xterm-256color")
     name = "lr_epochs_clip-cnn2d-digits"

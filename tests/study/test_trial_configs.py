@@ -7,6 +7,7 @@ from typing import Any
 import hydra
 import pytest
 from helpers.config_command import written
+from helpers.fixture_types import Patch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from spaces import cases, study
 
@@ -171,7 +172,7 @@ def test_own_group_choice_is_named_in_the_command(own_folder: Path, group: str) 
 
 
 def test_environment_reference_stays_one_in_the_command(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: Patch,
 ) -> None:
     monkeypatch.setenv("LENGTH", "canary")
     trees = TrialConfigs(["sweeps=quick", "monitor=${oc.env:LENGTH}"], None)
@@ -274,7 +275,7 @@ def test_invalid_ends_and_choices_name_allowed_values(words: list[str], lines: l
     ],
 )
 def test_trials_trust_typed_names_only(
-    words: list[str], trust: list[str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], trust: list[str], own_folder: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("TRUSTED", "mine")
     text = "# @package _global_\ntrust: [theirs]\n"

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 import torch
 from faults.processes import await_end, is_running, wait_until
 from faults.sweeps import behaving
+from helpers.fixture_types import Capture, Patch, Train
 from helpers.run_files import checkpoint, epochs, events, final_values, only_run
 from helpers.server_processes import youngest_child
 from study_workers import BASE, Conversation, ending, job_of, tags, worker_in
@@ -31,7 +32,6 @@ from pipeline.study.workers.trial import TrialTrainer
 from pipeline.study.workers.worker import worker_process, worker_server
 from pipeline.tracking.facts import command_line
 
-Train = Callable[..., int]
 OWN = "+callbacks.own._target_=trial_parts"
 ROOT = Path(__file__).parents[2]
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
@@ -323,7 +323,7 @@ def test_full_disk_is_an_environment_fault(worker: Conversation) -> None:
 
 
 def test_message_of_failed_trial_holds_no_secret(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: Patch,
 ) -> None:
     assert one_line(ValueError()) == "ValueError: no message"
     assert one_line(ValueError("caf\udce9")) == r"ValueError: caf\udce9"  # a journal is UTF-8
@@ -368,7 +368,7 @@ def test_second_interrupt_changes_nothing(worker: Conversation) -> None:
     assert (ended.end, ended.code) == (End.INTERRUPTED, 130)
 
 
-def test_error_after_the_end_fails_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_after_the_end_fails_the_trial(monkeypatch: Patch) -> None:
     """No code of a user's runs at that time, and a stop keeps the result."""
 
     def train_and_raise(*words: Any, **options: Any) -> None:
@@ -456,7 +456,7 @@ STOPS_ITS_CHILD = "subprocess.Popen(['sleep', '60']).send_signal(signal.SIGSTOP)
 COMPUTES = "sum(range(10**15))"  # lets no other thread run
 
 
-def test_stuck_worker_is_killed_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stuck_worker_is_killed_and_named(capsys: Capture) -> None:
     """A worker that computes for longer than the grace time is not taken for stuck."""
     programs = [SPEAKS + then for then in (COMPUTES, STOPS_ITSELF, STOPS_ITS_CHILD, WAITS_FOR_DISK)]
     gone: dict[Worker, Answer] = {}
@@ -483,9 +483,7 @@ def killed_line(worker: Worker, grace: int = 2) -> str:
     )
 
 
-def test_unkillable_worker_is_abandoned(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unkillable_worker_is_abandoned(monkeypatch: Patch, capsys: Capture) -> None:
     """Once it continues, it finds its driver gone and ends."""
     # As in the kernel, where the signal waits for the disk.
     monkeypatch.setattr("pipeline.base.processes.child.kill_session", lambda _: None)

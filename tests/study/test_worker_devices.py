@@ -9,6 +9,7 @@ from itertools import chain, product
 
 import psutil
 import pytest
+from helpers.fixture_types import Patch
 from spaces import checked, study
 
 from pipeline.base.errors import EnvironmentFaultError
@@ -216,7 +217,7 @@ def visible_variables(pool: WorkerPool, *, workers: int) -> list[str | None]:
 
 
 def test_workers_see_only_gpus_of_their_slot(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: Patch,
 ) -> None:
     """A worker that replaces another sees the same ones."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
