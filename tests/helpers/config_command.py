@@ -1,7 +1,7 @@
 """A command that checks a config and does nothing else, called as a user would call it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def choices(group: str) -> str:
     return ", ".join(sorted(path.stem for path in (conf_folder() / group).glob("*.yaml")))
 
 
-def written(folder: Path, files: dict[str, str | bytes]) -> Sequence[str]:
+def written(folder: Path, files: Mapping[str, str | bytes]) -> Sequence[str]:
     """Write a user's own folder of configuration; return the words that name it."""
     for name, content in files.items():
         file = folder / name

@@ -9,11 +9,12 @@ from typing import Any
 import psutil
 import pytest
 from helpers.fixture_types import Capture, Patch
-from ledgers import dead_lease, failed, far_lease, open_ledger, space_of, take
 from mlflow.tracking import MlflowClient
-from recorded_trials import (
+from study.ledgers import dead_lease, failed, far_lease, open_ledger, space_of, take
+from study.recorded_trials import (
     STUDY,
     assign_to_missing_process,
+    begin_run,
     begin_trial,
     database_in,
     destination,
@@ -42,6 +43,8 @@ from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_uri
 
 NAME = "lr"
+TRAIN = {"pipeline.command": "train"}
+SWEEP = {"pipeline.command": "sweep"}
 ENDS = (
     (
         TrialEnd(end=End.COMPLETE, values=(0.75,), attributes={"epochs": 5, "test/f1": 0.5}),
@@ -135,7 +138,7 @@ def test_repairing_many_trials_leaves_no_file_open(tmp_path: Path) -> None:
     before = psutil.Process().num_fds()
     for number in range(200):
         write_run(Row(number=number, state=End.OOM), where, recorder, {})
-        assert end_journal(where.trial_folder(number), End.LOST)
+        assert end_journal(where.trial_folder(number), TrialEnd(end=End.LOST))
     assert psutil.Process().num_fds() < before + 100
 
 
@@ -249,30 +252,9 @@ def test_study_without_trials_has_a_report(own_folder: Path) -> None:
 # ── listed, reaped and removed ──────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def uri(own_folder: Path, empty_database: Path) -> str:
-    """The address of `mlflow.db` in the current folder."""
-    return database_in(own_folder, empty_database)
-
-
-@pytest.fixture
-def ledger(own_folder: Path) -> Ledger:
-    """A study in `optuna.db` in the current folder."""
-    return open_ledger(own_folder / "optuna.db", name=STUDY, n_trials=10)
-
-
 def complete(ledger: Ledger, value: float) -> None:
     trial = take(ledger)
     assert ledger.finish(trial, TrialEnd(end=End.COMPLETE, values=(value,)))
-
-
-def begin(name: str, uri: str, *, command: str = "train") -> Journal:
-    """The journal of a run, which this process trains."""
-    folder = Path("runs") / name
-    folder.mkdir(parents=True)
-    journal, tags = Journal(adopt(folder)), {"pipeline.command": command}
-    journal.begin(Header(name=name, experiment="pipeline", uri=uri, tags=tags, key=name))
-    return journal
 
 
 def begun(ledger: Ledger, number: int, uri: str) -> Journal:
@@ -287,8 +269,8 @@ def test_list_shows_studies_before_runs(ledger: Ledger, capsys: Capture) -> None
     trial = take(ledger)
     ledger.finish(trial, TrialEnd(end=End.DIVERGED))
     take(ledger, own_lease())
-    begin(STUDY, "", command="sweep")
-    begin("1-mlp", "").end(End.COMPLETE)
+    begin_run(STUDY, tags=SWEEP)
+    begin_run("1-mlp", tags=TRAIN).end(End.COMPLETE)
     assert main([]) == 0
     heading, study, gap, headings, run = capsys.readouterr().out.splitlines()
     assert heading.split("\t") == ["study", "trials", "value", "age", "folder"]
@@ -344,14 +326,14 @@ def test_reap_closes_and_queues_lost_trials(ledger: Ledger, uri: str, capsys: Ca
 
 def test_clean_removes_old_runs_only_with_apply(uri: str, capsys: Capture) -> None:
     output = Path("runs")
-    old = begin("1-old", uri)
+    old = begin_run("1-old", uri, TRAIN)
     (old.folder / "artifacts").mkdir()
     (old.folder / "artifacts" / "history.csv").write_text("epoch\n" * 999)
     old.end(End.COMPLETE)
-    begin("2-running", uri)
-    begin(STUDY, uri, command="sweep").end(End.COMPLETE)
+    begin_run("2-running", uri, TRAIN)
+    begin_run(STUDY, uri, SWEEP).end(End.COMPLETE)
     assert main(["action=sync"]) == 0
-    begin("3-unsent", uri).end(End.COMPLETE)
+    begin_run("3-unsent", uri, TRAIN).end(End.COMPLETE)
     capsys.readouterr()
 
     assert main(["action=clean"]) == 0

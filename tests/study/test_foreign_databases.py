@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faults.test_foreign_folders import content_of
+from faults.refusals import content_of
 from helpers.fixture_types import Capture
-from ledgers import COMPLETE, dead_lease, failed, open_ledger, take
-from recorded_trials import STUDY, assign_to_missing_process, begin_trial, database_in, runs
+from study.ledgers import COMPLETE, dead_lease, failed, open_ledger, take
+from study.recorded_trials import STUDY, assign_to_missing_process, begin_run, begin_trial, runs
 
 from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError
@@ -21,27 +21,10 @@ from pipeline.sweep import main as sweep
 from pipeline.tracking.folders import FORGET, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header
-from pipeline.tracking.ownership import adopt
 from pipeline.tracking.run_record import JOURNAL
 
 DATABASE = Path("optuna.db")
 VICTIM = "victim-0000"
-
-
-@pytest.fixture
-def uri(own_folder: Path, empty_database: Path) -> str:
-    """The address of `mlflow.db` in the current folder."""
-    return database_in(own_folder, empty_database)
-
-
-@pytest.fixture
-def ledger(own_folder: Path) -> Ledger:
-    """A study in `optuna.db` in the current folder, with a folder that is the user's own."""
-    ledger = open_ledger(own_folder / DATABASE, name=STUDY, n_trials=10)
-    study = Path("runs", STUDY)
-    study.mkdir(parents=True)
-    adopt(study)
-    return ledger
 
 
 def execute(statement: str, *values: object) -> None:
@@ -64,13 +47,9 @@ def set_attribute(key: str, value: object, *, study: str = STUDY) -> None:
 
 def begin(name: str, uri: str, tags: Mapping[str, str] | None = None) -> Path:
     """The folder of a finished run of the user's own."""
-    folder = Path("runs", name)
-    folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(adopt(folder))
-    journal.begin(Header(name=name, experiment="pipeline", uri=uri, tags=tags or {}, key=name))
-    journal.end(End.COMPLETE)
-    journal.close()
-    return folder
+    with closing(begin_run(name, uri, tags)) as journal:
+        journal.end(End.COMPLETE)
+    return journal.folder
 
 
 # ── reaping ─────────────────────────────────────────────────────────────────────────────────────

@@ -11,8 +11,11 @@ import pytest
 from faults.processes import wait_until
 from helpers.fixture_types import Capture, Patch
 from helpers.postgres_server import PASSWORD, USER, Postgres, running_postgres
-from ledgers import (
+from sqlalchemy import event
+from study.ledgers import (
     COMPLETE,
+    Settings,
+    act_before,
     assert_read_as_by_optuna,
     dead_lease,
     open_ledger,
@@ -21,8 +24,7 @@ from ledgers import (
     take,
     take_all,
 )
-from postgres_ledgers import Wire, at_each_moment, wait_for_lines
-from sqlalchemy import event
+from study.postgres_ledgers import Wire, at_each_moment, wait_for_lines
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import EnvironmentFaultError
@@ -31,7 +33,7 @@ from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 
 pytestmark = pytest.mark.slow
-MANY = {"sampler": "random", "n_trials": 100_000, "max_retry": 1000}
+MANY: Settings = {"sampler": "random", "n_trials": 100_000, "max_retry": 1000}
 INTERRUPTED = TrialEnd(end=End.INTERRUPTED, message="stopped", attributes={"epochs": 1})
 
 
@@ -187,7 +189,7 @@ def test_processes_keep_exact_trials_through_server_crashes(
     server: Postgres, database: str, tmp_path: Path
 ) -> None:
     outputs = [tmp_path / f"{index}.txt" for index in range(3)]
-    settings = {"sampler": "random", "n_trials": 60}
+    settings: Settings = {"sampler": "random", "n_trials": 60}
     words = (server.url(database),)
     processes = [start(take_all, *words, output, settings, 0.05) for output in outputs]
     wait_until(lambda: all(output.exists() for output in outputs), what="the processes")
@@ -207,7 +209,7 @@ def test_processes_keep_exact_trials_through_server_crashes(
 
 def test_optuna_and_ledger_read_the_same_on_server(server: Postgres, database: str) -> None:
     url = server.url(database)
-    settings = {"enqueue": [{"optimizer.lr": 0.01}], "pruner": "asha", "max_retry": 1}
+    settings: Settings = {"enqueue": [{"optimizer.lr": 0.01}], "pruner": "asha", "max_retry": 1}
     ledger = open_ledger(url, **settings)
     assert_read_as_by_optuna(ledger, server.url(database, scheme="postgresql+psycopg"))
 
@@ -271,7 +273,12 @@ def test_lock_is_waited_for_like_the_server(
     with psycopg.connect(server.url(database)) as other:
         other.execute("LOCK TABLE trials")
         taking.start()
-        wait_until(lambda: lines.extend(capfd.readouterr().err.splitlines()) or lines, what="it")
+
+        def is_warned() -> bool:
+            lines.extend(capfd.readouterr().err.splitlines())
+            return bool(lines)
+
+        wait_until(is_warned, what="a warning")
     taking.join()
     assert [row.number for row in rows if row is not None] == [0]
     (warning,) = lines
@@ -283,12 +290,11 @@ def test_trials_taken_and_queued_together_keep_numbers(server: Postgres, databas
     trial, taking = take(other), Thread(target=ledger.take, args=[own_lease()])
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
-    def take_meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("INSERT INTO trials"):
-            taking.start()
-            wait_until(lambda: server.ask(database, waiting) != [(0,)], what="the lock")
+    def take_meanwhile() -> None:
+        taking.start()
+        wait_until(lambda: server.ask(database, waiting) != [(0,)], what="the lock")
 
-    event.listen(other._store.engine, "before_cursor_execute", take_meanwhile)
+    act_before(other, "INSERT INTO trials", take_meanwhile)
     assert other.finish(trial, INTERRUPTED)
     taking.join()
     assert [row.number for row in ledger.trials()] == [0, 1, 2]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped] # it brings no types
 import pytest
 from helpers.fixture_types import Capture, Patch
 

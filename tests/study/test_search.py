@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from helpers.fixture_types import Patch
-from ledgers import F1, complete_all, database, open_ledger, options, space_of, take
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from study.ledgers import F1, Settings, complete_all, database, open_ledger, options, space_of, take
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import ConfigError
@@ -27,16 +27,16 @@ MIXED = {
 UNIT = {"optimizer.lr": "interval(0, 1)"}
 
 
-def target(name: str, **arguments: Any) -> dict[str, Any]:
+def target(name: str, **arguments: Any) -> Settings:
     """A class of Optuna's as it stands in YAML, such as `samplers.TPESampler`."""
     return {"_target_": f"optuna.{name}", **arguments}
 
 
-def sampler(name: str, **arguments: Any) -> dict[str, Any]:
+def sampler(name: str, **arguments: Any) -> Settings:
     return {"sampler": target(f"samplers.{name}", **arguments)}
 
 
-def pruner(name: str, **arguments: Any) -> dict[str, Any]:
+def pruner(name: str, **arguments: Any) -> Settings:
     return {"pruner": target(f"pruners.{name}", **arguments)}
 
 
@@ -168,7 +168,8 @@ def test_median_pruner_ends_worse_than_median_trials(
     objective: Objective, worse: float, better: float, tmp_path: Path
 ) -> None:
     """Trials of other processes count too."""
-    path, settings = database(tmp_path), {"objectives": (objective,), "n_trials": 20}
+    path = database(tmp_path)
+    settings: Settings = {"objectives": (objective,), "n_trials": 20}
     ledger, other = open_ledger(path, **settings), open_ledger(path, **settings)
     values = sorted((0.1, 0.9, 0.2, 0.8, 0.5), reverse=objective.direction == "max")
     assert [run(other, value) for value in values] == [None] * 5  # nobody before five are complete
@@ -186,7 +187,7 @@ SIZE = Objective(name="model/parameters", direction="min")
     [{"pruner": "none"}, {"objectives": (*F1, SIZE)}],
     ids=["no pruner", "two objectives"],
 )
-def test_study_without_pruning_prunes_no_trial(settings: dict[str, Any], path: Path) -> None:
+def test_study_without_pruning_prunes_no_trial(settings: Settings, path: Path) -> None:
     ledger = open_ledger(path, **settings)
     assert not ledger.prunes
     trials = [take(ledger) for _ in range(8)]
@@ -306,7 +307,5 @@ NO_PLACE = "does not apply to a grid, which tries only its own points."
         ({"n_trials": None, "timeout": 60.0}, []),
     ],
 )
-def test_conflicting_options_are_reported_all_at_once(
-    settings: dict[str, Any], lines: list[str]
-) -> None:
+def test_conflicting_options_are_reported_all_at_once(settings: Settings, lines: list[str]) -> None:
     assert problems_of(**settings) == lines

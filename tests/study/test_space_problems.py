@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.config_command import choices, written
 from helpers.fixture_types import Capture
-from spaces import cases, checked, problems, study
+from study.spaces import cases, checked, problems, study
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.compose import compose

@@ -17,9 +17,9 @@ import optuna
 import pytest
 from helpers.fixture_types import Patch
 from helpers.server_processes import run_script
-from ledgers import database, open_ledger
 from optuna.study import StudyDirection
 from sqlalchemy import create_engine
+from study.ledgers import database, open_ledger
 
 from pipeline.base.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
 from pipeline.base.processes.lease import own_lease

@@ -15,9 +15,9 @@ import pytest
 from helpers.fixture_types import Capture, Patch
 from helpers.pty_terminal import terminal, width
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from ledgers import F1
-from scipy import stats
-from spaces import cases
+from scipy import stats  # type: ignore[import-untyped] # scipy brings no types
+from study.ledgers import F1
+from study.spaces import cases
 
 from pipeline.base.ends import End
 from pipeline.base.markup import NO_INTERVAL, TextTable
@@ -311,8 +311,8 @@ def test_note_shows_best_trials_scores_and_command(tmp_path: Path) -> None:
     place(tmp_path, ())
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
     study = made_summary([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
-    facts = {"baselines": ["majority class", "ridge"], "intervals": {"f1": (0.81, 0.86)}}
-    note = search_note(replace(study, folder=tmp_path, **facts))
+    study = replace(study, folder=tmp_path, baselines=["majority class", "ridge"])
+    note = search_note(replace(study, intervals={"f1": (0.81, 0.86)}))
     assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000, 0.4000 better")
     assert f"`{COMMAND}`" in note
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]

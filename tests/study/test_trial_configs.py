@@ -9,7 +9,7 @@ import pytest
 from helpers.config_command import written
 from helpers.fixture_types import Patch
 from omegaconf import DictConfig, OmegaConf, open_dict
-from spaces import cases, study
+from study.spaces import cases, study
 
 from pipeline.base.paths import conf_folder
 from pipeline.config.compose import compose

@@ -18,7 +18,7 @@ from faults.sweeps import behaving
 from helpers.fixture_types import Capture, Patch, Train
 from helpers.run_files import checkpoint, epochs, events, final_values, only_run
 from helpers.server_processes import youngest_child
-from study_workers import BASE, Conversation, ending, job_of, tags, worker_in
+from study.study_workers import BASE, Conversation, ending, job_of, tags, worker_in
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import EnvironmentFaultError
@@ -101,37 +101,6 @@ def test_trial_equals_the_single_run_bit_for_bit(
     assert all(best["pipeline"][fact] == kept_content["pipeline"][fact] for fact in facts)
 
 
-def test_worker_refuses_data_changed_since_earlier_trial(worker: Conversation) -> None:
-    table = Path("rows.csv").absolute()
-    words = ("data=table", f"data.path={table}", "data.target=y")
-    write_rows(table, sign=1)
-    job = job_of(*words)
-    first = worker.train(job)
-    assert first.data == tags(job)["data.hash"]
-    assert worker.train(job_of(*words, data=first.data)).end is End.COMPLETE
-    write_rows(table, sign=-1)
-    other = job_of(*words, data=first.data)
-    refused = worker.train(other)
-    assert (refused.end, refused.exit_code) == (End.INTERRUPTED, 2)
-    assert ending(other) == ("KILLED", "interrupted")
-    now = worker.train(job_of(*words)).data
-    assert None not in (first.data, now)
-    assert now != first.data
-    assert refused.message is not None
-    assert refused.message.startswith(
-        f"data.path={table}: the data had the hash {str(first.data)[:12]} in this study and now "
-        f"have {str(now)[:12]};"
-    )
-    tested = worker.test(job, into=None, leave=".", data=first.data)
-    assert (tested.problem, tested.exit_code) == (refused.message, 2)
-
-
-def write_rows(path: Path, *, sign: int) -> None:
-    """Write a table of two classes, which `sign` exchanges."""
-    rows = [f"{x / 10},{'yes' if sign * x > 0 else 'no'}" for x in range(-40, 41)]
-    path.write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     "words", [("callbacks=ema", "callbacks.ema.decay=0.9"), ("keep=last",)], ids=" ".join
 )
@@ -159,10 +128,19 @@ def test_kept_weights_are_tested_like_a_single_run(
 def test_weights_not_kept_cannot_be_tested(worker: Conversation) -> None:
     job = job_of(keep=False)
     assert worker.train(job).end is End.COMPLETE
-    tested = worker.test(job, into="tables")
+    tables = Path("tables").absolute()
+    tested = worker.test(job, into=str(tables))
     path = f"{job.folder}/checkpoints/kept.ckpt"
     assert tested.problem == f"{path} does not exist; expected a checkpoint"
-    assert (tested.exit_code, Path("tables").exists()) == (2, False)
+    assert (tested.exit_code, tables.exists()) == (2, False)
+
+
+def test_model_of_other_data_is_not_saved(worker: Conversation) -> None:
+    model = Path("model").absolute()
+    tested = worker.test(job_of(), into=None, leave=str(model), data="0" * 64)
+    assert tested.problem is not None
+    assert "the data had the hash 000000000000 in this study" in tested.problem
+    assert (tested.exit_code, model.exists()) == (2, False)
 
 
 def test_trial_leaves_only_journal_and_kept_weights(
@@ -492,7 +470,8 @@ def test_unkillable_worker_is_abandoned(monkeypatch: Patch, capsys: Capture) -> 
     with WorkerPool(lambda _: Child(("-c", program)), grace=1) as pool:
         pool.start(1)
         answers: list[tuple[Worker, Answer]] = []
-        wait_until(lambda: answers.extend(pool.listen(0.1)) or answers, what="its end")
+        while not answers:
+            answers += pool.listen(0.1)
         ((worker, gone),) = answers
         assert gone == WorkerDied(message="does not end, not even by SIGKILL")
         process = psutil.Process(worker.lease.pid)

@@ -10,7 +10,7 @@ from itertools import chain, product
 import psutil
 import pytest
 from helpers.fixture_types import Patch
-from spaces import checked, study
+from study.spaces import checked, study
 
 from pipeline.base.errors import EnvironmentFaultError
 from pipeline.base.processes.cpu import cores
