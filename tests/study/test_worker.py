@@ -249,15 +249,11 @@ FAILURES = {
         "val/f1 is inf at the end of the trial: training diverged",
     ),
     "oom": (behaving("oom"), ("oom", 3), "out of memory (CUDA out of memory. Tried"),
-    "memory": (
-        (f"{OWN}.Fail", "+callbacks.own.how=memory"),
-        ("oom", 3),
-        "out of memory (MemoryError)",
-    ),
+    "memory": (behaving("memory"), ("oom", 3), "out of memory (MemoryError)"),
     "error": (
-        (f"{OWN}.Fail", "+callbacks.own.how=error"),
+        behaving("error"),
         ("error", 2),
-        "on_train_epoch_start raised RuntimeError: the reader has lost its place (trial_parts.py:",
+        "sweep_parts._behave raised RuntimeError: the reader has lost its place (sweep_parts.py:",
     ),
     "value": (
         ("model.dropout=1.5", "seed=-1"),
@@ -502,7 +498,7 @@ def test_worker_survives_many_trials_without_growing(
         assert max(sizes[-15:]) - max(sizes[:15]) < 8 * 2**20
         assert len(set(opened[5:])) == 1
 
-        ended = mortal.train(job_of(f"{OWN}.Fail", "+callbacks.own.how=allocate"))
+        ended = mortal.train(job_of(*behaving("allocate")))
         assert ended.end is End.OOM
         assert "try a smaller data.batch_size" in (ended.message or "")
         assert mortal.train(job_of()).end is End.COMPLETE
