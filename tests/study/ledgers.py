@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -155,21 +156,17 @@ def dead_lease() -> Lease:
     return Lease(host=lease.host, boot_id=lease.boot_id, pid=int(output), started="1")
 
 
-def take_all(place: Path | str, output: Path, settings: Settings, seconds: float = 0.0) -> None:
+def take_all(place: Path, output: Path, settings: Settings) -> None:
     """Take and complete trials until none is left; add a line for each, its number and point.
 
     Args:
         place: Where the study is.
         output: File of the lines, empty at first.
         settings: What the study is; a grid is `GRID`.
-        seconds: Of each trial; the first is taken once there is a file `go` beside that of the
-            lines, where trials take any.
     """
     grid = settings.get("sampler") == "grid"
     ledger = open_ledger(place, space=space_of(GRID) if grid else None, **settings)
     output.touch()
-    while seconds and not output.with_name("go").exists():
-        time.sleep(0.01)
     while not ledger.progress().settled:
         trial = ledger.take(own_lease())
         if trial is None:
@@ -177,8 +174,14 @@ def take_all(place: Path | str, output: Path, settings: Settings, seconds: float
             continue
         with output.open("a", encoding="utf-8") as file:
             file.write(json.dumps([trial.number, dict(trial.overrides)]) + "\n")
-        time.sleep(seconds)
         assert ledger.finish(trial, COMPLETE)
+
+
+def take_all_in_turn(together: Barrier, studies: dict[Path, Settings], which: int) -> None:
+    """Begin at the missing file of each folder, with the others, and take all there is."""
+    for folder, settings in studies.items():
+        together.wait()
+        take_all(folder / "optuna.db", folder / f"{which}.txt", settings)
 
 
 def read_taken_trials(paths: Iterable[Path]) -> list[tuple[int, dict[str, str]]]:

@@ -151,9 +151,7 @@ def test_comparison_by_validation_metric_is_explained(
     assert notes == ([f"compared by val/f1, since {trials} no test/f1"] if trials else [])
 
 
-def test_failed_seed_is_shown_and_not_paired(
-    compared: Comparison,
-) -> None:
+def test_failed_seed_is_shown_and_not_paired(compared: Comparison) -> None:
     cell = cell_of(compared, "mnist1d", "rnn")
     assert dict(cell.missing) == {"diverged": 1}
     assert cell.difference.n == 4
@@ -396,9 +394,7 @@ def test_published_scores_stand_beside_their_rows(rows: list[Row], tmp_path: Pat
     assert sheet(tmp_path)["digits", "cnn1d"]["published test/accuracy"] == "0.98"
 
 
-def test_unvalidated_study_is_compared_by_test_scores(
-    rows: list[Row],
-) -> None:
+def test_unvalidated_study_is_compared_by_test_scores(rows: list[Row]) -> None:
     """A published metric goes first."""
     losses = [
         replace(row, values=tuple(1 - value for value in row.values))

@@ -113,9 +113,7 @@ def run_check(capsys: Capture) -> tuple[int, list[str]]:
     return code, [line for line in lines if "INFO mlflow" not in line]  # of this very process
 
 
-def test_repaired_runs_match_the_ends_of_trials(
-    recorded: Path,
-) -> None:
+def test_repaired_runs_match_the_ends_of_trials(recorded: Path) -> None:
     uri = sqlite_uri(recorded / "mlflow.db")
     assert ends(uri) == RECORDED
     run, row = trials(uri)[0], open_study(recorded).trials()[0]

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import optuna
@@ -30,7 +29,7 @@ from study.ledgers import (
     space_of,
     start,
     take,
-    take_all,
+    take_all_in_turn,
 )
 from study.recorded_trials import assign_to_missing_process
 
@@ -258,13 +257,6 @@ def test_lost_grid_point_is_retried_without_blocking_others(
 
 
 # ── several processes ───────────────────────────────────────────────────────────────────────
-
-
-def take_all_in_turn(together: Barrier, studies: dict[Path, Settings], which: int) -> None:
-    """Begin at the missing file of each folder, with the others, and take all there is."""
-    for folder, settings in studies.items():
-        together.wait()
-        take_all(folder / "optuna.db", folder / f"{which}.txt", settings)
 
 
 @pytest.mark.parametrize(

@@ -211,9 +211,7 @@ def test_axis_has_round_numbers_or_ordered_words(points: dict[str, float], ticks
     assert all(box.x1 < next_box.x0 for box, next_box in pairwise(boxes))
 
 
-def test_map_has_one_panel_per_algorithm(
-    rows: list[Row],
-) -> None:
+def test_map_has_one_panel_per_algorithm(rows: list[Row]) -> None:
     """Each has a point per trial and a band for trials without clipping."""
     *panels, _ = figure(summary_of(rows), "lr_clip_map").axes  # the last is the colour bar
     for panel, algorithm in zip(panels, RANGES, strict=True):
@@ -229,9 +227,7 @@ def test_map_has_one_panel_per_algorithm(
         assert panel.get_yticklabels()[0].get_text() == "off"
 
 
-def test_end_of_study_imports_no_large_library(
-    tmp_path: Path,
-) -> None:
+def test_end_of_study_imports_no_large_library(tmp_path: Path) -> None:
     script = """
     import sys, optuna
     from pathlib import Path

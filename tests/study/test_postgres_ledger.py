@@ -1,6 +1,5 @@
 """A ledger on a PostgreSQL server: whatever is cut short, nothing is lost and nothing twice."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,12 +18,9 @@ from study.ledgers import (
     assert_read_as_by_optuna,
     dead_lease,
     open_ledger,
-    read_taken_trials,
-    start,
     take,
-    take_all,
 )
-from study.postgres_ledgers import Wire, at_each_moment, wait_for_lines
+from study.postgres_ledgers import Wire, at_each_moment
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import EnvironmentFaultError
@@ -183,28 +179,6 @@ def test_study_is_created_once_despite_connection_loss(wire: Wire, url: str) -> 
 
     open_ledger(url, name="makes-the-tables").close()
     assert at_each_moment(wire, found, stride=11) > 20
-
-
-def test_processes_keep_exact_trials_through_server_crashes(
-    server: Postgres, database: str, tmp_path: Path
-) -> None:
-    outputs = [tmp_path / f"{index}.txt" for index in range(3)]
-    settings: Settings = {"sampler": "random", "n_trials": 60}
-    words = (server.url(database),)
-    processes = [start(take_all, *words, output, settings, 0.05) for output in outputs]
-    wait_until(lambda: all(output.exists() for output in outputs), what="the processes")
-    (tmp_path / "go").touch()
-    for moment, silence in ((5, 0.0), (25, 2.0), (45, 0.0)):
-        wait_for_lines(outputs, moment)
-        server.stop()
-        time.sleep(silence)
-        server.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert sorted(number for number, _ in read_taken_trials(outputs)) == list(range(60))
-    ledger = open_ledger(server.url(database), **settings)
-    assert states(ledger) == {"complete": 60}
 
 
 def test_optuna_and_ledger_read_the_same_on_server(server: Postgres, database: str) -> None:

@@ -97,9 +97,7 @@ def ended(number: int, value: float, state: TrialState = TrialState.COMPLETE) ->
 
 
 @pytest.mark.parametrize("direction", [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE])
-def test_tpe_learns_from_best_and_latest_trials(
-    direction: StudyDirection,
-) -> None:
+def test_tpe_learns_from_best_and_latest_trials(direction: StudyDirection) -> None:
     """If they are few, it learns from all of them."""
     sign = 1 if direction == StudyDirection.MAXIMIZE else -1
     values = [sign * ((number * 7919) % 2003) / 2003 for number in range(2000)]
@@ -274,9 +272,7 @@ def test_invalid_search_options_are_refused_at_start(
         raise ConfigError(*problems_of(**settings))
 
 
-def test_sampler_without_package_names_what_to_install(
-    monkeypatch: Patch,
-) -> None:
+def test_sampler_without_package_names_what_to_install(monkeypatch: Patch) -> None:
     monkeypatch.setitem(sys.modules, "cmaes", None)  # as where it is not installed
     problems = search_problems(options(**sampler("CmaEsSampler")))
     assert problems == [

@@ -100,9 +100,7 @@ def test_unsupported_database_url_is_refused(url: str, line: str) -> None:
         storage_url(url)
 
 
-def test_postgresql_without_its_driver_names_what_to_install(
-    monkeypatch: Patch,
-) -> None:
+def test_postgresql_without_its_driver_names_what_to_install(monkeypatch: Patch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as where it is not installed
     with pytest.raises(ConfigError, match=r"with: pip install 'psycopg\[binary\]>=3.2'"):
         storage_url("postgresql://host/name")

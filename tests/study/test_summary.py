@@ -205,9 +205,7 @@ def test_verdict_compares_winner_with_default_and_naive(words: list[str], lines:
     assert verdict(STUDIES[words[0]]) == lines
 
 
-def test_too_few_trials_show_no_importance(
-    capsys: Capture,
-) -> None:
+def test_too_few_trials_show_no_importance(capsys: Capture) -> None:
     study = replace(made_summary([0.5, 0.9]), importances=[Importances(trials=2)])
     print_summary(study)
     printed = capsys.readouterr().out
@@ -235,9 +233,7 @@ def test_command_is_quoted_only_where_needed() -> None:
     assert train_command(words) == command
 
 
-def test_pipe_gets_plain_lines_with_whole_commands(
-    capsys: Capture,
-) -> None:
+def test_pipe_gets_plain_lines_with_whole_commands(capsys: Capture) -> None:
     print_summary(made_summary([0.5, 0.9], tested=TESTED))
     printed = capsys.readouterr().out
     assert not set(printed) & set("│┃━┏\x1b")

@@ -61,9 +61,7 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ],
     ids=lambda overrides: ",".join(overrides) or "none",
 )
-def test_trial_config_equals_that_composed_by_hydra(
-    overrides: dict[str, str],
-) -> None:
+def test_trial_config_equals_that_composed_by_hydra(overrides: dict[str, str]) -> None:
     words = WORDS[:-1] if "optimizer" in overrides else WORDS  # not each of them has betas
     trees = TrialConfigs(words, None)
     bent = [f"{key}={text}" for key, text in overrides.items() if "[0]" not in key]
@@ -171,9 +169,7 @@ def test_own_group_choice_is_named_in_the_command(own_folder: Path, group: str) 
     assert set(again[group]) == set(trials.config(varied)[group])
 
 
-def test_environment_reference_stays_one_in_the_command(
-    monkeypatch: Patch,
-) -> None:
+def test_environment_reference_stays_one_in_the_command(monkeypatch: Patch) -> None:
     monkeypatch.setenv("LENGTH", "canary")
     trees = TrialConfigs(["sweeps=quick", "monitor=${oc.env:LENGTH}"], None)
     words = trees.train_words({})

@@ -142,9 +142,7 @@ def test_model_of_other_data_is_not_saved(worker: Conversation) -> None:
     assert (tested.exit_code, model.exists()) == (2, False)
 
 
-def test_trial_leaves_only_journal_and_kept_weights(
-    worker: Conversation,
-) -> None:
+def test_trial_leaves_only_journal_and_kept_weights(worker: Conversation) -> None:
     job = job_of("trainer.log_every_n_steps=1")
     ended = worker.train(job)
     assert files(Path(job.folder)) == {"journal.jsonl", "checkpoints/kept.ckpt"}
@@ -178,9 +176,7 @@ def test_values_are_those_of_the_kept_weights(worker: Conversation, keep: str) -
     assert end_in_journal(Path(job.folder)) == ended
 
 
-def test_pruned_trial_reports_best_values_so_far(
-    worker: Conversation,
-) -> None:
+def test_pruned_trial_reports_best_values_so_far(worker: Conversation) -> None:
     """It is recorded as finished, with pruned as its reason."""
     job = job_of("trainer.max_epochs=30", "trainer.min_epochs=20", rungs={2: 1, 4: 2})
     worker.worker.train(job)
@@ -209,9 +205,7 @@ def test_same_data_are_read_once_for_all_trials(worker: Conversation) -> None:
     assert reads.read_text(encoding="utf-8") == "read\nread\n"
 
 
-def test_data_changed_by_a_trial_are_read_again(
-    worker: Conversation,
-) -> None:
+def test_data_changed_by_a_trial_are_read_again(worker: Conversation) -> None:
     jobs = [job_of(), job_of(f"{OWN}.Poison"), job_of()]
     assert [worker.train(job).end for job in jobs] == [End.COMPLETE] * 3
     before, poisoned, after = map(untimed, jobs)
@@ -219,9 +213,7 @@ def test_data_changed_by_a_trial_are_read_again(
     assert before != poisoned
 
 
-def test_printing_code_does_not_disturb_the_worker(
-    worker: Conversation,
-) -> None:
+def test_printing_code_does_not_disturb_the_worker(worker: Conversation) -> None:
     worker.worker.verdict(prune=True)  # too late for any trial: it decides nothing
     job = job_of(rungs={1: 1}, tags={"command": "pipeline sweep sweeps=quick"})
     config = {**job.config, "model": {"_target_": "trial_parts.Chatty"}}
@@ -295,9 +287,7 @@ def test_full_disk_is_an_environment_fault(worker: Conversation) -> None:
     assert "journal.jsonl' can't be written" in (ended.message or "")
 
 
-def test_message_of_failed_trial_holds_no_secret(
-    monkeypatch: Patch,
-) -> None:
+def test_message_of_failed_trial_holds_no_secret(monkeypatch: Patch) -> None:
     assert one_line(ValueError()) == "ValueError: no message"
     assert one_line(ValueError("caf\udce9")) == r"ValueError: caf\udce9"  # a journal is UTF-8
     monkeypatch.setenv("DB_PASSWORD", "correct horse")
@@ -476,9 +466,7 @@ def test_unkillable_worker_is_abandoned(monkeypatch: Patch, capsys: Capture) -> 
 
 
 @pytest.mark.slow
-def test_worker_survives_many_trials_without_growing(
-    tmp_path: Path,
-) -> None:
+def test_worker_survives_many_trials_without_growing(tmp_path: Path) -> None:
     """It survives a lack of memory too, and ends when it is dismissed."""
     with worker_in(tmp_path) as mortal:
         process = psutil.Process(mortal.worker.lease.pid)
