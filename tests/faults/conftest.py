@@ -17,6 +17,10 @@ SOURCES = Path(__file__).parent / "own_code"
 Start = Callable[..., Training]
 StartSweep = Callable[..., Sweeping]
 Mount = Callable[..., Path]
+SweepHere = Callable[..., int]
+"""Carries a sweep out in this process and returns its exit code."""
+Words = tuple[str, ...]
+"""Words of a command line."""
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ def start(own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
 
 
 @pytest.fixture
-def sweep(fork: Start, own_code: tuple[str, ...]) -> StartSweep:
+def sweep(fork: Start, own_code: Words) -> StartSweep:
     """Starts a sweep in the current folder; words replace those of `BASE`.
 
     One that is `real` loads its libraries itself, and is then forked as the server of its workers.
@@ -96,7 +100,7 @@ def sweep(fork: Start, own_code: tuple[str, ...]) -> StartSweep:
 
 
 @pytest.fixture
-def sweep_here(own_code: tuple[str, ...]) -> Callable[..., int]:
+def sweep_here(own_code: Words) -> SweepHere:
     """Carries such a sweep out in this process, with workers of its own; gives its exit code."""
     from pipeline.sweep import main
 
@@ -119,7 +123,7 @@ def beside(base: Sequence[str], words: Sequence[str]) -> list[str]:
 
 
 @pytest.fixture
-def own_code(own_folder: Path) -> tuple[str, ...]:
+def own_code(own_folder: Path) -> Words:
     """Puts a user's own modules into the current folder; the words that trust them."""
     for module in SOURCES.glob("*.py"):
         shutil.copy(module, own_folder)

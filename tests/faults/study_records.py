@@ -10,6 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+# Ends of trials as Optuna's database has them: the state, and why.
+COMPLETE = ("COMPLETE", None)
+LOST = ("FAIL", "lost")
+INTERRUPTED = ("FAIL", "interrupted")
+RUNNING = ("RUNNING", None)
+WAITING = ("WAITING", None)
 ENDS = {
     ("COMPLETE", None): ("FINISHED", None),
     ("PRUNED", "pruned"): ("FINISHED", "pruned"),

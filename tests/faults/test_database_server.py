@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from helpers.fixture_types import Capture, Patch, Train
 from helpers.postgres_server import PASSWORD, USER, Postgres, running_postgres
 
-from faults.conftest import StartSweep
+from faults.conftest import StartSweep, SweepHere
 from faults.stores import free_port
 from faults.study_records import Records
 from faults.sweeps import Sweeping, behaving, grid, problems
@@ -132,7 +132,7 @@ def test_broken_connection_leaves_no_library_log(
 # `tests/study/test_postgres_ledger.py` lets `sweep.storage_patience` pass.
 def test_study_waits_for_its_server_on_request(
     sweep: StartSweep,
-    sweep_here: Callable[..., int],
+    sweep_here: SweepHere,
     database: str,
     capsys: Capture,
 ) -> None:

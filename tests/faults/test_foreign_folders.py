@@ -1,6 +1,5 @@
 """Run folders that someone else may have made: nothing follows their links or their claims."""
 
-import hashlib
 import json
 import os
 import shlex
@@ -17,6 +16,7 @@ from helpers.run_files import events, only_run
 from mlflow import MlflowClient
 
 from faults.processes import wait_until
+from faults.refusals import IRIS_ROW, Main, refusal
 from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.base.ends import End
 from pipeline.tracking.client import RecorderClient
@@ -39,11 +39,7 @@ ODD_NAMES = (
     'a"b',
     "a\\",
 )
-ROWS = (
-    "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"  # of the iris data
-    "5,3,1,0.2\n"
-)
-COMMANDS: dict[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
+COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
     "resume": (train.main, ("resume={run}", *MORE)),
     "report": (report.main, ("run={run}",)),
     "sync": (runs.main, ("action=sync", "run={run}")),
@@ -54,28 +50,11 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
 }
 
 
-def content_of(folder: Path) -> dict[str, str]:
-    """The hash of each file below a folder, by its path; links are named by their targets."""
-    return {
-        str(path.relative_to(folder)): (
-            f"-> {path.readlink()}"
-            if path.is_symlink()
-            else hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest()
-        )
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-def refusal(capsys: Capture, name: str, run: Path) -> str:
-    """The only line of a refusal; nothing below the current folder has changed."""
+def refused(capsys: Capture, name: str, run: Path) -> str:
+    """The only line of a command that refuses a run."""
     main, words = COMMANDS[name]
-    Path("new.csv").write_text(ROWS, encoding="utf-8")
-    before = content_of(Path.cwd())
-    capsys.readouterr()
-    assert main([word.format(run=run) for word in words]) == 2
-    assert content_of(Path.cwd()) == before
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+    Path("new.csv").write_text(IRIS_ROW, encoding="utf-8")
+    return refusal(capsys, main, *(word.format(run=run) for word in words))
 
 
 def replace_by_link(path: Path) -> None:
@@ -99,16 +78,15 @@ def test_run_folder_with_a_link_is_refused(
     run: Path, capsys: Capture, command: str, name: str
 ) -> None:
     replace_by_link(run / name)
-    assert refusal(capsys, command, run) == (
-        f"error: {str(run / name)!r} is a link; a run's folder holds files and folders only, so "
-        "remove it"
+    assert refused(capsys, command, run) == (
+        f"{str(run / name)!r} is a link; a run's folder holds files and folders only, so remove it"
     )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_pipe_in_run_folder_blocks_no_command(run: Path, capsys: Capture, command: str) -> None:
     os.mkfifo(run / "artifacts" / "pipe")
-    assert f"{str(run / 'artifacts' / 'pipe')!r} is a pipe;" in refusal(capsys, command, run)
+    assert f"{str(run / 'artifacts' / 'pipe')!r} is a pipe;" in refused(capsys, command, run)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +102,8 @@ def test_hard_linked_file_is_not_written(run: Path, capsys: Capture, name: str) 
     (run / name).parent.mkdir(exist_ok=True)
     (run / name).touch()
     os.link(run / name, "elsewhere")
-    assert refusal(capsys, "resume", run) == (
-        f"error: {str(run / name)!r} is the same file as another one (a hard link), which would "
+    assert refused(capsys, "resume", run) == (
+        f"{str(run / name)!r} is the same file as another one (a hard link), which would "
         "change with it; copy the folder and use the copy"
     )
 
@@ -144,8 +122,8 @@ def test_linked_run_folder_is_not_listed(run: Path, capsys: Capture) -> None:
     run.symlink_to(moved.absolute())
     assert runs.main([]) == 0
     assert capsys.readouterr().out == "no runs below output='runs'\n"
-    line = refusal(capsys, "report", run)
-    assert line == f"error: {str(run)!r} is a link; name the folder that it points to"
+    line = refused(capsys, "report", run)
+    assert line == f"{str(run)!r} is a link; name the folder that it points to"
 
 
 def test_huge_journal_is_skipped(run: Path, capsys: Capture) -> None:
@@ -212,15 +190,19 @@ def test_ownership_follows_the_users_list_of_runs(own_folder: Path, monkeypatch:
     assert not is_own(run)
 
 
+def beginnings(run: Path) -> int:
+    return [event["event"] for event in events(run)].count("begin")
+
+
 def test_foreign_run_resumes_only_after_adoption(run: Path, capsys: Capture) -> None:
     copy = copied(run)
     for reference in (copy, copy.name, "last"):
         if reference == "last":
             shutil.rmtree(run)
-        line = refusal(capsys, "resume", Path(reference))
+        line = refused(capsys, "resume", Path(reference))
         place = copy if reference == copy else Path("runs", copy.name)
         assert line == (
-            f"error: {str(place)!r} is foreign: it was not begun here by you, or it is a copy. If "
+            f"{str(place)!r} is foreign: it was not begun here by you, or it is a copy. If "
             f"you trust it, make it your own with: pipeline runs action=adopt run={place}"
         )
     assert runs.main(["action=adopt", f"run={copy}"]) == 0
@@ -228,7 +210,7 @@ def test_foreign_run_resumes_only_after_adoption(run: Path, capsys: Capture) -> 
         f"{copy} is your own now: it is sent, resumed and removed like your other runs\n"
     )
     assert train.main([f"resume={copy}", *MORE]) == 0
-    assert [event["event"] for event in events(copy)].count("begin") == 2
+    assert beginnings(copy) == 2
 
 
 def test_printed_command_adopts_folders_of_any_name(
@@ -253,7 +235,7 @@ def test_printed_command_resumes_runs_of_any_name(run: Path, monkeypatch: Patch)
     monkeypatch.setenv("SECRET", "canary")
     folder = run.rename(run.with_name("a, b '${oc.env:SECRET}\""))
     assert train.main([*shlex.split(resume_words(folder)), *MORE]) == 0
-    assert [event["event"] for event in events(folder)].count("begin") == 2
+    assert beginnings(folder) == 2
     assert [path.name for path in Path("runs").iterdir()] == [folder.name]
 
 
@@ -271,8 +253,8 @@ def test_adopting_a_run_adopts_no_other(run: Path, capsys: Capture) -> None:
 def test_folder_without_a_run_cannot_be_adopted(own_folder: Path, capsys: Capture) -> None:
     Path("runs", "empty").mkdir(parents=True)
     Path("runs", "empty", "journal.jsonl").touch()
-    assert refusal(capsys, "adopt", Path("runs/empty")) == (
-        "error: 'runs/empty' has no run: its journal holds no beginning of one"
+    assert refused(capsys, "adopt", Path("runs/empty")) == (
+        "'runs/empty' has no run: its journal holds no beginning of one"
     )
 
 
@@ -348,8 +330,8 @@ def test_folder_with_line_break_in_name_is_skipped(run: Path, capsys: Capture, n
     assert runs.main([]) == 0
     assert capsys.readouterr().out == "no runs below output='runs'\n"
     for command in ("adopt", "report"):
-        assert refusal(capsys, command, folder) == (
-            f"error: {str(folder)!r} has a line break or a tab in its name; rename it"
+        assert refused(capsys, command, folder) == (
+            f"{str(folder)!r} has a line break or a tab in its name; rename it"
         )
 
 
@@ -518,10 +500,6 @@ def test_study_folder_with_a_link_is_refused(own_folder: Path, capsys: Capture) 
     study.mkdir(parents=True)
     (study / "artifacts").symlink_to(Path("outside").absolute())
     words = [*STUDY, "sweeps=quick", "sweep.name=ours", "sweep.n_trials=1", "tracking=none"]
-    before = content_of(Path.cwd())
-    assert sweep.main(words) == 2
-    assert content_of(Path.cwd()) == before
-    assert capsys.readouterr().err == (
-        f"error: '{study}/artifacts' is a link; a run's folder holds files and folders only, so "
-        "remove it\n"
+    assert refusal(capsys, sweep.main, *words) == (
+        f"'{study}/artifacts' is a link; a run's folder holds files and folders only, so remove it"
     )

@@ -13,12 +13,12 @@ import pytest
 from helpers.fixture_types import Capture
 
 from faults.conftest import Mount, Start
+from faults.refusals import IRIS_ROW
 from pipeline.predict import main
 
 pytestmark = pytest.mark.slow
 
-HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
-LINE = "5.1,3.5,1.4,0.2\n"
+HEADER, LINE = IRIS_ROW.splitlines(keepends=True)
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 from helpers.fixture_types import Capture, Patch
 from helpers.run_files import events
 
-from faults.conftest import Start, commit
+from faults.conftest import Start, Words, commit
 from faults.processes import ending, recorded_epochs
-from faults.stores import TrackingServer, outcome
+from faults.stores import FAILED, FINISHED, TrackingServer, outcome
 from pipeline.report import main as report
 from pipeline.runs import main as runs
 
@@ -185,7 +185,7 @@ def test_no_file_or_output_holds_a_secret(
     below = " ".join(arguments)
     assert "pipeline.tracking.recorder" in below
     assert CANARY not in below
-    assert outcome(server.uri) == ("FINISHED", None)
+    assert outcome(server.uri) == FINISHED
     for name in CHANGES:
         (repository / name).unlink()
     assert [*holding_a_secret(repository), *holding_a_secret(server.folder)] == []
@@ -203,7 +203,7 @@ def test_no_file_or_output_holds_a_secret(
 
 @pytest.mark.slow
 def test_error_is_shown_and_stored_without_secrets(
-    fork: Start, own_code: tuple[str, ...], monkeypatch: Patch
+    fork: Start, own_code: Words, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("DB_PASSWORD", f"{CANARY}-60")
     words = ("+callbacks.talkative._target_=slow_parts.Talkative", *own_code)
@@ -213,7 +213,7 @@ def test_error_is_shown_and_stored_without_secrets(
     assert "Traceback" in training.err
     assert CANARY not in training.out + training.err
     assert holding_a_secret(training.folder) == []
-    assert ending(training.run) == ("FAILED", "error")
+    assert ending(training.run) == FAILED
 
 
 def test_resume_asks_for_secrets_again(fork: Start, monkeypatch: Patch) -> None:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from helpers.config_command import written
 from helpers.fixture_types import Capture, Patch
 from helpers.run_files import events
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from faults.checkpoints import change_file
 from faults.listener import SECRET, Listener
 from faults.portal import PORTAL_ANSWERS, Portal
+from faults.refusals import IRIS_ROW, Main, refusal
 from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.config.compose import compose
 from pipeline.tracking.folders import State, read_state, write_state
@@ -27,11 +28,8 @@ from pipeline.tracking.ownership import OWNER
 
 REFERENCE = "${oc.env:SECRET}"
 RUN_ID = "5c0ffee1" * 4
-HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
 
 RESUMED = ("trainer.max_epochs=4", "scheduler=none", "tracking=none")
-
-Main = Callable[[list[str]], int]
 
 
 @pytest.fixture
@@ -53,9 +51,7 @@ def stranger(run: Path, listener: Listener) -> Path:
 def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     """Change the config in a model, in checkpoints and beside them."""
     for file in folder.rglob("*.ckpt"):
-        content = torch.load(file, weights_only=True)
-        edit(content["pipeline"]["config"])
-        torch.save(content, file)
+        change_file(file, lambda content: edit(content["pipeline"]["config"]))
     file = folder / "artifacts" / "config.yaml"
     config: Any = OmegaConf.to_container(OmegaConf.load(file))
     edit(config)
@@ -78,21 +74,8 @@ def save_command(folder: Path, *overrides: str) -> None:
     (folder / "command.json").write_text(text, encoding="utf-8")
 
 
-def refusal(capsys: Capture, main: Main, *words: str) -> str:
-    """Return the only line of a refusal, which leaves nothing behind."""
-    before = sorted(Path.cwd().rglob("*"))
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    assert sorted(Path.cwd().rglob("*")) == before
-    captured = capsys.readouterr()
-    assert SECRET not in captured.out + captured.err
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
-
-
 def rows() -> str:
-    Path("new.csv").write_text(HEADER + "5,3,1,0.2\n", encoding="utf-8")
+    Path("new.csv").write_text(IRIS_ROW, encoding="utf-8")
     return "input=new.csv"
 
 
@@ -350,6 +333,20 @@ def with_huge_model(folder: Path, _: Listener) -> tuple[str, ...]:
     return ()
 
 
+def orderly_end(capsys: Capture, main: Main, words: list[str]) -> str:
+    """Carry out a command, which ends in order and says no secret; return it with its errors."""
+    capsys.readouterr()
+    code = main(words)
+    printed = capsys.readouterr()
+    subject = f"{main.__module__} {words}: {printed.err}"
+    assert code in (0, 2, 3), subject
+    has_error = any(line.startswith("error: ") for line in printed.err.splitlines())
+    assert has_error is (code != 0), subject
+    assert "Traceback" not in printed.err, subject
+    assert SECRET not in printed.out + printed.err, subject
+    return subject
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [with_links, with_claims, with_configuration, with_huge_model])
 def test_no_command_obeys_a_foreign_folder(
@@ -368,19 +365,10 @@ def test_no_command_obeys_a_foreign_folder(
     words = make(folder, listener)
     before = outside()
     for main, template in EVERY_COMMAND:
-        command_words = [word.format(folder=folder) for word in template]
+        command_words = [*words, *(word.format(folder=folder) for word in template)]
         if words and main in (train.main, sweep.main):
             command_words.append("experiment=theirs")
-        capsys.readouterr()
-        code = main([*words, *command_words])
-        printed = capsys.readouterr()
-        subject = f"{main.__module__} {command_words}: {printed.err}"
-        assert code in (0, 2, 3), subject
-        assert (code == 0) is not any(
-            line.startswith("error: ") for line in printed.err.splitlines()
-        ), subject
-        assert "Traceback" not in printed.err, subject
-        assert SECRET not in printed.out + printed.err, subject
+        subject = orderly_end(capsys, main, command_words)
         assert outside() == before, subject
         assert not Path("PWNED").exists(), subject
         assert listener.requests == [], subject
@@ -408,13 +396,7 @@ def test_no_command_trusts_answers_of_a_portal(
         for main, template in EVERY_COMMAND:
             if "apply=true" in template:
                 continue  # the user may remove a run of his own that is recorded nowhere
-            command_words = [word.format(folder=run) for word in template]
-            capsys.readouterr()
-            code = main(command_words)
-            printed = capsys.readouterr()
-            subject = f"{main.__module__} {command_words}: {printed.err}"
-            assert code in (0, 2, 3), subject
-            assert "Traceback" not in printed.err, subject
+            subject = orderly_end(capsys, main, [word.format(folder=run) for word in template])
             assert read_state(run) == before, subject
     assert run.is_dir()
     assert listener.requests == []  # nothing was forwarded
