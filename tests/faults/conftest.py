@@ -1,10 +1,12 @@
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 from helpers.run_files import only_run
 
 from faults.listener import SECRET, Listener
@@ -15,6 +17,10 @@ SOURCES = Path(__file__).parent / "own_code"
 Start = Callable[..., Training]
 StartSweep = Callable[..., Sweeping]
 Mount = Callable[..., Path]
+SweepHere = Callable[..., int]
+"""Carries a sweep out in this process and returns its exit code."""
+Words = tuple[str, ...]
+"""Words of a command line."""
 
 
 @pytest.fixture
@@ -31,7 +37,25 @@ def trained(trained_folder: Path) -> Path:
 
 
 @pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+def last(run: Path) -> Path:
+    """The only checkpoint of a run of three epochs."""
+    (run / "checkpoints" / "best.ckpt").unlink()
+    return run / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def space() -> Iterator[None]:
+    """The address space is limited to 3 GiB beyond what the libraries take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    used_bytes = pages * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 3 * 2**30, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture
+def listener(monkeypatch: Patch) -> Iterator[Listener]:
     """It listens, and the user has a login for a server, and a secret variable."""
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-of-login")
@@ -62,7 +86,7 @@ def start(own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
 
 
 @pytest.fixture
-def sweep(fork: Start, own_code: tuple[str, ...]) -> StartSweep:
+def sweep(fork: Start, own_code: Words) -> StartSweep:
     """Starts a sweep in the current folder; words replace those of `BASE`.
 
     One that is `real` loads its libraries itself, and is then forked as the server of its workers.
@@ -76,7 +100,7 @@ def sweep(fork: Start, own_code: tuple[str, ...]) -> StartSweep:
 
 
 @pytest.fixture
-def sweep_here(own_code: tuple[str, ...]) -> Callable[..., int]:
+def sweep_here(own_code: Words) -> SweepHere:
     """Carries such a sweep out in this process, with workers of its own; gives its exit code."""
     from pipeline.sweep import main
 
@@ -99,7 +123,7 @@ def beside(base: Sequence[str], words: Sequence[str]) -> list[str]:
 
 
 @pytest.fixture
-def own_code(own_folder: Path) -> tuple[str, ...]:
+def own_code(own_folder: Path) -> Words:
     """Puts a user's own modules into the current folder; the words that trust them."""
     for module in SOURCES.glob("*.py"):
         shutil.copy(module, own_folder)

@@ -138,6 +138,10 @@ class Training:
             self._ended = self._exit_code(patience())
         return self._ended
 
+    def require_success(self) -> None:
+        """Wait for its end; fail with what it printed unless it succeeded."""
+        assert self.end() == 0, self.err
+
     def finish(self) -> None:
         """Kill it if it still runs."""
         if self._ended is None:

@@ -9,6 +9,11 @@ from helpers.server_processes import await_answer, start_mlflow, stop_server
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+# Ends of runs: the status, and why.
+FINISHED = ("FINISHED", None)
+STOPPED = ("KILLED", "interrupted")
+FAILED = ("FAILED", "error")
+
 
 def only_run(uri: str) -> Run:
     """Return the only run of the experiment `pipeline`."""

@@ -10,6 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+# Ends of trials as Optuna's database has them: the state, and why.
+COMPLETE = ("COMPLETE", None)
+LOST = ("FAIL", "lost")
+INTERRUPTED = ("FAIL", "interrupted")
+RUNNING = ("RUNNING", None)
+WAITING = ("WAITING", None)
 ENDS = {
     ("COMPLETE", None): ("FINISHED", None),
     ("PRUNED", "pruned"): ("FINISHED", "pruned"),
@@ -125,15 +131,18 @@ class Records:
         return [self._run(*row) for row in ask_file(self.mlflow, query)]
 
     def _run(self, run_id: str, name: str, status: str) -> StoredRun:
-        tags, params, metrics = (
-            dict(
-                ask_file(self.mlflow, f"SELECT key, value FROM {table} WHERE run_uuid = '{run_id}'")
-            )
-            for table in ("tags", "params", "latest_metrics")
-        )
         return StoredRun(
-            run_id=run_id, name=name, status=status, tags=tags, params=params, metrics=metrics
+            run_id=run_id,
+            name=name,
+            status=status,
+            tags=self._values_by_key("tags", run_id),
+            params=self._values_by_key("params", run_id),
+            metrics=self._values_by_key("latest_metrics", run_id),
         )
+
+    def _values_by_key(self, table: str, run_id: str) -> dict[str, Any]:
+        query = f"SELECT key, value FROM {table} WHERE run_uuid = '{run_id}'"
+        return dict(ask_file(self.mlflow, query))
 
     def children(self) -> dict[int, StoredRun]:
         """Return the run of each trial of this study, which is the only one."""

@@ -7,6 +7,7 @@ import psutil
 
 from faults.processes import RECORDER, Training, await_end, lines_of
 from faults.study_records import Records
+from pipeline.runs import main as runs
 
 BASE = (
     "model=mlp",
@@ -87,6 +88,10 @@ class Sweeping:
         self.require_no_orphan()
         return code
 
+    def require_success(self) -> None:
+        """Wait for its end; fail with what it printed unless it succeeded."""
+        assert self.end() == 0, self.err
+
     def _remember(self) -> None:
         with suppress(psutil.NoSuchProcess):
             self.children()
@@ -100,6 +105,12 @@ class Sweeping:
     def require_no_orphan(self) -> None:
         """Wait until nothing that it has started runs any more."""
         await_end(*self._family.values())
+
+
+def require_whole(records: Records, n_trials: int, *, max_retry: int = 2) -> None:
+    """Fail unless a study is whole, and its command finds the same."""
+    records.require_whole(n_trials, max_retry=max_retry)
+    assert runs(["action=check", f"study={records.name}"]) == 0
 
 
 def problems(err: str) -> list[str]:

@@ -98,9 +98,9 @@ def memory() -> Iterator[Path]:
 def test_twenty_kills_lose_only_the_running_epoch(fork: Start, memory: Path) -> None:
     """Every file is whole after each kill."""
     chance, hits, newest = random.Random(6), 0, 0
-    words = ("model=mlp", "data=iris", "data.batch_size=128", "model.hidden=[2100,2100]")
-    words += (f"output={memory}/runs", "trainer.max_epochs=100000", "tracking=none", "resume=auto")
-    words += ("trainer.checkpoint_seconds=0",)
+    words = ["model=mlp", "data=iris", "data.batch_size=128", "model.hidden=[2100,2100]"]
+    words += [f"output={memory}/runs", "trainer.max_epochs=100000", "tracking=none", "resume=auto"]
+    words.append("trainer.checkpoint_seconds=0")
     for kill in range(20):
         training = fork(*words)
         if kill == 0:
@@ -151,7 +151,9 @@ def test_kills_lose_at_most_one_second_of_training(fork: Start) -> None:
         saved = checkpoint_epoch(training.run)
         if (training.run / "checkpoints" / "best.ckpt").exists():  # it is written after `last.ckpt`
             assert checkpoint_epoch(training.run, "best") <= newest
-        ended_at = {}  # in ms, of the epochs that this process was the first to record
+        ended_at: dict[
+            int, int
+        ] = {}  # in ms, of the epochs that this process was the first to record
         for event in events(training.run):
             if event["event"] == "epoch" and event["epoch"] > max(before, saved):
                 ended_at.setdefault(event["epoch"], event["time"])

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 from rich.table import Table
 
 from faults.portal import Portal
@@ -167,7 +168,7 @@ def test_ordinary_text_is_unchanged(text: str) -> None:
     assert visible(text) == text
 
 
-def test_console_escapes_text_but_keeps_own_styles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_console_escapes_text_but_keeps_own_styles(monkeypatch: Patch) -> None:
     raw = io.StringIO()
     raw.isatty = lambda: True  # type: ignore[method-assign] # a terminal in memory
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -4,16 +4,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from helpers.fixture_types import Capture, Patch, Train
 from helpers.postgres_server import PASSWORD, USER, Postgres, running_postgres
 
-from faults.conftest import StartSweep
+from faults.conftest import StartSweep, SweepHere
 from faults.stores import free_port
 from faults.study_records import Records
 from faults.sweeps import Sweeping, behaving, grid, problems
@@ -30,7 +31,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(autouse=True)
-def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+def _password(monkeypatch: Patch) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
 
 
@@ -59,7 +60,7 @@ def files_with(secret: str, folder: Path) -> list[Path]:
 
 
 def test_server_crash_and_pause_lose_no_trial(
-    sweep: StartSweep, postgres: Postgres, capsys: pytest.CaptureFixture[str]
+    sweep: StartSweep, postgres: Postgres, capsys: Capture
 ) -> None:
     """No password is shown or stored."""
     databases = [postgres.database() for _ in range(2)]
@@ -131,9 +132,9 @@ def test_broken_connection_leaves_no_library_log(
 # `tests/study/test_postgres_ledger.py` lets `sweep.storage_patience` pass.
 def test_study_waits_for_its_server_on_request(
     sweep: StartSweep,
-    sweep_here: Callable[..., int],
+    sweep_here: SweepHere,
     database: str,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     """The same command continues it after a stop."""
     with running_postgres() as server:
@@ -162,7 +163,7 @@ def test_study_waits_for_its_server_on_request(
 
 
 def test_unusable_server_is_reported_without_password(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    postgres: Postgres, monkeypatch: Patch, capsys: Capture
 ) -> None:
     def problem(url: str) -> tuple[str, str]:
         shown_url = url.replace("postgresql", "postgresql+psycopg").replace(USER, "***")
@@ -218,7 +219,7 @@ def _create_study(url: str) -> None:
 
 
 def test_concurrent_processes_create_mlflow_tables_once(
-    train: Callable[..., int], postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    train: Train, postgres: Postgres, monkeypatch: Patch
 ) -> None:
     name = postgres.database()
     script = "import sys; from pipeline.tracking.mlflow_store import Store; Store(sys.argv[1])"

@@ -3,14 +3,16 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from helpers.config_command import written
+from helpers.fixture_types import Capture, Patch
 
 from faults.listener import SECRET, Listener
+from faults.refusals import Main, refusals
 from pipeline import evaluate, export, predict, report, runs, sweep, train
-from pipeline.study.ledger.storage import DATABASE
 
 GLOBAL = "# @package _global_\n"
 QUICK = ("data=iris", "model=mlp", "scheduler=none", "verbose=0", "trainer.max_epochs=1")
@@ -18,33 +20,20 @@ STUDY = ("optimizer.lr=interval(0.1,0.2)", "sweep.n_trials=1", "sweep.workers=1"
 RAY = f"{GLOBAL}sweep: {{launcher: ray, ray: {{address: 'example:6379'}}}}\n"
 TRUST_IN_FILE = "trust is set in a file; it is read from the command line only: 'trust=[PACKAGE]'."
 
-Main = Callable[[list[str]], int]
 Refused = Callable[..., list[str]]
 
 
 @pytest.fixture
-def refused(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Return the lines with which a command is refused; it leaves nothing behind."""
-
-    def lines(main: Main, *words: str) -> list[str]:
-        before = sorted(own_folder.rglob("*"))
-        capsys.readouterr()
-        assert main(list(words)) == 2
-        assert sorted(own_folder.rglob("*")) == before
-        captured = capsys.readouterr()
-        assert SECRET not in captured.out + captured.err
-        problems = captured.err.splitlines()
-        assert all(problem.startswith("error: ") for problem in problems)
-        return [problem.removeprefix("error: ") for problem in problems]
-
-    return lines
+def refused(own_folder: Path, capsys: Capture) -> Refused:
+    """Returns the lines with which a command is refused; it leaves nothing behind."""
+    return partial(refusals, capsys)
 
 
 def foreign_config(uri: str) -> list[str]:
     """Write a folder whose group `tracking` and experiment name an address; return its words."""
     tracking = f"defaults: [server]\nuri: {uri}\nrequired: true\n"
     experiment = f"{GLOBAL}defaults:\n  - override /tracking: theirs\n"
-    files: dict[str, str | bytes] = {
+    files = {
         "tracking/theirs.yaml": tracking,
         "experiment/theirs.yaml": experiment,
     }
@@ -79,16 +68,14 @@ def test_experiment_cannot_choose_the_tracking_server(
     assert listener.requests == []
 
 
-def test_printed_override_confirms_an_address(
-    listener: Listener, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_override_confirms_an_address(listener: Listener, capsys: Capture) -> None:
     words = (*foreign_config(listener.uri), "experiment=theirs", *QUICK)
     assert train.main([*words, f"tracking.uri={listener.uri}"]) == 3
     assert listener.requests != []
 
 
 def test_environment_variable_confirms_only_its_own_address(
-    listener: Listener, refused: Refused, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, refused: Refused, monkeypatch: Patch
 ) -> None:
     words = (*foreign_config(listener.uri), "experiment=theirs", *QUICK)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{listener.uri}/elsewhere")
@@ -118,7 +105,7 @@ def test_address_cannot_refer_to_other_keys(listener: Listener, refused: Refused
         "experiment/uri.yaml": f"{text}tracking: {{uri: '${{tags.a}}'}}\n",
         "experiment/section.yaml": f"{text}tracking: ${{tags.t}}\n",
     }
-    words = (*written(Path("../conf"), dict(files)), *QUICK)
+    words = (*written(Path("../conf"), files), *QUICK)
     (line,) = refused(train.main, *words, "experiment=tags", "tracking.uri=${tags.a}")
     assert line.startswith("tracking.uri refers to another key, which a file may set; write the ")
     (line,) = refused(train.main, *words, "experiment=uri")
@@ -135,7 +122,7 @@ def test_config_file_cannot_choose_the_study_storage(refused: Refused, own_folde
         "sweeps/r.yaml": RAY,
         "experiment/e.yaml": f"{GLOBAL}sweep: {{storage: 'sqlite:///../e.db'}}\n",
     }
-    words = (*written(Path("../conf"), dict(files)), *QUICK, *STUDY, "tracking=none")
+    words = (*written(Path("../conf"), files), *QUICK, *STUDY, "tracking=none")
     assert refused(sweep.main, *words, "sweeps=s") == [
         f"sweep.storage='{url}' is set in ../conf/sweeps/s.yaml; it counts only if you confirm it: "
         f"type sweep.storage={url}, or remove it from the file."
@@ -147,7 +134,7 @@ def test_config_file_cannot_choose_the_study_storage(refused: Refused, own_folde
     assert not (own_folder.parent / "stolen.db").exists()
     assert sweep.main([*words, "sweeps=s", f"sweep.storage={url}"]) == 0
     assert (own_folder.parent / "stolen.db").is_file()
-    assert not Path(DATABASE).exists()
+    assert not Path("optuna.db").exists()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +207,7 @@ def test_config_file_cannot_set_trust_by_reference(
 ) -> None:
     trust = "trust: ${oc.select:hydra.callbacks,[conf.bad]}\n"
     text = f"{trust}callbacks: {{x: {{_target_: conf.bad.N}}}}\n"
-    files: dict[str, str | bytes] = {
+    files = {
         "experiment/e.yaml": GLOBAL + (defaults or text),
         "zzz/e.yaml": text,
     }
@@ -236,7 +223,7 @@ def test_trial_cannot_set_trust_by_reference(refused: Refused, harm: Path) -> No
     trust = "trust: ${oc.select:hydra.callbacks,[conf.bad]}\n"
     text = f"{GLOBAL}{trust}callbacks: {{x: {{_target_: conf.bad.N}}}}\n"
     space = f"{GLOBAL}sweep: {{space: {{experiment: 'choice(iris_logistic, e)'}}}}\n"
-    files: dict[str, str | bytes] = {"experiment/e.yaml": text, "sweeps/s.yaml": space}
+    files = {"experiment/e.yaml": text, "sweeps/s.yaml": space}
     words = written(Path("conf"), files)
     (line,) = refused(sweep.main, *words, "data=iris", "sweeps=s", "verbose=0")
     assert line.endswith(TRUST_IN_FILE)
@@ -328,7 +315,7 @@ LISTED: dict[str, tuple[int, str]] = {
 @pytest.mark.parametrize("kind", LISTED)
 def test_number_of_defaults_files_is_limited(refused: Refused, kind: str) -> None:
     count, entries = LISTED[kind]
-    files: dict[str, str | bytes] = {f"experiment/e{count}.yaml": f"{GLOBAL}tags: {{}}\n"}
+    files = {f"experiment/e{count}.yaml": f"{GLOBAL}tags: {{}}\n"}
     for number in range(count):
         lines = entries.format(number + 1)
         files[f"experiment/e{number}.yaml"] = f"{GLOBAL}defaults:\n  {lines}\n"

@@ -1,6 +1,5 @@
 """Run folders that someone else may have made: nothing follows their links or their claims."""
 
-import hashlib
 import json
 import os
 import shlex
@@ -12,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture, Patch
 from helpers.run_files import events, only_run
 from mlflow import MlflowClient
 
 from faults.processes import wait_until
+from faults.refusals import IRIS_ROW, Main, refusal
 from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.base.ends import End
 from pipeline.tracking.client import RecorderClient
@@ -38,11 +39,7 @@ ODD_NAMES = (
     'a"b',
     "a\\",
 )
-ROWS = (
-    "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"  # of the iris data
-    "5,3,1,0.2\n"
-)
-COMMANDS: dict[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
+COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
     "resume": (train.main, ("resume={run}", *MORE)),
     "report": (report.main, ("run={run}",)),
     "sync": (runs.main, ("action=sync", "run={run}")),
@@ -53,28 +50,11 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], tuple[str, ...]]] = {
 }
 
 
-def content_of(folder: Path) -> dict[str, str]:
-    """The hash of each file below a folder, by its path; links are named by their targets."""
-    return {
-        str(path.relative_to(folder)): (
-            f"-> {path.readlink()}"
-            if path.is_symlink()
-            else hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest()
-        )
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-def refusal(capsys: pytest.CaptureFixture[str], name: str, run: Path) -> str:
-    """The only line of a refusal; nothing below the current folder has changed."""
+def refused(capsys: Capture, name: str, run: Path) -> str:
+    """The only line of a command that refuses a run."""
     main, words = COMMANDS[name]
-    Path("new.csv").write_text(ROWS, encoding="utf-8")
-    before = content_of(Path.cwd())
-    capsys.readouterr()
-    assert main([word.format(run=run) for word in words]) == 2
-    assert content_of(Path.cwd()) == before
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+    Path("new.csv").write_text(IRIS_ROW, encoding="utf-8")
+    return refusal(capsys, main, *(word.format(run=run) for word in words))
 
 
 def replace_by_link(path: Path) -> None:
@@ -95,21 +75,18 @@ def replace_by_link(path: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["journal.jsonl", "run.log", "artifacts", "checkpoints", "model"])
 def test_run_folder_with_a_link_is_refused(
-    run: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+    run: Path, capsys: Capture, command: str, name: str
 ) -> None:
     replace_by_link(run / name)
-    assert refusal(capsys, command, run) == (
-        f"error: {str(run / name)!r} is a link; a run's folder holds files and folders only, so "
-        "remove it"
+    assert refused(capsys, command, run) == (
+        f"{str(run / name)!r} is a link; a run's folder holds files and folders only, so remove it"
     )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_pipe_in_run_folder_blocks_no_command(
-    run: Path, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
+def test_pipe_in_run_folder_blocks_no_command(run: Path, capsys: Capture, command: str) -> None:
     os.mkfifo(run / "artifacts" / "pipe")
-    assert f"{str(run / 'artifacts' / 'pipe')!r} is a pipe;" in refusal(capsys, command, run)
+    assert f"{str(run / 'artifacts' / 'pipe')!r} is a pipe;" in refused(capsys, command, run)
 
 
 @pytest.mark.parametrize(
@@ -119,16 +96,14 @@ def test_pipe_in_run_folder_blocks_no_command(
         *("checkpoints/last.ckpt", "checkpoints/kept.ckpt"),
     ],
 )
-def test_hard_linked_file_is_not_written(
-    run: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_hard_linked_file_is_not_written(run: Path, capsys: Capture, name: str) -> None:
     if name == "checkpoints/last.ckpt":
         (run / "checkpoints" / "best.ckpt").unlink()
     (run / name).parent.mkdir(exist_ok=True)
     (run / name).touch()
     os.link(run / name, "elsewhere")
-    assert refusal(capsys, "resume", run) == (
-        f"error: {str(run / name)!r} is the same file as another one (a hard link), which would "
+    assert refused(capsys, "resume", run) == (
+        f"{str(run / name)!r} is the same file as another one (a hard link), which would "
         "change with it; copy the folder and use the copy"
     )
 
@@ -141,17 +116,17 @@ def test_training_removes_nothing_behind_links(run: Path) -> None:
     assert leftover.exists()
 
 
-def test_linked_run_folder_is_not_listed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_linked_run_folder_is_not_listed(run: Path, capsys: Capture) -> None:
     Path("elsewhere").mkdir()
     moved = run.rename(Path("elsewhere", run.name))
     run.symlink_to(moved.absolute())
     assert runs.main([]) == 0
     assert capsys.readouterr().out == "no runs below output='runs'\n"
-    line = refusal(capsys, "report", run)
-    assert line == f"error: {str(run)!r} is a link; name the folder that it points to"
+    line = refused(capsys, "report", run)
+    assert line == f"{str(run)!r} is a link; name the folder that it points to"
 
 
-def test_huge_journal_is_skipped(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_huge_journal_is_skipped(run: Path, capsys: Capture) -> None:
     huge = Path("runs", "huge")
     huge.mkdir()
     with (huge / "journal.jsonl").open("wb") as file:
@@ -205,9 +180,7 @@ def test_folder_stays_own_only_if_moved(
     assert is_own(change(run)) is stays_own
 
 
-def test_ownership_follows_the_users_list_of_runs(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ownership_follows_the_users_list_of_runs(own_folder: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("PIPELINE_STATE", str(own_folder / "mine"))
     words = [*QUICK, "tracking=none", "output=trials"]  # a name that a study uses as well
     subprocess.run([sys.executable, "-m", "pipeline.train", *words], check=True)
@@ -217,17 +190,19 @@ def test_ownership_follows_the_users_list_of_runs(
     assert not is_own(run)
 
 
-def test_foreign_run_resumes_only_after_adoption(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def beginnings(run: Path) -> int:
+    return [event["event"] for event in events(run)].count("begin")
+
+
+def test_foreign_run_resumes_only_after_adoption(run: Path, capsys: Capture) -> None:
     copy = copied(run)
     for reference in (copy, copy.name, "last"):
         if reference == "last":
             shutil.rmtree(run)
-        line = refusal(capsys, "resume", Path(reference))
+        line = refused(capsys, "resume", Path(reference))
         place = copy if reference == copy else Path("runs", copy.name)
         assert line == (
-            f"error: {str(place)!r} is foreign: it was not begun here by you, or it is a copy. If "
+            f"{str(place)!r} is foreign: it was not begun here by you, or it is a copy. If "
             f"you trust it, make it your own with: pipeline runs action=adopt run={place}"
         )
     assert runs.main(["action=adopt", f"run={copy}"]) == 0
@@ -235,11 +210,11 @@ def test_foreign_run_resumes_only_after_adoption(
         f"{copy} is your own now: it is sent, resumed and removed like your other runs\n"
     )
     assert train.main([f"resume={copy}", *MORE]) == 0
-    assert [event["event"] for event in events(copy)].count("begin") == 2
+    assert beginnings(copy) == 2
 
 
 def test_printed_command_adopts_folders_of_any_name(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     monkeypatch.setenv("SECRET", "canary")
     (run / OWNER).unlink()
@@ -256,17 +231,15 @@ def test_printed_command_adopts_folders_of_any_name(
         (folder / OWNER).unlink()
 
 
-def test_printed_command_resumes_runs_of_any_name(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_printed_command_resumes_runs_of_any_name(run: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("SECRET", "canary")
     folder = run.rename(run.with_name("a, b '${oc.env:SECRET}\""))
     assert train.main([*shlex.split(resume_words(folder)), *MORE]) == 0
-    assert [event["event"] for event in events(folder)].count("begin") == 2
+    assert beginnings(folder) == 2
     assert [path.name for path in Path("runs").iterdir()] == [folder.name]
 
 
-def test_adopting_a_run_adopts_no_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_adopting_a_run_adopts_no_other(run: Path, capsys: Capture) -> None:
     """A folder for output may be called like that of a study's trials."""
     for name in ("a", "b"):
         (shutil.copytree(run, Path("trials", name)) / OWNER).unlink()
@@ -277,17 +250,15 @@ def test_adopting_a_run_adopts_no_other(run: Path, capsys: pytest.CaptureFixture
     assert not Path(OWNER).exists()
 
 
-def test_folder_without_a_run_cannot_be_adopted(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_without_a_run_cannot_be_adopted(own_folder: Path, capsys: Capture) -> None:
     Path("runs", "empty").mkdir(parents=True)
     Path("runs", "empty", "journal.jsonl").touch()
-    assert refusal(capsys, "adopt", Path("runs/empty")) == (
-        "error: 'runs/empty' has no run: its journal holds no beginning of one"
+    assert refused(capsys, "adopt", Path("runs/empty")) == (
+        "'runs/empty' has no run: its journal holds no beginning of one"
     )
 
 
-def test_resume_auto_skips_foreign_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_auto_skips_foreign_runs(run: Path, capsys: Capture) -> None:
     lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()
     unfinished = [line for line in lines if '"event": "end"' not in line]
     (run / "journal.jsonl").write_text("\n".join([*unfinished, ""]), encoding="utf-8")
@@ -302,9 +273,7 @@ def test_resume_auto_skips_foreign_runs(run: Path, capsys: pytest.CaptureFixture
     assert len(list(Path("runs").iterdir())) == 2
 
 
-def test_foreign_run_is_listed_but_not_cleaned(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_foreign_run_is_listed_but_not_cleaned(run: Path, capsys: Capture) -> None:
     copy = copied(run).relative_to(Path.cwd())
     assert runs.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -324,7 +293,7 @@ def test_foreign_run_is_listed_but_not_cleaned(
 
 
 def test_recorded_names_cannot_forge_output_lines(
-    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+    run: Path, database: str, capsys: Capture
 ) -> None:
     harm = "a\nerror: FORGED\tx"
     begin, *later_events = events(run)
@@ -356,15 +325,13 @@ def test_recorded_names_cannot_forge_output_lines(
 
 
 @pytest.mark.parametrize("name", ["a\nerror: FORGED", "a\tFINISHED"])
-def test_folder_with_line_break_in_name_is_skipped(
-    run: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_folder_with_line_break_in_name_is_skipped(run: Path, capsys: Capture, name: str) -> None:
     folder = run.rename(run.with_name(name))
     assert runs.main([]) == 0
     assert capsys.readouterr().out == "no runs below output='runs'\n"
     for command in ("adopt", "report"):
-        assert refusal(capsys, command, folder) == (
-            f"error: {str(folder)!r} has a line break or a tab in its name; rename it"
+        assert refused(capsys, command, folder) == (
+            f"{str(folder)!r} has a line break or a tab in its name; rename it"
         )
 
 
@@ -397,7 +364,7 @@ def test_training_sends_no_foreign_run(database: str) -> None:
 
 
 def test_named_foreign_run_is_sent_without_its_claims(
-    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+    run: Path, database: str, capsys: Capture
 ) -> None:
     own_journal = finished_journal(database, "1-own")
     adopt(own_journal.folder)
@@ -436,7 +403,7 @@ def test_named_foreign_run_is_sent_without_its_claims(
 
 
 def test_adoption_announces_registration_and_trusted_code(
-    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+    run: Path, database: str, capsys: Capture
 ) -> None:
     """The run can be sent afterwards."""
     foreign = finished_journal(database, "2-foreign", register="flowers", trust=["mine"])
@@ -450,7 +417,7 @@ def test_adoption_announces_registration_and_trusted_code(
 
 
 def test_printed_address_resolves_no_reference(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_folder: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     """Otherwise the server that a foreign run names could get a secret of the environment."""
     monkeypatch.setenv("SECRET", "canary")
@@ -467,7 +434,7 @@ def test_printed_address_resolves_no_reference(
 
 
 def test_report_on_foreign_run_stays_out_of_mlflow(
-    run: Path, database: str, capsys: pytest.CaptureFixture[str]
+    run: Path, database: str, capsys: Capture
 ) -> None:
     copy = copied(run)
     write_state(copy, State(uri=database, run_id="5c0ffee1" * 4, experiment_id="1", done=True))
@@ -479,7 +446,7 @@ def test_report_on_foreign_run_stays_out_of_mlflow(
 
 
 def test_only_named_runs_are_sent_without_state_folder(
-    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database: str, monkeypatch: Patch, capsys: Capture
 ) -> None:
     monkeypatch.setenv("PIPELINE_STATE", "/proc/none")
     words = [sys.executable, "-m", "pipeline.train", *QUICK]
@@ -504,8 +471,8 @@ STUDY = ("model=mlp", "data=iris", "scheduler=none", "trainer.max_epochs=2", "ve
 def test_sweep_continues_the_foreign_study_it_names(
     own_folder: Path,
     database: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Patch,
+    capsys: Capture,
 ) -> None:
     """Another user of the same folders, such as on a second host, has a list of his own."""
     words = [*STUDY, "sweeps=quick", "sweep.name=ours", "sweep.workers=1"]
@@ -526,19 +493,13 @@ def test_sweep_continues_the_foreign_study_it_names(
     assert "foreign" not in capsys.readouterr().out
 
 
-def test_study_folder_with_a_link_is_refused(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_study_folder_with_a_link_is_refused(own_folder: Path, capsys: Capture) -> None:
     Path("outside").mkdir()
     Path("outside", "trials.csv").write_text("mine", encoding="utf-8")
     study = Path("runs", "ours")
     study.mkdir(parents=True)
     (study / "artifacts").symlink_to(Path("outside").absolute())
     words = [*STUDY, "sweeps=quick", "sweep.name=ours", "sweep.n_trials=1", "tracking=none"]
-    before = content_of(Path.cwd())
-    assert sweep.main(words) == 2
-    assert content_of(Path.cwd()) == before
-    assert capsys.readouterr().err == (
-        f"error: '{study}/artifacts' is a link; a run's folder holds files and folders only, so "
-        "remove it\n"
+    assert refusal(capsys, sweep.main, *words) == (
+        f"'{study}/artifacts' is a link; a run's folder holds files and folders only, so remove it"
     )

@@ -8,7 +8,8 @@ from helpers.fixture_types import Capture, Train
 
 from faults.conftest import Start
 from faults.processes import RECORDER, await_end, ending, listening, recorded_epochs
-from faults.stores import only_run, outcome, recorded_steps
+from faults.stores import FINISHED, only_run, outcome, recorded_steps
+from faults.study_records import RUNNING
 
 IRIS = ("model=mlp", "data=iris", "trainer.max_epochs=1")
 ENDLESS = (*IRIS[:2], "trainer.max_epochs=100000", "scheduler=none")
@@ -27,8 +28,8 @@ def test_killed_run_resumes_from_its_last_epoch(fork: Start, database: str) -> N
     await_end(recorder)
     assert outcome(database) == ("FAILED", "lost")
     again = fork("resume=last")
-    assert again.end() == 0, again.err
-    assert outcome(database) == ("FINISHED", None)
+    again.require_success()
+    assert outcome(database) == FINISHED
     assert recorded_steps(database, "train/loss") == list(range(1, 21))
 
 
@@ -38,10 +39,10 @@ def test_next_run_closes_run_killed_with_recorder(fork: Start, database: str) ->
     training.recorder().kill()
     training.send(signal.SIGKILL)
     training.end()
-    assert outcome(database) == ("RUNNING", None)
+    assert outcome(database) == RUNNING
     killed = only_run(database).info.run_id
     other = fork(*IRIS, "tracking.experiment=next")
-    assert other.end() == 0, other.err
+    other.require_success()
     assert outcome(database) == ("FAILED", "lost")
     assert only_run(database).info.run_id == killed
 
@@ -50,7 +51,7 @@ def test_recorder_killed_at_start_is_restarted(fork: Start, database: str) -> No
     training = fork(*IRIS)
     training.recorder().kill()
     assert (training.end(), training.err) == (0, "")
-    assert outcome(database) == ("FINISHED", None)
+    assert outcome(database) == FINISHED
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -75,7 +76,7 @@ def test_repeatedly_killed_recorder_costs_only_the_record(
         assert not (training.folder / "runs").exists()
     else:
         assert first_line.startswith("warning: ")
-        assert ending(training.run) == ("FINISHED", None)
+        assert ending(training.run) == FINISHED
         assert recorded_epochs(training.run) == [1]
 
 

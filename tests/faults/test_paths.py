@@ -1,23 +1,23 @@
 """Faults F36 and F37, and C5 with `output=`: odd paths, no home, long and many values."""
 
-import importlib
 import os
 import re
 import shlex
 import shutil
 import signal
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from helpers.config_command import written
 from helpers.fixture_types import Capture, Patch, Train
 from mlflow.tracking import MlflowClient
 
-from faults.conftest import Start
+from faults.conftest import Start, Words
 from faults.processes import ending, recorded_epochs
-from faults.stores import only_run, outcome
+from faults.refusals import Main, refusal
+from faults.stores import FINISHED, only_run, outcome
+from pipeline import evaluate, export, predict, report, runs, sweep
 from pipeline.train import main as train_main
 
 QUICK = ("model=mlp", "data=iris", "trainer.max_epochs=1", "verbose=0")
@@ -39,7 +39,7 @@ def test_output_folder_may_have_any_name(train: Train, own_folder: Path, name: s
     typed_path = f"{name}/runs" if name in RELATIVE else output
     assert train(*QUICK, f"output={typed_path}", "tracking=none") == 0
     (run,) = output.iterdir()
-    assert ending(run) == ("FINISHED", None)
+    assert ending(run) == FINISHED
     assert [path.name for path in own_folder.iterdir()] == [name.partition("/")[0]]
 
 
@@ -63,78 +63,69 @@ def test_run_in_odd_folder_resumes_and_is_recorded(
     command = shlex.split(training.err.partition("continue with: pipeline train ")[2])
     assert command[:2] == conf
     again = fork(*command)
-    assert again.end() == 0, again.err
+    again.require_success()
     (run,) = (odd / "out").iterdir()
     assert recorded_epochs(run) == list(range(1, 61))
     assert [path.name for path in own_folder.iterdir()] == [name]
     database = str(odd / "mlflow.db").replace("%", "%25").replace("?", "%3F")
-    assert outcome(f"sqlite:///{database}") == ("FINISHED", None)
+    assert outcome(f"sqlite:///{database}") == FINISHED
 
 
 LONG = "x" * 6000
 
 
-def refusal(capsys: Capture, command: str, words: Iterable[str]) -> str:
-    """Return the only line of a refused command, which has created nothing."""
-    assert importlib.import_module(f"pipeline.{command}").main([*words]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert list(Path.cwd().iterdir()) == []
-    return line.removeprefix("error: ")
-
-
-COMMANDS = {
-    "train": (),
-    "sweep": ("seed=choice(1,2)",),
-    "evaluate": ("model_from=last",),
-    "export": ("model_from=last",),
-    "predict": ("model_from=last", "input=new.csv"),
-    "report": ("run=last",),
-    "runs": ("action=sync",),
+COMMANDS: dict[Main, tuple[str, ...]] = {
+    train_main: (),
+    sweep.main: ("seed=choice(1,2)",),
+    evaluate.main: ("model_from=last",),
+    export.main: ("model_from=last",),
+    predict.main: ("model_from=last", "input=new.csv"),
+    report.main: ("run=last",),
+    runs.main: ("action=sync",),
 }
 """Each with words that it can't do without."""
 
 
 @pytest.mark.parametrize("place", [LONG, LONG[:300]])
 @pytest.mark.parametrize(
-    ("command", "key"),
+    ("main", "key"),
     [
-        *(("train", key) for key in ("output", "resume", "tracking.uri", "data.path")),
-        *(("sweep", "sweep.storage"), ("evaluate", "model_from"), ("export", "output")),
-        *(("predict", "model_from"), ("report", "run"), ("runs", "output")),
+        *((train_main, key) for key in ("output", "resume", "tracking.uri", "data.path")),
+        *((sweep.main, "sweep.storage"), (evaluate.main, "model_from"), (export.main, "output")),
+        *((predict.main, "model_from"), (report.main, "run"), (runs.main, "output")),
     ],
 )
 def test_too_long_path_is_refused_by_every_command(
-    capsys: Capture, command: str, key: str, place: str
+    capsys: Capture, main: Main, key: str, place: str
 ) -> None:
-    words = [word for word in COMMANDS[command] if not word.startswith(f"{key}=")]
+    words = [word for word in COMMANDS[main] if not word.startswith(f"{key}=")]
     if key == "data.path":
         words = ["data=table", "data.target=y"]
     scheme = "sqlite:///" if key in ("tracking.uri", "sweep.storage") else ""
-    assert refusal(capsys, command, [*words, f"{key}={scheme}{place}"]) == (
+    assert refusal(capsys, main, *words, f"{key}={scheme}{place}") == (
         f"{key}='{place}' is not a valid path (File name too long); choose a shorter one."
     )
 
 
 def test_too_long_path_in_a_list_is_refused(capsys: Capture) -> None:
-    line = refusal(capsys, "report", [f"runs=[{LONG},last]"])
+    line = refusal(capsys, report.main, f"runs=[{LONG},last]")
     assert line.endswith(" is too long for a path; choose another place.")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_url_as_output_is_refused(capsys: Capture, command: str) -> None:
-    line = refusal(capsys, command, [*COMMANDS[command], "output=s3://bucket/x"])
+@pytest.mark.parametrize(("main", "words"), COMMANDS.items())
+def test_url_as_output_is_refused(capsys: Capture, main: Main, words: tuple[str, ...]) -> None:
+    line = refusal(capsys, main, *words, "output=s3://bucket/x")
     assert line.startswith("output='s3://bucket/x' is a URL; ")
 
 
-def test_file_as_output_folder_is_refused(train: Train, own_folder: Path, capsys: Capture) -> None:
+def test_file_as_output_folder_is_refused(own_folder: Path, capsys: Capture) -> None:
     (own_folder / "file").write_text("mine", encoding="utf-8")
     for output, problem in {
         "file": "is a file; expected a folder. Choose another.",
         "file/runs": f"is below '{own_folder}/file', which is a file; choose another.",
     }.items():
-        assert train(*QUICK, f"output={output}", "tracking=none") == 2
-        assert capsys.readouterr().err == f"error: output='{output}' {problem}\n"
-    assert (own_folder / "file").read_text(encoding="utf-8") == "mine"
+        line = refusal(capsys, train_main, *QUICK, f"output={output}", "tracking=none")
+        assert line == f"output='{output}' {problem}"
 
 
 @pytest.mark.parametrize(
@@ -149,15 +140,13 @@ def test_file_as_output_folder_is_refused(train: Train, own_folder: Path, capsys
 def test_named_pipe_is_not_read_as_data(kind: str, words: list[str], capsys: Capture) -> None:
     """Reading it would wait until another process writes into it."""
     os.mkfifo("pipe")
-    assert train_main([f"data={kind}", "data.path=pipe", *words]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
+    line = refusal(capsys, train_main, f"data={kind}", "data.path=pipe", *words)
     assert " is a pipe; expected a " in line
     assert line.endswith(". Save its content in a file first")
 
 
 def test_long_values_are_whole_in_config_artifact(
-    train: Train, own_folder: Path, own_code: tuple[str, ...], database: str
+    train: Train, own_folder: Path, own_code: Words, database: str
 ) -> None:
     """Where MLflow's parameters hold less, they are cut and marked."""
     long_key, long_value = "k" * 300, "v" * 7000

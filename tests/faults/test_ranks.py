@@ -20,7 +20,7 @@ from faults.processes import (
     listening,
     recorded_epochs,
 )
-from faults.stores import free_port
+from faults.stores import FAILED, FINISHED, STOPPED, free_port
 
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
 
@@ -42,9 +42,7 @@ def end_of(training: Training, processes: Sequence[psutil.Process]) -> int:
     return code
 
 
-def test_killed_rank_ends_the_run_with_reason(
-    training: Training,
-) -> None:
+def test_killed_rank_ends_the_run_with_reason(training: Training) -> None:
     """Its checkpoint is kept."""
     family = training.children()
     (peer,) = training.running("pipeline.running.peer")
@@ -53,14 +51,12 @@ def test_killed_rank_ends_the_run_with_reason(
     (line,) = lines_of(training.err, start="error: ")
     assert line.startswith("error: rank 1 of 2 was ended by SIGKILL, which stopped the training")
     assert f"resume={training.run.relative_to(training.folder)}" in training.err
-    assert ending(training.run) == ("FAILED", "error")
+    assert ending(training.run) == FAILED
     assert checkpoint_epoch(training.run) >= 2
     assert "Traceback" not in training.err
 
 
-def test_all_ranks_end_with_the_first_one(
-    training: Training,
-) -> None:
+def test_all_ranks_end_with_the_first_one(training: Training) -> None:
     """They listen on loopback only."""
     family = training.children()
     assert listening(training.pid) <= {"127.0.0.1", "::1"}
@@ -77,7 +73,7 @@ def test_stop_is_orderly_on_all_ranks(training: Training, number: signal.Signals
             process.send_signal(number)
     training.send(number)
     assert end_of(training, family) == 128 + number
-    assert ending(training.run) == ("KILLED", "interrupted")
+    assert ending(training.run) == STOPPED
     assert checkpoint_epoch(training.run) == recorded_epochs(training.run)[-1]
 
 
@@ -99,8 +95,8 @@ def torchrun(folder: Path, words: Sequence[str], *flags: str) -> subprocess.Pope
 
 def test_torchrun_resumes_run_on_two_machines(run: Path, own_folder: Path) -> None:
     words = ("resume=last", "verbose=2", *TWO, "trainer.num_nodes=2", "trainer.devices=1")
-    meeting = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1")
-    meeting = (*meeting, f"--master-port={free_port()}")
+    meeting = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+    meeting.append(f"--master-port={free_port()}")
     machines = [
         torchrun(own_folder, (*words, "trainer.max_epochs=5"), *meeting, f"--node-rank={node}")
         for node in range(2)
@@ -110,7 +106,7 @@ def test_torchrun_resumes_run_on_two_machines(run: Path, own_folder: Path) -> No
     assert "on each of 2 machines" in first
     assert second == ""
     assert list((own_folder / "runs").iterdir()) == [run]
-    assert ending(run) == ("FINISHED", None)
+    assert ending(run) == FINISHED
     assert recorded_epochs(run) == [1, 2, 3, 4, 5]
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.fixture_types import Capture, Patch
 from helpers.run_files import events
 
-from faults.conftest import Start, commit
+from faults.conftest import Start, Words, commit
 from faults.processes import ending, recorded_epochs
-from faults.stores import TrackingServer, outcome
+from faults.stores import FAILED, FINISHED, TrackingServer, outcome
 from pipeline.report import main as report
 from pipeline.runs import main as runs
 
@@ -131,8 +132,8 @@ def test_no_file_or_output_holds_a_secret(
     repository: Path,
     server: TrackingServer,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    monkeypatch: Patch,
+    capfd: Capture,
 ) -> None:
     """No file can be read by other users."""
     config_folder = tmp_path / "own"
@@ -184,7 +185,7 @@ def test_no_file_or_output_holds_a_secret(
     below = " ".join(arguments)
     assert "pipeline.tracking.recorder" in below
     assert CANARY not in below
-    assert outcome(server.uri) == ("FINISHED", None)
+    assert outcome(server.uri) == FINISHED
     for name in CHANGES:
         (repository / name).unlink()
     assert [*holding_a_secret(repository), *holding_a_secret(server.folder)] == []
@@ -202,7 +203,7 @@ def test_no_file_or_output_holds_a_secret(
 
 @pytest.mark.slow
 def test_error_is_shown_and_stored_without_secrets(
-    fork: Start, own_code: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    fork: Start, own_code: Words, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("DB_PASSWORD", f"{CANARY}-60")
     words = ("+callbacks.talkative._target_=slow_parts.Talkative", *own_code)
@@ -212,10 +213,10 @@ def test_error_is_shown_and_stored_without_secrets(
     assert "Traceback" in training.err
     assert CANARY not in training.out + training.err
     assert holding_a_secret(training.folder) == []
-    assert ending(training.run) == ("FAILED", "error")
+    assert ending(training.run) == FAILED
 
 
-def test_resume_asks_for_secrets_again(fork: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_asks_for_secrets_again(fork: Start, monkeypatch: Patch) -> None:
     """It asks for references to the environment again too."""
     monkeypatch.setenv("DB_PASSWORD", f"{CANARY}-70")
     note = "tags={note: '${oc.env:DB_PASSWORD}'}"

@@ -7,18 +7,19 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from helpers.fixture_types import Capture, Patch, Train
 from helpers.run_files import events, final_values
 from mlflow.tracking import MlflowClient
 
-from faults.conftest import Start
+from faults.conftest import Start, Words
 from faults.processes import crowding, ending, recorded_epochs, wait_until
-from faults.stores import TrackingServer, free_port, only_run, outcome, recorded_steps
+from faults.stores import FINISHED, TrackingServer, free_port, only_run, outcome, recorded_steps
+from faults.study_records import RUNNING
 from pipeline.runs import main as runs
 
 SHORT = ("model=mlp", "data=iris", "trainer.max_epochs=3")
@@ -27,9 +28,9 @@ PAUSED = ("+callbacks.pause._target_=slow_parts.Pause", "+callbacks.pause.hook=o
 
 @pytest.mark.parametrize("traceback", ["false", "true"])
 def test_unreachable_server_is_named_without_its_password(
-    train: Callable[..., int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    train: Train,
+    monkeypatch: Patch,
+    capsys: Capture,
     traceback: str,
 ) -> None:
     port = free_port()
@@ -48,9 +49,7 @@ def test_unreachable_server_is_named_without_its_password(
 
 
 @pytest.mark.slow
-def test_run_without_optional_server_keeps_its_values(
-    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_without_optional_server_keeps_its_values(train: Train, capsys: Capture) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     assert train(*SHORT, f"tracking.uri={uri}", "tracking.required=false", "verbose=0") == 0
     first, last = capsys.readouterr().err.splitlines()
@@ -64,7 +63,7 @@ def test_run_without_optional_server_keeps_its_values(
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "silenced"])
 def test_restarted_server_receives_every_value_once(
-    fork: Start, server: TrackingServer, own_code: tuple[str, ...], fault: str
+    fork: Start, server: TrackingServer, own_code: Words, fault: str
 ) -> None:
     """It went away while the run trained."""
     server.start()
@@ -80,10 +79,10 @@ def test_restarted_server_receives_every_value_once(
     go_away()
     (training.folder / "go on").touch()
     went_on_at, seconds = time.monotonic(), 30 * crowding()
-    assert training.end() == 0, training.err
+    training.require_success()
     assert time.monotonic() - went_on_at < seconds
     finished = training.run
-    assert ending(finished) == ("FINISHED", None)
+    assert ending(finished) == FINISHED
     (line,) = training.err.splitlines()
     journal = finished.relative_to(training.folder) / "journal.jsonl"
     assert re.fullmatch(
@@ -94,14 +93,14 @@ def test_restarted_server_receives_every_value_once(
     ), line
     come_back()
     interrupted = only_run(server.uri).info.run_id
-    assert outcome(server.uri) == ("RUNNING", None)
+    assert outcome(server.uri) == RUNNING
     program, command, *words = shlex.split(line.partition("send them with: ")[2])
     assert (program, command) == ("pipeline", "runs")
     assert runs(words) == 0
     assert runs(["action=sync", f"tracking.uri={server.uri}"]) == 0
     run = only_run(server.uri)
     assert run.info.run_id == interrupted
-    assert outcome(server.uri) == ("FINISHED", None)
+    assert outcome(server.uri) == FINISHED
     for key in ("train/loss", "val/f1"):
         assert recorded_steps(server.uri, key) == [1, 2, 3]
     assert run.data.metrics["test/f1"] == pytest.approx(final_values(finished)["test/f1"])
@@ -140,7 +139,7 @@ def test_database_lock_is_waited_for_twenty_seconds(start: Start, database: str)
         briefly.execute("COMMIT")
         assert (waiting.end(), waiting.err) == (0, "")
         assert refused.end() == 3
-    assert outcome(database) == ("FINISHED", None)
+    assert outcome(database) == FINISHED
     assert refused.err == (
         f"error: the tracking database '{refused.folder}/other.db' is locked by another program; "
         "stop it, then retry\n"
@@ -151,13 +150,13 @@ def test_database_lock_is_waited_for_twenty_seconds(start: Start, database: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_clock_change_leaves_durations_correct(
-    fork: Start, database: str, own_code: tuple[str, ...], hours: int
+    fork: Start, database: str, own_code: Words, hours: int
 ) -> None:
     words = ["+callbacks.clock._target_=slow_parts.ClockStep", f"+callbacks.clock.hours={hours}"]
     training = fork(*SHORT, *words, *own_code)
-    assert training.end() == 0, training.err
+    training.require_success()
     run = only_run(database)
-    assert outcome(database) == ("FINISHED", None)
+    assert outcome(database) == FINISHED
     assert 0 <= run.info.end_time - run.info.start_time < 600_000
     assert recorded_epochs(training.run) == [1, 2, 3]
     times = [event["time"] for event in events(training.run)]

@@ -11,13 +11,12 @@ import psutil
 import pytest
 from helpers.run_files import is_whole
 
-from faults.conftest import Start
+from faults.conftest import Start, Words
 from faults.processes import await_end, checkpoint_epoch, ending, lines_of, recorded_epochs
-from faults.stores import outcome, recorded_steps
+from faults.stores import FINISHED, STOPPED, outcome, recorded_steps
 from pipeline.runs import main as sync
 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-STOPPED = ("KILLED", "interrupted")
 IRIS = ("model=mlp", "data=iris")
 ENDLESS = (*IRIS, "trainer.max_epochs=100000", "scheduler=none")
 
@@ -51,8 +50,8 @@ def test_stopped_run_resumes_by_the_printed_command(fork: Start, database: str) 
             f"tracking.uri={database}",
         ]
         training = fork(*shlex.split(command)[2:])
-    assert training.end() == 0, training.err
-    assert outcome(database) == ("FINISHED", None)
+    training.require_success()
+    assert outcome(database) == FINISHED
     assert recorded_steps(database, "train/loss") == list(range(1, 31))
     assert leftovers(training.folder) == []
     assert not Path("mlflow.db").exists()
@@ -60,7 +59,7 @@ def test_stopped_run_resumes_by_the_printed_command(fork: Start, database: str) 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP])
 def test_second_signal_ends_an_orderly_stop(
-    fork: Start, own_code: tuple[str, ...], first: int
+    fork: Start, own_code: Words, first: signal.Signals
 ) -> None:
     """A repeated SIGHUP, as from a terminal that closes, does not."""
     slow = "+callbacks.slow._target_=slow_parts.SlowEnd"
@@ -101,7 +100,7 @@ BEFORE = ("reading", "a stubborn import")
 @pytest.mark.parametrize("moment", WORDS)
 @pytest.mark.parametrize(("number", "code"), STOPS[:2])
 def test_stop_at_any_moment_is_recorded(
-    fork: Start, own_code: tuple[str, ...], moment: str, number: int, code: int
+    fork: Start, own_code: Words, moment: str, number: int, code: int
 ) -> None:
     """A stop before the training leaves nothing."""
     training = fork(*WORDS[moment], *own_code, "tracking=none")
@@ -141,7 +140,7 @@ def test_stop_does_not_wait_for_the_recorder(fork: Start) -> None:
 
 @pytest.mark.slow
 def test_stop_while_sending_artifacts_leaves_run_finished(
-    fork: Start, database: str, own_code: tuple[str, ...]
+    fork: Start, database: str, own_code: Words
 ) -> None:
     training = fork(*pause("on_test_end"), *own_code, "verbose=0")
     training.await_file("paused")
@@ -153,7 +152,7 @@ def test_stop_while_sending_artifacts_leaves_run_finished(
     training.send(signal.SIGTERM)
     recorder.resume()
     assert training.end() == 143
-    assert outcome(database) == ("FINISHED", None)
+    assert outcome(database) == FINISHED
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -170,14 +169,14 @@ def test_run_with_shown_result_counts_as_finished(
     recorder.kill()
     training.send(number)
     assert training.end() == code
-    assert ending(training.run) == ("FINISHED", None)
+    assert ending(training.run) == FINISHED
     assert "test/f1" in training.run.joinpath("model", "card.md").read_text(encoding="utf-8")
     assert "took" not in training.out
     if number == signal.SIGINT:
         run = training.run.relative_to(training.folder)
         assert training.err == f"stopped after the test; the run has finished: {run}\n"
     assert sync(["action=sync"]) == 0
-    assert outcome(database) == ("FINISHED", None)
+    assert outcome(database) == FINISHED
     assert recorded_steps(database, "test/f1") == [0]
     leftover_files = leftovers(training.folder)  # none was sent
     assert all(number == signal.SIGKILL and training.run in path.parents for path in leftover_files)

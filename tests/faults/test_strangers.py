@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from helpers.config_command import written
+from helpers.fixture_types import Capture, Patch
 from helpers.run_files import events
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from faults.checkpoints import change_file
 from faults.listener import SECRET, Listener
 from faults.portal import PORTAL_ANSWERS, Portal
+from faults.refusals import IRIS_ROW, Main, refusal
 from pipeline import evaluate, export, predict, report, runs, sweep, train
 from pipeline.config.compose import compose
 from pipeline.tracking.folders import State, read_state, write_state
@@ -26,11 +28,8 @@ from pipeline.tracking.ownership import OWNER
 
 REFERENCE = "${oc.env:SECRET}"
 RUN_ID = "5c0ffee1" * 4
-HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
 
 RESUMED = ("trainer.max_epochs=4", "scheduler=none", "tracking=none")
-
-Main = Callable[[list[str]], int]
 
 
 @pytest.fixture
@@ -52,9 +51,7 @@ def stranger(run: Path, listener: Listener) -> Path:
 def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     """Change the config in a model, in checkpoints and beside them."""
     for file in folder.rglob("*.ckpt"):
-        content = torch.load(file, weights_only=True)
-        edit(content["pipeline"]["config"])
-        torch.save(content, file)
+        change_file(file, lambda content: edit(content["pipeline"]["config"]))
     file = folder / "artifacts" / "config.yaml"
     config: Any = OmegaConf.to_container(OmegaConf.load(file))
     edit(config)
@@ -77,21 +74,8 @@ def save_command(folder: Path, *overrides: str) -> None:
     (folder / "command.json").write_text(text, encoding="utf-8")
 
 
-def refusal(capsys: pytest.CaptureFixture[str], main: Main, *words: str) -> str:
-    """Return the only line of a refusal, which leaves nothing behind."""
-    before = sorted(Path.cwd().rglob("*"))
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    assert sorted(Path.cwd().rglob("*")) == before
-    captured = capsys.readouterr()
-    assert SECRET not in captured.out + captured.err
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
-
-
 def rows() -> str:
-    Path("new.csv").write_text(HEADER + "5,3,1,0.2\n", encoding="utf-8")
+    Path("new.csv").write_text(IRIS_ROW, encoding="utf-8")
     return "input=new.csv"
 
 
@@ -115,7 +99,7 @@ def test_evaluation_is_recorded_in_the_users_store(
 
 @pytest.mark.slow
 def test_foreign_model_is_used_without_contacting_its_store(
-    stranger: Path, trained: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+    stranger: Path, trained: Path, listener: Listener, capsys: Capture
 ) -> None:
     """This holds for predictions, exports and reports."""
     model = f"model_from={stranger}"
@@ -140,7 +124,7 @@ def test_unsent_run_is_sent_only_to_typed_address(
     stranger: Path,
     listener: Listener,
     database: str,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
     action: str,
 ) -> None:
     assert runs.main([f"action={action}"]) == 3
@@ -155,7 +139,7 @@ def test_unsent_run_is_sent_only_to_typed_address(
 
 
 def test_run_recorded_elsewhere_is_not_cleaned(
-    stranger: Path, listener: Listener, database: str, capsys: pytest.CaptureFixture[str]
+    stranger: Path, listener: Listener, database: str, capsys: Capture
 ) -> None:
     lines = (stranger / "journal.jsonl").read_bytes().count(b"\n")
     write_state(stranger, State(uri=listener.uri, run_id=RUN_ID, sent=lines, done=True))
@@ -168,7 +152,7 @@ def test_run_recorded_elsewhere_is_not_cleaned(
 
 
 def test_run_resumes_only_into_a_typed_store(
-    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+    stranger: Path, listener: Listener, capsys: Capture
 ) -> None:
     words = (f"resume={stranger}", *RESUMED[:2], "verbose=0")
     assert refusal(capsys, train.main, *words) == (
@@ -182,7 +166,7 @@ def test_run_resumes_only_into_a_typed_store(
 
 @pytest.mark.parametrize("path", ["data.csv", f"{REFERENCE}.csv"])
 def test_data_of_foreign_model_are_not_fetched(
-    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str], path: str
+    stranger: Path, listener: Listener, capsys: Capture, path: str
 ) -> None:
     words = ("data=table", f"data.path='{listener.uri}/{path}'")
     change_data(stranger, *words)
@@ -200,7 +184,7 @@ def test_data_of_foreign_model_are_not_fetched(
 
 @pytest.mark.parametrize("main", [predict.main, export.main])
 def test_reference_in_foreign_model_is_not_resolved(
-    stranger: Path, capsys: pytest.CaptureFixture[str], main: Main
+    stranger: Path, capsys: Capture, main: Main
 ) -> None:
     change(stranger, lambda config: config["model"].update(activation=REFERENCE))
     words = [rows()] if main is predict.main else []
@@ -219,7 +203,7 @@ def test_reference_in_foreign_model_is_not_resolved(
     ],
 )
 def test_reference_in_saved_command_must_be_retyped(
-    stranger: Path, capsys: pytest.CaptureFixture[str], word: str, key: str
+    stranger: Path, capsys: Capture, word: str, key: str
 ) -> None:
     save_command(stranger, *saved_command(stranger), word)
     line = refusal(capsys, train.main, f"resume={stranger}", *RESUMED[:1])
@@ -229,7 +213,7 @@ def test_reference_in_saved_command_must_be_retyped(
 
 
 def test_saved_command_cannot_allow_data_urls(
-    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+    stranger: Path, listener: Listener, capsys: Capture
 ) -> None:
     saved = ["data=table", f"data.path={listener.uri}/data.csv"]
     other_words = [word for word in saved_command(stranger) if word != "data=iris"]
@@ -242,16 +226,14 @@ def test_saved_command_cannot_allow_data_urls(
     assert listener.requests == []
 
 
-def test_reference_in_checkpoint_stays_unresolved(
-    stranger: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reference_in_checkpoint_stays_unresolved(stranger: Path, capsys: Capture) -> None:
     change(stranger, lambda config: config["optimizer"].update(lr=REFERENCE))
     message = refusal(capsys, train.main, f"resume={stranger}", *RESUMED)
     assert f"optimizer.lr was '{REFERENCE}' and is" in message
 
 
 def test_own_config_references_resolve_again_on_resume(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    own_folder: Path, monkeypatch: Patch
 ) -> None:
     text = "# @package _global_\ntags: {note: '${oc.env:NOTE}'}\n"
     files = written(own_folder / "conf", {"experiment/ours.yaml": text})
@@ -266,9 +248,7 @@ def test_own_config_references_resolve_again_on_resume(
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '[{"a": 1}, 2]', "1", '{"a": 1}'])
-def test_damaged_example_rows_are_refused_by_name(
-    run: Path, capsys: pytest.CaptureFixture[str], content: str
-) -> None:
+def test_damaged_example_rows_are_refused_by_name(run: Path, capsys: Capture, content: str) -> None:
     (run / "model" / "example.json").write_text(content, encoding="utf-8")
     line = refusal(capsys, export.main, f"model_from={run}", "output=exported")
     assert line == (
@@ -353,13 +333,27 @@ def with_huge_model(folder: Path, _: Listener) -> tuple[str, ...]:
     return ()
 
 
+def orderly_end(capsys: Capture, main: Main, words: list[str]) -> str:
+    """Carry out a command, which ends in order and says no secret; return it with its errors."""
+    capsys.readouterr()
+    code = main(words)
+    printed = capsys.readouterr()
+    subject = f"{main.__module__} {words}: {printed.err}"
+    assert code in (0, 2, 3), subject
+    has_error = any(line.startswith("error: ") for line in printed.err.splitlines())
+    assert has_error is (code != 0), subject
+    assert "Traceback" not in printed.err, subject
+    assert SECRET not in printed.out + printed.err, subject
+    return subject
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [with_links, with_claims, with_configuration, with_huge_model])
 def test_no_command_obeys_a_foreign_folder(
     run: Path,
     listener: Listener,
     database: str,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
     make: Callable[[Path, Listener], tuple[str, ...]],
 ) -> None:
     rows()
@@ -371,19 +365,10 @@ def test_no_command_obeys_a_foreign_folder(
     words = make(folder, listener)
     before = outside()
     for main, template in EVERY_COMMAND:
-        command_words = [word.format(folder=folder) for word in template]
+        command_words = [*words, *(word.format(folder=folder) for word in template)]
         if words and main in (train.main, sweep.main):
             command_words.append("experiment=theirs")
-        capsys.readouterr()
-        code = main([*words, *command_words])
-        printed = capsys.readouterr()
-        subject = f"{main.__module__} {command_words}: {printed.err}"
-        assert code in (0, 2, 3), subject
-        assert (code == 0) is not any(
-            line.startswith("error: ") for line in printed.err.splitlines()
-        ), subject
-        assert "Traceback" not in printed.err, subject
-        assert SECRET not in printed.out + printed.err, subject
+        subject = orderly_end(capsys, main, command_words)
         assert outside() == before, subject
         assert not Path("PWNED").exists(), subject
         assert listener.requests == [], subject
@@ -397,8 +382,8 @@ def test_no_command_obeys_a_foreign_folder(
 def test_no_command_trusts_answers_of_a_portal(
     run: Path,
     listener: Listener,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Patch,
+    capsys: Capture,
     answer: str,
 ) -> None:
     """Someone else answers in place of the user's own server."""
@@ -411,13 +396,7 @@ def test_no_command_trusts_answers_of_a_portal(
         for main, template in EVERY_COMMAND:
             if "apply=true" in template:
                 continue  # the user may remove a run of his own that is recorded nowhere
-            command_words = [word.format(folder=run) for word in template]
-            capsys.readouterr()
-            code = main(command_words)
-            printed = capsys.readouterr()
-            subject = f"{main.__module__} {command_words}: {printed.err}"
-            assert code in (0, 2, 3), subject
-            assert "Traceback" not in printed.err, subject
+            subject = orderly_end(capsys, main, [word.format(folder=run) for word in template])
             assert read_state(run) == before, subject
     assert run.is_dir()
     assert listener.requests == []  # nothing was forwarded

@@ -15,6 +15,7 @@ from helpers.fixture_types import Train
 
 from faults.conftest import Start
 from faults.processes import ending
+from faults.stores import FAILED, FINISHED
 from pipeline.base.errors import EnvironmentFaultError
 from pipeline.running.run_end import explain
 
@@ -41,7 +42,7 @@ def test_closed_or_full_streams_change_no_result(own_folder: Path, streams: str)
         assert ended.stdout.count("\n") == 1
     assert ended.stderr == ""
     (run,) = (own_folder / "runs").iterdir()
-    assert ending(run) == ("FINISHED", None)
+    assert ending(run) == FINISHED
 
 
 @pytest.mark.slow
@@ -77,7 +78,7 @@ def test_killed_data_loader_is_reported_with_hint(fork: Start) -> None:
     (line,) = training.err.splitlines()
     assert line.startswith("error: a data loading process died (")
     assert line.endswith("; try data.num_workers=0, or more shared memory")
-    assert ending(training.run) == ("FAILED", "error")
+    assert ending(training.run) == FAILED
 
 
 def test_data_loader_death_is_named_behind_other_errors() -> None:
@@ -89,11 +90,11 @@ def test_data_loader_death_is_named_behind_other_errors() -> None:
 def test_data_loader_death_is_named_while_fetching(tmp_path: Path) -> None:
     """Its memory is asked for through a socket that it has not closed in order."""
     with pytest.raises(OSError, match=r".") as raised:
-        multiprocessing.resource_sharer.DupFd.detach(Missing(tmp_path))
+        Missing(tmp_path).detach()
     assert str(explain(raised.value)).startswith("a data loading process died (")
 
 
-class Missing:
+class Missing(multiprocessing.resource_sharer.DupFd):
     """What torch sends for a batch, with the address of a process that is gone."""
 
     def __init__(self, folder: Path) -> None:

@@ -1,21 +1,19 @@
 """Faults F27 and F43: a study that is gone on with as another one, or on other data."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture
 
-from faults.conftest import StartSweep
+from faults.conftest import StartSweep, SweepHere
 from faults.study_records import Records
 from faults.sweeps import behaving, problems
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
 
-def test_changed_study_is_refused_unless_allowed(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_changed_study_is_refused_unless_allowed(sweep_here: SweepHere, capsys: Capture) -> None:
     """The messages name each difference."""
 
     def refused(*words: str) -> list[str]:
@@ -42,6 +40,8 @@ def test_changed_study_is_refused_unless_allowed(
     assert (records.trials(), records.runs()) == before
     assert sweep_here("sweep.n_trials=2", wider, "sweep.allow_change=true") == 0
     records.require_whole(2)
+    (line,) = refused("optimizer.lr=tag(log, interval(1e-3, 1e-1))")  # the change is stored
+    assert "was tag(log, interval(0.0001, 0.1)) and is tag(log, interval(0.001, 0.1)) now" in line
 
 
 def write_rows(path: Path, *, sign: int) -> None:
@@ -51,7 +51,7 @@ def write_rows(path: Path, *, sign: int) -> None:
 
 
 def test_changed_data_are_refused_with_both_hashes(
-    sweep: StartSweep, sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    sweep: StartSweep, sweep_here: SweepHere, capsys: Capture
 ) -> None:
     records, table = Records(), Path("rows.csv")
     words = ("data=table", "data.path=rows.csv", "data.target=y", "sweep.n_trials=4")

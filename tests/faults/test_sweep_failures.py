@@ -1,20 +1,19 @@
 """Faults F22 and F29 to F31: trials that fail or take too long, and a disk that fills up."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture
 
-from faults.conftest import Mount, StartSweep
+from faults.conftest import Mount, StartSweep, SweepHere
 from faults.processes import crowding
-from faults.study_records import Records
-from faults.sweeps import behaving, grid, problems
-from pipeline.runs import main as runs
+from faults.stores import FAILED, FINISHED
+from faults.study_records import COMPLETE, Records
+from faults.sweeps import behaving, grid, problems, require_whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
-COMPLETE = ("COMPLETE", None)
 WAYS = {
     "poison": "diverged",
     "infinite": "diverged",
@@ -27,9 +26,7 @@ WAYS = {
 FOUR = (0.01, 0.02, 0.03, 0.04)
 
 
-def test_each_kind_of_trial_failure_is_recorded(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_kind_of_trial_failure_is_recorded(sweep_here: SweepHere, capsys: Capture) -> None:
     """The study continues after each."""
     rates = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07)
     limit = f"sweep.trial_timeout={round(4 * crowding())}"
@@ -45,15 +42,13 @@ def test_each_kind_of_trial_failure_is_recorded(
         assert trial.attributes["attributes"]["message"] == f"took longer than {limit}"
     records.require_whole(8)
     parent = records.parent()
-    assert parent.end == ("FINISHED", None)
+    assert parent.end == FINISHED
     best = max((trials[0], trials[7]), key=lambda trial: trial.values[0] or 0)
     assert parent.tags["best.trial"] == str(best.number)
     assert parent.metrics["best/val/f1"] == best.values[0]
 
 
-def test_all_diverged_study_has_exit_code_4(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_diverged_study_has_exit_code_4(sweep_here: SweepHere, capsys: Capture) -> None:
     assert sweep_here("sweep.n_trials=2", *behaving("poison")) == 4
     assert problems(capsys.readouterr().err) == ["no trial completed: 2 diverged"]
     records = Records()
@@ -61,9 +56,7 @@ def test_all_diverged_study_has_exit_code_4(
     records.require_whole(2)
 
 
-def test_consecutive_failures_end_the_study(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_consecutive_failures_end_the_study(sweep_here: SweepHere, capsys: Capture) -> None:
     """The exit code is that of the last one."""
     most, rates = "sweep.max_consecutive_failures", (*FOUR, 0.05)
     words = (*grid(*rates, 0.06), *behaving("error", "oom", "oom", "oom", "error", rates=rates))
@@ -74,7 +67,7 @@ def test_consecutive_failures_end_the_study(
     assert problem.startswith(expected)
     records = Records()
     assert records.ends() == [("FAIL", "error")] + [("FAIL", "oom")] * 3
-    assert records.parent().end == ("FAILED", "error")
+    assert records.parent().end == FAILED
     records.require_agreement()
     assert sweep_here(*words, f"{most}=1") == 2
     assert "the last with: sweep_parts._behave raised RuntimeError: the " in capsys.readouterr().err
@@ -95,12 +88,12 @@ def test_trial_is_closed_when_its_folder_disappears(
     assert "its folder was removed during the run); do not remove it" in problem
     records = Records()
     assert records.ends() == [("FAIL", "error")]
-    assert records.parent().end == ("FAILED", "error")
+    assert records.parent().end == FAILED
     records.require_agreement()
 
 
 def test_sweep_continues_after_a_full_disk(
-    sweep: StartSweep, sweep_here: Callable[..., int], mount: Mount
+    sweep: StartSweep, sweep_here: SweepHere, mount: Mount
 ) -> None:
     """The same command continues it when there is room again."""
     disk = mount("disk", size="4m")
@@ -121,13 +114,10 @@ def test_sweep_continues_after_a_full_disk(
     assert {run.status for run in records.runs()} <= {"FINISHED", "FAILED"}
     ballast.unlink()
     assert sweep_here(f"sweep.n_trials={completed + 2}", *words) == 0
-    records.require_whole(completed + 2)
-    assert runs(["action=check", "study=study"]) == 0
+    require_whole(records, completed + 2)
 
 
-def test_no_trial_starts_after_the_study_timeout(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_trial_starts_after_the_study_timeout(sweep_here: SweepHere, capsys: Capture) -> None:
     seconds = round(3 * crowding())  # on a busy machine workers take longer to be ready
     words = ("sweep.n_trials=1000", f"sweep.timeout={seconds}", *behaving(delay=0.1))
     assert sweep_here(*words) == 0

@@ -12,20 +12,15 @@ import pytest
 
 from faults.conftest import StartSweep
 from faults.processes import RECORDER
-from faults.study_records import Records
-from faults.sweeps import FORK_SERVER, WORKER, Sweeping, behaving, grid, problems
+from faults.stores import FAILED, FINISHED
+from faults.study_records import COMPLETE, INTERRUPTED, LOST, RUNNING, WAITING, Records
+from faults.sweeps import FORK_SERVER, WORKER, Sweeping, behaving, grid, problems, require_whole
 from pipeline.runs import main as runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
-LOST = ("FAIL", "lost")
-INTERRUPTED = ("FAIL", "interrupted")
-COMPLETE = ("COMPLETE", None)
 
-
-def test_killed_or_stopped_worker_costs_one_try(
-    sweep: StartSweep,
-) -> None:
+def test_killed_or_stopped_worker_costs_one_try(sweep: StartSweep) -> None:
     records = Records()
     running = sweep("sweep.n_trials=8", "sweep.workers=2", *behaving("wait", delay=0.2))
     victim = running.await_waiting()
@@ -33,14 +28,14 @@ def test_killed_or_stopped_worker_costs_one_try(
     os.kill(victim, signal.SIGKILL)
     running.process.wait_until(lambda: LOST in records.ends(), what="the loss")
     assert psutil.pid_exists(sleeper)
-    assert records.ends().count(("RUNNING", None)) >= 1
+    assert records.ends().count(RUNNING) >= 1
     os.kill(sleeper, signal.SIGSTOP)
     # Sooner than its driver, for which it has 60 seconds.
     assert runs(["action=reap", "study=study", "grace=0.5"]) == 0
     assert records.ends().count(LOST) == 2
     os.kill(sleeper, signal.SIGCONT)
     running.go_on()
-    assert running.end() == 0, running.err
+    running.require_success()
     lost = [number for number, end in enumerate(records.ends()) if end == LOST]
     first, *later = (t.number for t in records.trials() if t.attributes["lease"]["pid"] == sleeper)
     (killed,) = {*lost} - {first}
@@ -50,8 +45,7 @@ def test_killed_or_stopped_worker_costs_one_try(
         "result is ignored",
     ]
     assert later  # it went on with others
-    records.require_whole(8)
-    assert runs(["action=check", "study=study"]) == 0
+    require_whole(records, 8)
 
 
 def test_stuck_worker_is_replaced_and_its_trial_retried(sweep: StartSweep) -> None:
@@ -69,14 +63,13 @@ def test_stuck_worker_is_replaced_and_its_trial_retried(sweep: StartSweep) -> No
     running.await_waiting(other_than=stuck)
     assert not psutil.pid_exists(stuck)
     running.go_on()
-    assert running.end() == 0, running.err
+    running.require_success()
     assert running.err.splitlines() == [
         f"warning: the worker process {stuck} gave no sign of life for {grace} s (sweep.grace); it "
         "is killed and replaced",
         "warning: trial 0 was lost because its process died; it is retried",
     ]
-    records.require_whole(2)
-    assert runs(["action=check", "study=study"]) == 0
+    require_whole(records, 2)
 
 
 def beats(records: Records) -> int:
@@ -84,9 +77,7 @@ def beats(records: Records) -> int:
     return int(records.trials()[0].attributes["lease"]["counter"])
 
 
-def test_fork_server_death_counts_as_no_failure(
-    sweep: StartSweep,
-) -> None:
+def test_fork_server_death_counts_as_no_failure(sweep: StartSweep) -> None:
     records = Records()
     words = ("sweep.n_trials=4", "sweep.workers=2", "sweep.max_consecutive_failures=1")
     running = sweep(*words, *behaving("wait"))
@@ -95,20 +86,17 @@ def test_fork_server_death_counts_as_no_failure(
     os.kill(psutil.Process(first).ppid(), signal.SIGKILL)
     running.process.wait_until(lambda: records.ends().count(INTERRUPTED) == 2, what="their ends")
     running.go_on()
-    assert running.end() == 0, running.err
+    running.require_success()
     assert LOST not in records.ends()
     records.require_whole(4)
 
 
-def test_trial_that_kills_workers_has_limited_retries(
-    sweep: StartSweep,
-) -> None:
+def test_trial_that_kills_workers_has_limited_retries(sweep: StartSweep) -> None:
     """Several such trials in a row end the study."""
     records, rates = Records(), (0.01, 0.03, 0.04)
-    words = ("sweep.max_retry=1", "sweep.max_consecutive_failures=3")
-    slow = "data._target_=sweep_parts.SlowIris"
-    behavior_words = behaving("die", "die", "die", rates=rates)
-    words = (*grid(0.01, 0.02, 0.03, 0.04), *words, slow, *behavior_words)
+    words = [*grid(0.01, 0.02, 0.03, 0.04), *behaving("die", "die", "die", rates=rates)]
+    words += ["sweep.max_retry=1", "sweep.max_consecutive_failures=3"]
+    words.append("data._target_=sweep_parts.SlowIris")
     running = sweep(*words)
     running.process.wait_until(running.children, what=WORKER)
     (running.process.folder / "armed").touch()
@@ -120,13 +108,13 @@ def test_trial_that_kills_workers_has_limited_retries(
         "3 trials failed in a row, the last with: its process died (ended by SIGKILL); fix this, "
         "or raise sweep.max_consecutive_failures"
     ]
-    assert records.ends() == [LOST, LOST, COMPLETE, LOST, LOST, LOST, ("WAITING", None)]
-    assert records.parent().end == ("FAILED", "error")
+    assert records.ends() == [LOST, LOST, COMPLETE, LOST, LOST, LOST, WAITING]
+    assert records.parent().end == FAILED
     records.require_agreement()
     records.require_retries(max_retry=1)
 
     last = sweep(*words)
-    assert last.end() == 0, last.err
+    last.require_success()
     assert records.ends() == [LOST, LOST, COMPLETE, *[LOST] * 4]
     assert "1 trial: 1 complete; not counted: 6 lost" in last.out
     records.require_whole(1, max_retry=1)
@@ -135,8 +123,8 @@ def test_trial_that_kills_workers_has_limited_retries(
 def test_retried_default_keeps_scores_despite_late_kill(sweep: StartSweep) -> None:
     """The default is lost, tried again, and its worker killed before the database has its end."""
     records = Records()
-    words = ("sweep.base_trial=true", "sweep.n_trials=3", "sweep.test_trials=true")
-    words = (*words, "monitor=val/loss", "sweep.objective=val/loss", *behaving("wait"))
+    words = ["sweep.base_trial=true", "sweep.n_trials=3", "sweep.test_trials=true"]
+    words += ["monitor=val/loss", "sweep.objective=val/loss", *behaving("wait")]
     running = sweep(*words)
     first = running.await_waiting()
     os.kill(first, signal.SIGKILL)
@@ -149,7 +137,7 @@ def test_retried_default_keeps_scores_despite_late_kill(sweep: StartSweep) -> No
     running.kill()
 
     last = sweep(*words)
-    assert last.end() == 0, last.err
+    last.require_success()
     assert "trial 1 had ended (complete) before its process died; it is recorded" in last.err
     assert records.ends() == [LOST, COMPLETE, COMPLETE, COMPLETE]
     retried, other, _ = (trial.attributes["attributes"] for trial in records.trials()[1:])
@@ -181,13 +169,12 @@ def test_repeatedly_killed_sweep_ends_with_exact_total(sweep: StartSweep) -> Non
         assert {number: now[number] for number in complete} == complete
         complete = dict(now)
     last = sweep(*words)
-    assert last.end() == 0, last.err
-    records.require_whole(8, max_retry=9)
+    last.require_success()
+    require_whole(records, 8, max_retry=9)
     assert {run.status for run in records.runs()} <= {"FINISHED", "FAILED"}
-    assert records.parent().end == ("FINISHED", None)
+    assert records.parent().end == FINISHED
     trials = records.trials()
     assert {number: trials[number] for number in complete} == complete
-    assert runs(["action=check", "study=study"]) == 0
 
 
 def kill(running: Sweeping, victims: str) -> None:

@@ -2,17 +2,17 @@
 
 import json
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+from helpers.fixture_types import Capture
 
-from faults.conftest import StartSweep
+from faults.conftest import StartSweep, SweepHere
 from faults.processes import await_end
-from faults.study_records import Records, ask_file
+from faults.study_records import COMPLETE, LOST, Records, ask_file
 from faults.sweeps import Sweeping
 from pipeline.sweep import main
 from pipeline.train import main as train
@@ -22,9 +22,7 @@ TWO = ("trainer=cpu", "sweep.devices_per_trial=2")
 pytestmark = pytest.mark.slow
 
 
-def test_study_on_two_devices_equals_one_device(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_study_on_two_devices_equals_one_device(own_folder: Path, capsys: Capture) -> None:
     words = ["model=mlp", "data=iris", "trainer.max_epochs=8", "trainer.precision=64-true"]
     words += ["sweep.sampler=random", "sweep.n_trials=8", "sweep.workers=1", "verbose=0"]
     words += ["sweep.pruner=asha", "sweep.base_trial=false"]
@@ -53,9 +51,7 @@ def test_study_on_two_devices_equals_one_device(
     assert best == pytest.approx(winner, abs=1e-9)
 
 
-def test_killed_rank_loses_only_its_trial(
-    sweep: StartSweep, sweep_here: Callable[..., int]
-) -> None:
+def test_killed_rank_loses_only_its_trial(sweep: StartSweep, sweep_here: SweepHere) -> None:
     """So does a stuck rank; a killed driver leaves no process."""
     records = Records()
     words = ("sweep.n_trials=1", "sweep.grace=5", "sweep.max_retry=9", "tracking=local", *TWO)
@@ -78,7 +74,7 @@ def test_killed_rank_loses_only_its_trial(
     study.kill()
     study.require_no_orphan()
     assert sweep_here("trainer.max_epochs=2", "sweep.allow_change=true", *words) == 0
-    assert records.ends() == [*[("FAIL", "lost")] * 3, ("COMPLETE", None)]
+    assert records.ends() == [*[LOST] * 3, COMPLETE]
 
 
 def states(records: Records) -> list[str]:
@@ -94,22 +90,20 @@ def ranks(study: Sweeping) -> list[psutil.Process]:
     return processes
 
 
-def test_trial_failure_shows_reason_of_its_rank(
-    sweep_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_trial_failure_shows_reason_of_its_rank(sweep_here: SweepHere, capsys: Capture) -> None:
     callback_words = ("+callbacks.own._target_=rank_parts.Raises", "+callbacks.own.epoch=2")
     words = ("sweep.sampler=grid", "sweep.n_trials=null", "optimizer.lr=0.01", "tracking=local")
     assert sweep_here(*callback_words, *words, "trainer.max_epochs=choice(1,3)", *TWO) == 0
-    assert sorted(Records().ends()) == [("COMPLETE", None), ("FAIL", "oom")]
+    assert sorted(Records().ends()) == [COMPLETE, ("FAIL", "oom")]
     assert "no room here" in capsys.readouterr().out
 
 
-def test_ranks_train_one_trial_after_another(sweep_here: Callable[..., int]) -> None:
+def test_ranks_train_one_trial_after_another(sweep_here: SweepHere) -> None:
     """They go on after a trial that has diverged, since it diverges on all of them."""
     words = ("sweep.sampler=grid", "sweep.n_trials=null", "sweep.workers=1", "tracking=local")
     callback_words = ("+callbacks.own._target_=rank_parts.Processes", "trainer.max_epochs=2")
     assert sweep_here(*callback_words, *words, "optimizer.lr=choice(0.01,1e30,1e31)", *TWO) == 0
-    assert sorted(Records().ends()) == [("COMPLETE", None), *[("FAIL", "diverged")] * 2]
+    assert sorted(Records().ends()) == [COMPLETE, *[("FAIL", "diverged")] * 2]
     for rank in (0, 1):
         pids = Path(f"processes-{rank}").read_text(encoding="utf-8").split()
         assert len(pids) == 3

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.fixture_types import Patch
 
-from faults.conftest import Start, beside
+from faults.conftest import Start, Words, beside
 from faults.processes import Training, await_end, is_running, listening, wait_until
-from faults.study_records import Records
-from faults.sweeps import BASE, behaving
+from faults.study_records import COMPLETE, INTERRUPTED, LOST, RUNNING, WAITING, Records
+from faults.sweeps import BASE, behaving, require_whole
 from pipeline.base.errors import EnvironmentFaultError
-from pipeline.runs import main as runs
 from pipeline.study.messages import Answer, WorkerDied
 from pipeline.study.workers.pool import Worker
 from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec
@@ -34,7 +34,6 @@ RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
 SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block")
 OTHER = "node-2"
 """What the second machine is called."""
-LOST, COMPLETE, INTERRUPTED = ("FAIL", "lost"), ("COMPLETE", None), ("FAIL", "interrupted")
 Sweep = Callable[..., Training]
 
 
@@ -136,7 +135,7 @@ def cluster() -> Iterator[Nodes]:
 
 
 @pytest.fixture
-def sweep(start: Start, own_code: tuple[str, ...]) -> Sweep:
+def sweep(start: Start, own_code: Words) -> Sweep:
     """Starts a sweep in the current folder, for a cluster or by itself."""
 
     def call(*words: str, cluster: Nodes | None = None, **environment: str) -> Training:
@@ -227,13 +226,13 @@ def test_ray_study_survives_stops_and_kills(sweep: Sweep, cluster: Nodes) -> Non
         )
         assert not any(map(is_running, [*workers, bridge]))
         await_end(*processes)  # actors belong to Ray, which ends them in its own time
-        assert records.ends() == [INTERRUPTED] * 2 + [("WAITING", None)] * 2
+        assert records.ends() == [INTERRUPTED] * 2 + [WAITING] * 2
 
         second = sweep(*words, cluster=cluster)
         processes = [*with_actors(await_waiting(second, 2)), bridge_of(second.pid)]
         second.finish()
         await_end(*processes)
-        assert records.ends()[2:] == [("RUNNING", None)] * 2
+        assert records.ends()[2:] == [RUNNING] * 2
 
         auto = {"RAY_ADDRESS": cluster.address}
         third = sweep(*words, "sweep.ray.address=auto", cluster=cluster, **auto)
@@ -245,18 +244,17 @@ def test_ray_study_survives_stops_and_kills(sweep: Sweep, cluster: Nodes) -> Non
     lost = next(trial for trial in records.trials()[4:] if trial.end == LOST)
     if os.geteuid() == 0:
         assert lost.attributes["lease"]["host"] == OTHER
-    assert records.ends().count(("RUNNING", None)) == 1
+    assert records.ends().count(RUNNING) == 1
     (survivor,) = filter(is_running, workers)
     processes = [*with_actors([survivor]), bridge_of(third.pid)]
     survivor.kill()
     third.wait_until(lambda: records.ends().count(LOST) == 4, what="the loss with the process")
     Path("go on").touch()
-    assert third.end() == 0, third.err
+    third.require_success()
     assert f"warning: trial {lost.number} was lost because its process died" in third.err
     assert len(third.err.splitlines()) == 4
     assert records.ends().count(COMPLETE) == 4
-    records.require_whole(4, max_retry=9)
-    assert runs(["action=check", "study=study"]) == 0
+    require_whole(records, 4, max_retry=9)
     await_end(*processes)
 
 
@@ -283,9 +281,7 @@ def is_ready(worker: Worker) -> bool:
     return worker.is_ready
 
 
-def test_workers_see_only_gpus_reserved_by_ray(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_see_only_gpus_reserved_by_ray(own_folder: Path, monkeypatch: Patch) -> None:
     """They end with the process that is connected to Ray."""
     monkeypatch.delenv("OMP_NUM_THREADS")
     # Ray believes in any number of GPUs.
@@ -313,10 +309,12 @@ def test_workers_see_only_gpus_reserved_by_ray(
         folder = folder_of(family)
         bridge.kill()
         answers: list[Answer] = []
-        wait_until(
-            lambda: answers.extend(workers[0].answers()) or workers[0].is_gone,
-            what="the loss of the connection",
-        )
+
+        def is_gone() -> bool:
+            answers.extend(workers[0].answers())
+            return workers[0].is_gone
+
+        wait_until(is_gone, what="the loss of the connection")
         assert answers[-1] == WorkerDied(message="the connection to Ray was lost")
         with pytest.raises(EnvironmentFaultError, match=r"connection to Ray on this machine was l"):
             Worker(cluster.worker())
@@ -326,9 +324,7 @@ def test_workers_see_only_gpus_reserved_by_ray(
     assert not folder.exists()
 
 
-def test_local_ray_cluster_listens_only_on_loopback(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_local_ray_cluster_listens_only_on_loopback(sweep: Sweep, monkeypatch: Patch) -> None:
     """It leaves no process and no file."""
     temporary = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -344,7 +340,7 @@ def test_local_ray_cluster_listens_only_on_loopback(
             running.finish()
         else:
             Path("go on").touch()
-            assert running.end() == 0, running.err
+            running.require_success()
         await_end(*family)
         assert list(temporary.glob("ray-*")) == []
     lost = "warning: trial 0 was lost because its process died; it is retried\n"

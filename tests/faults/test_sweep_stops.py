@@ -10,19 +10,15 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import StartSweep
-from faults.study_records import Records
-from faults.sweeps import FORK_SERVER, behaving, grid, problems
+from faults.stores import FINISHED, STOPPED
+from faults.study_records import COMPLETE, INTERRUPTED, LOST, RUNNING, WAITING, Records
+from faults.sweeps import FORK_SERVER, behaving, grid, problems, require_whole
 from pipeline.runs import main as runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
-COMPLETE, RUNNING, WAITING = ("COMPLETE", None), ("RUNNING", None), ("WAITING", None)
-INTERRUPTED, LOST = ("FAIL", "interrupted"), ("FAIL", "lost")
 
-
-def test_stopped_sweep_continues_by_the_same_command(
-    sweep: StartSweep,
-) -> None:
+def test_stopped_sweep_continues_by_the_same_command(sweep: StartSweep) -> None:
     """Interrupted trials are queued again."""
     rates = (0.02, 0.03, 0.04)
     words = (*grid(0.01, *rates, 0.05), *behaving("deaf", "wait", "wait", rates=rates))
@@ -40,7 +36,7 @@ def test_stopped_sweep_continues_by_the_same_command(
     deaf.process.send(signal.SIGTERM)  # a trial that minds no signal is ended with its process
     assert deaf.end() == 143
     assert records.ends() == [COMPLETE, LOST, LOST, WAITING]
-    assert records.parent().end == ("KILLED", "interrupted")
+    assert records.parent().end == STOPPED
     records.require_agreement()
     records.require_retries()
 
@@ -59,25 +55,22 @@ def test_stopped_sweep_continues_by_the_same_command(
     )
     assert stopped.out.count("interrupted") == 2  # once a trial
     before = records.trials()[:6]
-    ended = [COMPLETE, LOST, LOST, COMPLETE, INTERRUPTED, INTERRUPTED]
-    assert records.ends() == [*ended, WAITING, WAITING]  # and none was begun since
-    assert records.parent().end == ("KILLED", "interrupted")
-    assert records.children()[5].end == ("KILLED", "interrupted")
+    ends = [COMPLETE, LOST, LOST, COMPLETE, INTERRUPTED, INTERRUPTED]
+    assert records.ends() == [*ends, WAITING, WAITING]  # and none was begun since
+    assert records.parent().end == STOPPED
+    assert records.children()[5].end == STOPPED
     records.require_agreement()
 
     stopped.go_on()
     again = sweep(*words, "sweep.workers=2")
-    assert again.end() == 0, again.err
+    again.require_success()
     assert again.err == ""
     assert records.trials()[:6] == before
-    assert records.parent().end == ("FINISHED", None)
-    records.require_whole(5)
-    assert runs(["action=check", "study=study"]) == 0
+    assert records.parent().end == FINISHED
+    require_whole(records, 5)
 
 
-def test_stop_at_any_phase_leaves_nothing_open(
-    sweep: StartSweep,
-) -> None:
+def test_stop_at_any_phase_leaves_nothing_open(sweep: StartSweep) -> None:
     """While the sweep starts, prints its summary or confirms its best trial."""
     chance = random.Random(5)
     words = ("sweep.n_trials=3", "sweep.confirm_seeds=2", *behaving(delay=0.3))
@@ -101,7 +94,7 @@ def test_stop_at_any_phase_leaves_nothing_open(
     assert telling.end() == 130
     assert not problems(telling.err)
     assert records.counted() == 3
-    assert records.parent().end == ("KILLED", "interrupted")
+    assert records.parent().end == STOPPED
 
     seeds = Records(f"study-confirm-{records.parent().tags['best.trial']}")
     confirming = sweep(*words)
@@ -110,13 +103,13 @@ def test_stop_at_any_phase_leaves_nothing_open(
     assert confirming.end() == 130
     *_, line = confirming.err.splitlines()
     assert line.startswith("stopped: none finished; ")
-    assert [study.parent().end for study in (records, seeds)] == [("KILLED", "interrupted")] * 2
+    assert [study.parent().end for study in (records, seeds)] == [STOPPED] * 2
 
     last = sweep(*words)
-    assert last.end() == 0, last.err
+    last.require_success()
     assert "test results of the best trial" in last.out
     for study, count in ((records, 3), (seeds, 2)):
-        assert study.parent().end == ("FINISHED", None)
+        assert study.parent().end == FINISHED
         study.require_whole(count)
 
 
@@ -145,6 +138,6 @@ def test_study_with_shown_summary_counts_as_finished(
     )
     assert telling.out.splitlines()[-1].startswith(last)
     assert runs(["action=sync"]) == 0
-    assert records.parent().end == ("FINISHED", None)
+    assert records.parent().end == FINISHED
     assert "2 trials: 2 complete" in records.parent().tags["mlflow.note.content"]
     records.require_whole(2)

@@ -4,10 +4,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture
 
 from faults.conftest import StartSweep
 from faults.processes import wait_until
-from faults.stores import TrackingServer
+from faults.stores import FINISHED, TrackingServer
 from faults.study_records import Records
 from faults.sweeps import BASE, behaving, grid, problems
 from pipeline.runs import main as runs
@@ -19,9 +20,7 @@ WAITS = (*grid(0.01, 0.02, 0.03), *behaving("wait", rates=[0.02]))
 
 
 # `tests/study/test_storage.py` spoils such a file in other ways.
-def test_removed_study_database_ends_the_sweep(
-    sweep: StartSweep,
-) -> None:
+def test_removed_study_database_ends_the_sweep(sweep: StartSweep) -> None:
     """No new one is created."""
     studies = Path.cwd() / "studies" / "optuna.db"
     studies.parent.mkdir()
@@ -55,7 +54,7 @@ def test_removed_study_database_ends_the_sweep(
     ],
 )
 def test_unusable_store_is_reported_at_start(
-    store: str, code: int, line: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    store: str, code: int, line: str, own_folder: Path, capsys: Capture
 ) -> None:
     """Nothing is created."""
     (own_folder / "notes.db").write_text("these are my notes\n" * 1000, encoding="utf-8")
@@ -76,7 +75,7 @@ def test_restarted_server_receives_every_trial_once(
     wait_until(lambda: 1 in records.children(), what="the run of the trial that waits")
     server.kill()
     running.go_on()
-    assert running.end() == 0, running.err
+    running.require_success()
     (warning,) = running.err.splitlines()
     assert warning.startswith(f"warning: the tracking server {server.uri} does not answer")
     assert "test results of the best trial" in running.out
@@ -86,12 +85,10 @@ def test_restarted_server_receives_every_trial_once(
     assert command[:2] == ["pipeline", "runs"]
     assert runs(command[2:]) == 0
     records.require_whole(3)
-    assert records.parent().end == ("FINISHED", None)
+    assert records.parent().end == FINISHED
 
 
-def test_study_continues_without_optional_server(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_study_continues_without_optional_server(capsys: Capture) -> None:
     """It says how to send its records later."""
     uri = "http://127.0.0.1:9"
     words = ("sweep.n_trials=2", f"tracking.uri={uri}", "tracking.required=false")

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from omegaconf import OmegaConf
+from sqlalchemy import event
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.paths import conf_folder
@@ -24,9 +26,13 @@ from pipeline.config.options import SweepOptions
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
-from pipeline.study.ledger.storage import open_storage, storage_url
+from pipeline.study.ledger.storage import WAIT_SECONDS, open_storage, storage_url
 from pipeline.study.space.space import Space, in_order, read_ranges
 from pipeline.tracking.uri import sqlite_uri
+
+Outcome = TypeVar("Outcome")
+Settings = dict[str, Any]
+"""Options of a study, and what else `open_ledger` takes, by their names."""
 
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}
 GRID = {"seed": "range(0, 4)", "optimizer.lr": "choice(0.1, 0.01, 0.001)"}
@@ -55,27 +61,26 @@ def space_of(
 
 def open_ledger(place: Path | str, *, name: str = "lr", seed: int = 0, **settings: Any) -> Ledger:
     """Open a study in a file or at an address: by default `LR`, 20 trials, over `BASE`."""
-    definition_facts = {
-        key: settings.pop(key) for key in ("base", "base_point", "data") if key in settings
-    }
-    wait = {key: settings.pop(key) for key in ("wait",) if key in settings}
+    facts: dict[str, Any] = {"base": BASE, "objectives": F1}
+    for key in ("base", "base_point", "data", "objectives"):
+        if key in settings:
+            facts[key] = settings.pop(key)
+    wait = settings.pop("wait", WAIT_SECONDS)
     space = settings.pop("space", None) or space_of()
-    objectives = settings.pop("objectives", F1)
     definition = StudyDefinition(
         url=sqlite_uri(place) if isinstance(place, Path) else storage_url(place),
         name=name,
         options=options(**settings),
         space=space,
-        objectives=objectives,
         seed=seed,
-        **{"base": BASE, **definition_facts},
+        **facts,
     )
-    return Ledger.open(definition, **wait)
+    return Ledger.open(definition, wait=wait)
 
 
 def failed(reason: str) -> TrialEnd:
     """The end of a trial that failed."""
-    return TrialEnd(end=End(reason))
+    return TrialEnd(end=End[reason.upper()])
 
 
 def take(ledger: Ledger, holder: Lease | None = None) -> Row:
@@ -112,12 +117,10 @@ def assert_read_as_by_optuna(ledger: Ledger, url: str) -> None:
         study.add_trial(other)
     ledger_trials = list(ledger._trials.read_trials(fresh=True))
     expected = optuna.load_study(study_name=ledger.name, storage=url).get_trials()
-    counters = [
-        stored_trial.user_attrs.pop("lease", {}).get("counter") for stored_trial in expected
-    ]
+    counters = [trial.user_attrs.pop("lease", {}).get("counter") for trial in expected]
     assert counters == [1, 1, 1, 1, None, None, None]
-    for stored_trial in ledger_trials:
-        stored_trial.user_attrs.pop("lease", None)
+    for trial in ledger_trials:
+        trial.user_attrs.pop("lease", None)
     assert ledger_trials == expected
     words = [row.stage for row in ledger.trials()]
     assert words == ["complete", "pruned", "failed", "running", "waiting", "complete", "pruned"]
@@ -153,23 +156,17 @@ def dead_lease() -> Lease:
     return Lease(host=lease.host, boot_id=lease.boot_id, pid=int(output), started="1")
 
 
-def take_all(
-    place: Path | str, output: Path, settings: dict[str, Any], seconds: float = 0.0
-) -> None:
+def take_all(place: Path, output: Path, settings: Settings) -> None:
     """Take and complete trials until none is left; add a line for each, its number and point.
 
     Args:
         place: Where the study is.
-        said: File of the lines, empty at first.
-        given: What the study is; a grid is `GRID`.
-        seconds: Of each trial; the first is taken once there is a file `go` beside that of the
-            lines, where trials take any.
+        output: File of the lines, empty at first.
+        settings: What the study is; a grid is `GRID`.
     """
     grid = settings.get("sampler") == "grid"
     ledger = open_ledger(place, space=space_of(GRID) if grid else None, **settings)
     output.touch()
-    while seconds and not output.with_name("go").exists():
-        time.sleep(0.01)
     while not ledger.progress().settled:
         trial = ledger.take(own_lease())
         if trial is None:
@@ -177,8 +174,14 @@ def take_all(
             continue
         with output.open("a", encoding="utf-8") as file:
             file.write(json.dumps([trial.number, dict(trial.overrides)]) + "\n")
-        time.sleep(seconds)
         assert ledger.finish(trial, COMPLETE)
+
+
+def take_all_in_turn(together: Barrier, studies: dict[Path, Settings], which: int) -> None:
+    """Begin at the missing file of each folder, with the others, and take all there is."""
+    for folder, settings in studies.items():
+        together.wait()
+        take_all(folder / "optuna.db", folder / f"{which}.txt", settings)
 
 
 def read_taken_trials(paths: Iterable[Path]) -> list[tuple[int, dict[str, str]]]:
@@ -191,6 +194,18 @@ def start(target: Callable[..., None], *arguments: object) -> SpawnProcess:
     process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     process.start()
     return process
+
+
+def act_before(ledger: Ledger, words: str, act: Callable[[], Outcome]) -> list[Outcome]:
+    """Act once, before the next statement of a ledger with these words; return what that gave."""
+    outcomes: list[Outcome] = []
+
+    def listen(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if words in statement and not outcomes:
+            outcomes.append(act())
+
+    event.listen(ledger._store.engine, "before_cursor_execute", listen)
+    return outcomes
 
 
 def complete_all(ledger: Ledger) -> list[dict[str, str]]:

@@ -5,9 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-
-from faults.processes import wait_until
 
 LATE_SECONDS = 0.3
 
@@ -122,11 +119,3 @@ def at_each_moment(wire: Wire, act: Callable[[], None], *, stride: int = 1) -> i
     act()
     assert not wire.is_armed
     return messages
-
-
-def wait_for_lines(paths: list[Path], count: int) -> None:
-    """Wait until files together hold so many lines."""
-    wait_until(
-        lambda: sum(len(path.read_bytes().splitlines()) for path in paths) >= count,
-        what=f"{count} lines",
-    )

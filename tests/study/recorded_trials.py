@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from ledgers import F1
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from study.ledgers import F1
 
 from pipeline.base.ends import End
 from pipeline.study.study_run import RunDestination
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
 from pipeline.tracking.ownership import adopt
 from pipeline.tracking.run_record import JOURNAL
 from pipeline.tracking.uri import sqlite_uri
@@ -30,8 +31,9 @@ def database_in(folder: Path, ready: Path) -> str:
 
 def destination(study: Path, uri: str, uid: str = UID) -> RunDestination:
     """Where the runs of the study belong."""
-    names = {"name": STUDY, "uid": uid, "experiment": "pipeline", "objectives": F1}
-    return RunDestination(**names, folder=study, uri=uri)
+    return RunDestination(
+        name=STUDY, uid=uid, experiment="pipeline", objectives=F1, folder=study, uri=uri
+    )
 
 
 def begin_trial(
@@ -45,6 +47,15 @@ def begin_trial(
     journal = Journal(folder)
     header = where.trial_header(number, {"optimizer.lr": 0.1 * (number + 1)})
     journal.begin(header if parent else replace(header, parent_folder=None))
+    return journal
+
+
+def begin_run(name: str, uri: str = "", tags: Mapping[str, str] | None = None) -> Journal:
+    """Write the beginning of the journal of a run of the user's own, in the current folder."""
+    folder = Path("runs", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(adopt(folder))
+    journal.begin(Header(name=name, experiment="pipeline", uri=uri, tags=tags or {}, key=name))
     return journal
 
 

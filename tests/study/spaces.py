@@ -1,5 +1,6 @@
 """A study's space as a command line gives it, read as the command reads it."""
 
+from functools import cache
 from pathlib import Path
 
 from pipeline.base.errors import ConfigError
@@ -22,6 +23,7 @@ def checked(*words: str, config_dir: Path | None = None) -> list[str]:
     return lines
 
 
+@cache
 def study(*words: str) -> tuple[Space, TrialConfigs]:
     """Return the space of a command line, and the runs of its trials."""
     trials = TrialConfigs(checked(*words), None)

@@ -34,7 +34,12 @@ def worker_in(folder: Path) -> Iterator["Conversation"]:
     with ExitStack() as stack:
         with chdir(folder):
             server = stack.enter_context(worker_server())
-        wait_until(lambda: server.listen() or server.is_loaded, what="the fork server")
+
+        def is_loaded() -> bool:
+            server.listen()
+            return server.is_loaded
+
+        wait_until(is_loaded, what="the fork server")
         conversation = started(server)
         yield conversation
         conversation.worker.quit()
@@ -75,14 +80,15 @@ class Conversation:
         """The folder that it works in."""
         return Path(f"/proc/{self.worker.lease.pid}/cwd").readlink()
 
-    def listen(self) -> None:
-        """Take what it says within a moment."""
+    def listen(self) -> list[Answer]:
+        """Take what it says within a moment; return all that was not taken before."""
         select.select([self.worker], [], [], 0.1)
         self.said += self.worker.answers()
+        return self.said
 
     def hear(self, kind: type[Kind]) -> Kind:
         """Wait for an answer, and fail where it is of another kind."""
-        wait_until(lambda: self.said or self.listen() or self.said, what=kind.__name__)
+        wait_until(lambda: self.said or self.listen(), what=kind.__name__)
         answer = self.said.pop(0)
         assert isinstance(answer, kind), answer
         return answer
@@ -104,7 +110,12 @@ class Conversation:
 def started(server: ForkServer | None = None) -> Conversation:
     """Start a worker, in the current folder if no server forks it."""
     conversation = Conversation(Worker(worker_process({}, server)))
-    wait_until(lambda: conversation.listen() or conversation.worker.is_ready, what="a worker")
+
+    def is_ready() -> bool:
+        conversation.listen()
+        return conversation.worker.is_ready
+
+    wait_until(is_ready, what="a worker")
     return conversation
 
 

@@ -5,12 +5,15 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
-from ledgers import F1
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped] # scipy brings no types
+from study.ledgers import F1
 
 from pipeline.base.ends import End
 from pipeline.study.ledger.definition import Objective
@@ -30,6 +33,7 @@ from pipeline.study.outcome.comparison_tables import (
     write_comparison,
 )
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 RMSE = Objective(name="val/rmse", direction="min")
 LOSS = Objective(name="train/loss", direction="min")
 MODELS = ["mlp", "cnn1d", "gru", "rnn"]
@@ -44,9 +48,7 @@ def repeat(number: int, model: str, data: str, seed: int) -> Row:
     level = {"mlp": 0.66, "cnn1d": 0.91, "gru": 0.9}.get(model, 0.6) + luck + noise
     attributes = {"test/f1": level - 0.01, "test/accuracy": level - 0.005, "test/auroc": 0.97}
     attributes |= {"naive/f1": 0.02, "naive/accuracy": 0.1, "linear/f1": 0.3 + luck / 10}
-    return Row(
-        number=number, state=End.COMPLETE, values=(level,), overrides=swept, attributes=attributes
-    )
+    return complete(level, swept, attributes, number=number)
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +96,20 @@ def cell_of(compared: Comparison, data: str, model: str) -> ComparisonCell:
     return next(cell for cell in compared.cells if dict(cell.settings) == settings)
 
 
-def complete(value: float, attributes: Mapping[str, float] | None = None, **overrides: str) -> Row:
+def complete(
+    value: float,
+    overrides: Mapping[str, str] = NOTHING,
+    attributes: Mapping[str, float] = NOTHING,
+    *,
+    number: int = 0,
+) -> Row:
     """A trial that completed."""
     return Row(
-        number=0,
+        number=number,
         state=End.COMPLETE,
         values=(value,),
         overrides=overrides,
-        attributes=attributes or {},
+        attributes=attributes,
     )
 
 
@@ -143,9 +151,7 @@ def test_comparison_by_validation_metric_is_explained(
     assert notes == ([f"compared by val/f1, since {trials} no test/f1"] if trials else [])
 
 
-def test_failed_seed_is_shown_and_not_paired(
-    compared: Comparison,
-) -> None:
+def test_failed_seed_is_shown_and_not_paired(compared: Comparison) -> None:
     cell = cell_of(compared, "mnist1d", "rnn")
     assert dict(cell.missing) == {"diverged": 1}
     assert cell.difference.n == 4
@@ -185,7 +191,7 @@ def test_outcome_names_significantly_worse_networks(
 ) -> None:
     failed = Row(number=0, state=End.DIVERGED)
     rows = [
-        complete(value, model=model, seed=str(seed))
+        complete(value, {"model": model, "seed": str(seed)})
         for model, scores in values.items()
         for seed, value in enumerate(scores)
     ]
@@ -199,7 +205,7 @@ def test_outcome_names_significantly_worse_networks(
 def test_outcome_of_many_networks_names_the_closest() -> None:
     rows = [
         complete(
-            0.9 - number / 100 - seed * number / 1000, **{"lr": f"0.{number}", "seed": str(seed)}
+            0.9 - number / 100 - seed * number / 1000, {"lr": f"0.{number}", "seed": str(seed)}
         )
         for number in range(1, 9)
         for seed in range(2)
@@ -220,7 +226,7 @@ def test_best_cell_has_best_mean_of_most_repeats(
     objective: Objective, values: Sequence[Sequence[float]]
 ) -> None:
     rows = [
-        complete(value, **{"optimizer.lr": lr, "seed": str(seed)})
+        complete(value, {"optimizer.lr": lr, "seed": str(seed)})
         for lr, scores in zip(("0.1", "0.2"), values, strict=True)
         for seed, value in enumerate(scores)
     ]
@@ -231,14 +237,14 @@ def test_best_cell_has_best_mean_of_most_repeats(
 
 def test_best_validation_trial_of_a_cell_counts() -> None:
     pairs = [(0.7, 0.9), (0.8, 0.5), (0.75, 0.99)]
-    rows = [complete(value, {"test/f1": test}) for value, test in pairs]
+    rows = [complete(value, attributes={"test/f1": test}) for value, test in pairs]
     (cell,) = compare(rows, F1[0]).cells
     assert [list(values.values()) for values in cell.values.values()] == [[0.8], [0.5]]
 
 
 def test_lost_and_retried_trial_is_not_missing() -> None:
     lost = Row(number=9, state=End.LOST, overrides={"seed": "0"})
-    rows = [lost, complete(0.5, seed="0")]
+    rows = [lost, complete(0.5, {"seed": "0"})]
     (cell,) = compare(rows, F1[0]).cells
     assert (dict(cell.missing), cell.is_best) == ({}, False)
 
@@ -268,24 +274,21 @@ def test_baseline_is_counted_once_per_seed(rows: list[Row], compared: Comparison
     assert list(linear.values["test/f1"].values()) == column(rows, "mnist1d", "mlp", "linear/f1")
 
 
-def over_windows(sizes: Sequence[str]) -> list[Row]:
+def over_windows(*sizes: str) -> list[Row]:
     """Trials over window and batch size, of which the window changes the naive prediction."""
-    naive = {"6": 40.0, "12": 30.0}
-    return [
-        complete(
-            20.0,
-            {"test/rmse": 20.0, "naive/rmse": naive[window], "linear/rmse": 25.0},
-            **{"data.window": window, "seed": seed},
-            **({"data.batch_size": size} if size else {}),
-        )
-        for window in naive
-        for size in sizes
-        for seed in range(2)
-    ]
+    rows = []
+    for window, size, seed in product(("6", "12"), sizes or [""], "01"):
+        overrides = {"data.window": window, "seed": seed}
+        if size:
+            overrides["data.batch_size"] = size
+        naive = {"6": 40.0, "12": 30.0}[window]
+        tested = {"test/rmse": 20.0, "naive/rmse": naive, "linear/rmse": 25.0}
+        rows.append(complete(20.0, overrides, tested))
+    return rows
 
 
 def test_baseline_is_listed_once_per_data_group(tmp_path: Path) -> None:
-    compared = compare(over_windows(["8", "16"]), RMSE)
+    compared = compare(over_windows("8", "16"), RMSE)
     lines = [line[:4] for line in comparison_table(compared).lines[4:]]
     assert lines == [
         ["6", "naive", "2", "40.00"],
@@ -300,7 +303,7 @@ def test_baseline_is_listed_once_per_data_group(tmp_path: Path) -> None:
 
 
 def test_predictor_has_own_column_if_keys_vary_data() -> None:
-    table = comparison_table(compare(over_windows([""]), RMSE))
+    table = comparison_table(compare(over_windows(), RMSE))
     assert table.headings[:2] == ["window", "predictor"]
     assert [" ".join(line[:2]) for line in table.lines] == [
         *("6 network", "12 network", "6 naive", "12 naive", " linear")
@@ -330,9 +333,9 @@ def test_latex_table_is_valid_with_booktabs_only(written: Path) -> None:
     text = (written / "comparison.tex").read_text(encoding="utf-8")
     assert text.count(r"\begin") == text.count(r"\end") == 2
     assert text.count("{") == text.count("}")
-    columns = re.search(r"\\begin{tabular}{(\w+)}", text)
+    (columns,) = re.findall(r"\\begin{tabular}{(\w+)}", text)
     rows = re.findall(r"^(.*) \\\\$", text, re.MULTILINE)
-    assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns[1])}
+    assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns)}
     assert len(rows) == 1 + 2 * (len(MODELS) + 2)
     assert text.count(r"\midrule") == 2
     assert text.isascii()
@@ -340,7 +343,7 @@ def test_latex_table_is_valid_with_booktabs_only(written: Path) -> None:
 
 def test_confirmation_shows_winner_beside_naive_baseline() -> None:
     rows = [
-        replace(complete(value, {"test/f1": test, "naive/f1": 0.1}), number=number)
+        complete(value, attributes={"test/f1": test, "naive/f1": 0.1}, number=number)
         for number, (value, test) in enumerate([(0.8, 0.7), (0.9, 0.8)])
     ]
     table = confirmation_table(rows, F1[0], default=None)
@@ -360,7 +363,9 @@ def test_confirmation_shows_winner_beside_naive_baseline() -> None:
 
 def test_equal_seeds_have_no_interval() -> None:
     """The caption of the picture says that these are seeds."""
-    rows = [complete(1.0, model=model, seed=seed) for model in ("mlp", "gru") for seed in "01"]
+    rows = [
+        complete(1.0, {"model": model, "seed": seed}) for model in ("mlp", "gru") for seed in "01"
+    ]
     alone = compare(rows[:2], F1[0])
     table = comparison_table(alone)
     assert table.lines == [["mlp", "2", "1.0000 ± 0.0000", "–"]]
@@ -389,9 +394,7 @@ def test_published_scores_stand_beside_their_rows(rows: list[Row], tmp_path: Pat
     assert sheet(tmp_path)["digits", "cnn1d"]["published test/accuracy"] == "0.98"
 
 
-def test_unvalidated_study_is_compared_by_test_scores(
-    rows: list[Row],
-) -> None:
+def test_unvalidated_study_is_compared_by_test_scores(rows: list[Row]) -> None:
     """A published metric goes first."""
     losses = [
         replace(row, values=tuple(1 - value for value in row.values))
@@ -402,7 +405,7 @@ def test_unvalidated_study_is_compared_by_test_scores(
     assert compared.by == "test/accuracy"
     assert [cell.settings["model"] for cell in compared.cells if cell.is_best] == ["cnn1d"]
     assert compare(losses, LOSS).by == "test/f1"
-    windows = over_windows(["8"])
+    windows = over_windows("8")
     assert compare(windows, LOSS).by == "test/rmse"
     untested = [replace(row, attributes={}) for row in losses]
     assert compare(untested, LOSS).by == "train/loss"
@@ -413,7 +416,8 @@ def test_mean_interval_equals_one_sample_t_interval(n: int) -> None:
     values = [random.Random(n).gauss(0.8, 0.05) for _ in range(n)] + [0.7]
     result = spread([*values, float("nan")])  # undefined in a repeat: no measurement
     interval = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert (result.n, result.mean) == (n + 1, pytest.approx(np.mean(values)))
+    assert result.n == n + 1
+    assert result.mean == pytest.approx(np.mean(values))
     assert result.sd == pytest.approx(np.std(values, ddof=1))
     assert result.interval == pytest.approx((interval.low, interval.high))
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import psutil
 import pytest
-from ledgers import dead_lease, failed, far_lease, open_ledger, space_of, take
+from helpers.fixture_types import Capture, Patch
 from mlflow.tracking import MlflowClient
-from recorded_trials import (
+from study.ledgers import dead_lease, failed, far_lease, open_ledger, space_of, take
+from study.recorded_trials import (
     STUDY,
     assign_to_missing_process,
+    begin_run,
     begin_trial,
     database_in,
     destination,
@@ -41,6 +43,8 @@ from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_uri
 
 NAME = "lr"
+TRAIN = {"pipeline.command": "train"}
+SWEEP = {"pipeline.command": "sweep"}
 ENDS = (
     (
         TrialEnd(end=End.COMPLETE, values=(0.75,), attributes={"epochs": 5, "test/f1": 0.5}),
@@ -102,16 +106,14 @@ def own(recorded: Path, own_folder: Path) -> Path:
     return own_folder
 
 
-def run_check(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+def run_check(capsys: Capture) -> tuple[int, list[str]]:
     code = main(["action=check", f"study={NAME}"])
     printed = capsys.readouterr()
     lines = [*printed.out.splitlines(), *printed.err.splitlines()]
     return code, [line for line in lines if "INFO mlflow" not in line]  # of this very process
 
 
-def test_repaired_runs_match_the_ends_of_trials(
-    recorded: Path,
-) -> None:
+def test_repaired_runs_match_the_ends_of_trials(recorded: Path) -> None:
     uri = sqlite_uri(recorded / "mlflow.db")
     assert ends(uri) == RECORDED
     run, row = trials(uri)[0], open_study(recorded).trials()[0]
@@ -134,13 +136,11 @@ def test_repairing_many_trials_leaves_no_file_open(tmp_path: Path) -> None:
     before = psutil.Process().num_fds()
     for number in range(200):
         write_run(Row(number=number, state=End.OOM), where, recorder, {})
-        assert end_journal(where.trial_folder(number), End.LOST)
+        assert end_journal(where.trial_folder(number), TrialEnd(end=End.LOST))
     assert psutil.Process().num_fds() < before + 100
 
 
-def test_run_deleted_in_mlflow_is_recorded_again(
-    own: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_deleted_in_mlflow_is_recorded_again(own: Path, capsys: Capture) -> None:
     """Until then action=check reports it as missing."""
     agreed = (0, ["7 trials, 7 runs: they agree"])
     uri = sqlite_uri(own / "mlflow.db")
@@ -232,7 +232,7 @@ def test_check_without_a_known_study_creates_nothing(
     code: int,
     line: str,
     own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     prepare(own_folder)
     before = {path.name for path in own_folder.glob("*.db")}
@@ -250,30 +250,9 @@ def test_study_without_trials_has_a_report(own_folder: Path) -> None:
 # ── listed, reaped and removed ──────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def uri(own_folder: Path, empty_database: Path) -> str:
-    """The address of `mlflow.db` in the current folder."""
-    return database_in(own_folder, empty_database)
-
-
-@pytest.fixture
-def ledger(own_folder: Path) -> Ledger:
-    """A study in `optuna.db` in the current folder."""
-    return open_ledger(own_folder / "optuna.db", name=STUDY, n_trials=10)
-
-
 def complete(ledger: Ledger, value: float) -> None:
     trial = take(ledger)
     assert ledger.finish(trial, TrialEnd(end=End.COMPLETE, values=(value,)))
-
-
-def begin(name: str, uri: str, *, command: str = "train") -> Journal:
-    """The journal of a run, which this process trains."""
-    folder = Path("runs") / name
-    folder.mkdir(parents=True)
-    journal, tags = Journal(adopt(folder)), {"pipeline.command": command}
-    journal.begin(Header(name=name, experiment="pipeline", uri=uri, tags=tags, key=name))
-    return journal
 
 
 def begun(ledger: Ledger, number: int, uri: str) -> Journal:
@@ -281,15 +260,15 @@ def begun(ledger: Ledger, number: int, uri: str) -> Journal:
     return begin_trial(Path("runs") / STUDY, number, uri, parent=False, uid=ledger.uid)
 
 
-def test_list_shows_studies_before_runs(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_studies_before_runs(ledger: Ledger, capsys: Capture) -> None:
     """The study's own run is shown once."""
     for value in (0.5, 0.75):
         complete(ledger, value)
     trial = take(ledger)
     ledger.finish(trial, TrialEnd(end=End.DIVERGED))
     take(ledger, own_lease())
-    begin(STUDY, "", command="sweep")
-    begin("1-mlp", "").end(End.COMPLETE)
+    begin_run(STUDY, tags=SWEEP)
+    begin_run("1-mlp", tags=TRAIN).end(End.COMPLETE)
     assert main([]) == 0
     heading, study, gap, headings, run = capsys.readouterr().out.splitlines()
     assert heading.split("\t") == ["study", "trials", "value", "age", "folder"]
@@ -301,9 +280,7 @@ def test_list_shows_studies_before_runs(ledger: Ledger, capsys: pytest.CaptureFi
     assert run.split("\t")[:2] == ["1-mlp", "FINISHED"]
 
 
-def test_list_shows_mean_and_sd_over_seeds(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_shows_mean_and_sd_over_seeds(own_folder: Path, capsys: Capture) -> None:
     seeds = space_of({"seed": "range(0, 3)"})
     with closing(open_ledger(Path("optuna.db"), space=seeds, sampler="grid")) as ledger:
         for value in (0.5, 0.75, 1.0):
@@ -312,9 +289,7 @@ def test_list_shows_mean_and_sd_over_seeds(
     assert "\t3 complete\tval/f1 0.7500 ± 0.2500\t" in capsys.readouterr().out
 
 
-def test_reap_closes_and_queues_lost_trials(
-    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reap_closes_and_queues_lost_trials(ledger: Ledger, uri: str, capsys: Capture) -> None:
     """It closes them in MLflow too."""
     lost, ended, alive = (
         take(ledger, lease).number for lease in (dead_lease(), dead_lease(), own_lease())
@@ -347,18 +322,16 @@ def test_reap_closes_and_queues_lost_trials(
     }
 
 
-def test_clean_removes_old_runs_only_with_apply(
-    uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clean_removes_old_runs_only_with_apply(uri: str, capsys: Capture) -> None:
     output = Path("runs")
-    old = begin("1-old", uri)
+    old = begin_run("1-old", uri, TRAIN)
     (old.folder / "artifacts").mkdir()
     (old.folder / "artifacts" / "history.csv").write_text("epoch\n" * 999)
     old.end(End.COMPLETE)
-    begin("2-running", uri)
-    begin(STUDY, uri, command="sweep").end(End.COMPLETE)
+    begin_run("2-running", uri, TRAIN)
+    begin_run(STUDY, uri, SWEEP).end(End.COMPLETE)
     assert main(["action=sync"]) == 0
-    begin("3-unsent", uri).end(End.COMPLETE)
+    begin_run("3-unsent", uri, TRAIN).end(End.COMPLETE)
     capsys.readouterr()
 
     assert main(["action=clean"]) == 0
@@ -381,8 +354,8 @@ def test_clean_removes_old_runs_only_with_apply(
 def test_clean_removes_a_study_unless_it_runs(
     ledger: Ledger,
     uri: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    monkeypatch: Patch,
 ) -> None:
     complete(ledger, 0.5)
     journal = begun(ledger, 0, uri)

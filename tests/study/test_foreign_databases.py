@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faults.test_foreign_folders import content_of
-from ledgers import COMPLETE, dead_lease, failed, open_ledger, take
-from recorded_trials import STUDY, assign_to_missing_process, begin_trial, database_in, runs
+from faults.refusals import content_of
+from helpers.fixture_types import Capture
+from study.ledgers import COMPLETE, dead_lease, failed, open_ledger, take
+from study.recorded_trials import STUDY, assign_to_missing_process, begin_run, begin_trial, runs
 
 from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError
@@ -20,27 +21,10 @@ from pipeline.sweep import main as sweep
 from pipeline.tracking.folders import FORGET, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header
-from pipeline.tracking.ownership import adopt
 from pipeline.tracking.run_record import JOURNAL
 
 DATABASE = Path("optuna.db")
 VICTIM = "victim-0000"
-
-
-@pytest.fixture
-def uri(own_folder: Path, empty_database: Path) -> str:
-    """The address of `mlflow.db` in the current folder."""
-    return database_in(own_folder, empty_database)
-
-
-@pytest.fixture
-def ledger(own_folder: Path) -> Ledger:
-    """A study in `optuna.db` in the current folder, with a folder that is the user's own."""
-    ledger = open_ledger(own_folder / DATABASE, name=STUDY, n_trials=10)
-    study = Path("runs", STUDY)
-    study.mkdir(parents=True)
-    adopt(study)
-    return ledger
 
 
 def execute(statement: str, *values: object) -> None:
@@ -63,13 +47,9 @@ def set_attribute(key: str, value: object, *, study: str = STUDY) -> None:
 
 def begin(name: str, uri: str, tags: Mapping[str, str] | None = None) -> Path:
     """The folder of a finished run of the user's own."""
-    folder = Path("runs", name)
-    folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(adopt(folder))
-    journal.begin(Header(name=name, experiment="pipeline", uri=uri, tags=tags or {}, key=name))
-    journal.end(End.COMPLETE)
-    journal.close()
-    return folder
+    with closing(begin_run(name, uri, tags)) as journal:
+        journal.end(End.COMPLETE)
+    return journal.folder
 
 
 # ── reaping ─────────────────────────────────────────────────────────────────────────────────────
@@ -77,7 +57,7 @@ def begin(name: str, uri: str, tags: Mapping[str, str] | None = None) -> Path:
 
 @pytest.mark.parametrize("uid", ["../../victim", "/tmp/victim", "C0FFEE", "", 5])
 def test_study_id_that_is_a_path_reaps_nothing(
-    uid: object, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+    uid: object, ledger: Ledger, uri: str, capsys: Capture
 ) -> None:
     folder = begin(VICTIM, "")
     content = (folder / JOURNAL).read_bytes()
@@ -109,7 +89,7 @@ def test_reap_ends_no_journal_of_another_run(
 
 @pytest.mark.parametrize("has_lease", [True, False])
 def test_reap_ends_no_trial_that_its_process_trains(
-    has_lease: bool, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+    has_lease: bool, ledger: Ledger, uri: str, capsys: Capture
 ) -> None:
     """What the database says of a trial's process is not what the trial's journal says."""
     number = take(ledger, dead_lease()).number
@@ -134,7 +114,7 @@ def test_reap_ends_no_trial_that_its_process_trains(
 
 @pytest.mark.parametrize("name", ["{}/victim", "..", "../work/victim", "runs/victim"])
 def test_clean_refuses_a_study_named_by_a_path(
-    name: str, ledger: Ledger, uri: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    name: str, ledger: Ledger, uri: str, own_folder: Path, capsys: Capture
 ) -> None:
     for victim in (Path("victim"), Path("runs", "victim")):
         victim.mkdir()
@@ -148,9 +128,7 @@ def test_clean_refuses_a_study_named_by_a_path(
     assert main([]) == 0
 
 
-def test_clean_deletes_no_runs_of_another_study(
-    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clean_deletes_no_runs_of_another_study(ledger: Ledger, uri: str, capsys: Capture) -> None:
     tags = {"pipeline.command": "sweep", "pipeline.study": ledger.uid}
     begin("victim", uri, tags)
     begin("older", uri, {**tags, "study": "victim"})
@@ -181,7 +159,7 @@ def test_study_named_like_a_run_changes_no_run(
     words: list[str],
     ledger: Ledger,
     uri: str,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     name = "20261201-120000-mine-c0ffee"
     run = begin(name, uri)
@@ -195,9 +173,7 @@ def test_study_named_like_a_run_changes_no_run(
     ) in capsys.readouterr().err
 
 
-def test_reap_sends_no_run_named_like_a_study(
-    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reap_sends_no_run_named_like_a_study(ledger: Ledger, uri: str, capsys: Capture) -> None:
     """Otherwise a foreign run would be registered like one of the user's own."""
     run = begin("theirs", uri)
     (run / "owner").unlink()
@@ -206,9 +182,7 @@ def test_reap_sends_no_run_named_like_a_study(
     assert not (run / "mlflow.json").exists()
 
 
-def test_sweep_writes_into_no_run_folder(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sweep_writes_into_no_run_folder(own_folder: Path, capsys: Capture) -> None:
     run = begin("mine", "")
     before = content_of(run)
     words = ["model=mlp", "data=iris", "sweeps=quick", "sweep.name=mine", "sweep.workers=1"]
@@ -221,7 +195,7 @@ def test_sweep_writes_into_no_run_folder(
 
 @pytest.mark.parametrize("words", [[], ["apply=true"]])
 def test_clean_keeps_foreign_folder_without_journal(
-    words: list[str], ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], ledger: Ledger, uri: str, capsys: Capture
 ) -> None:
     study = Path("runs", STUDY)
     (study / "owner").unlink()
@@ -231,9 +205,7 @@ def test_clean_keeps_foreign_folder_without_journal(
     assert (study / "thesis.txt").exists()
 
 
-def test_clean_reports_a_foreign_folder(
-    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clean_reports_a_foreign_folder(ledger: Ledger, uri: str, capsys: Capture) -> None:
     study = Path("runs", STUDY)
     begin(STUDY, "", {"pipeline.command": "sweep", "pipeline.study": ledger.uid})
     (study / "owner").unlink()
@@ -245,9 +217,7 @@ def test_clean_reports_a_foreign_folder(
     assert not study.exists()
 
 
-def test_clean_follows_no_link(
-    ledger: Ledger, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clean_follows_no_link(ledger: Ledger, uri: str, tmp_path: Path, capsys: Capture) -> None:
     outside = tmp_path / "thesis.txt"
     outside.write_text("three years")
     link = Path("runs", STUDY, "link")
@@ -313,7 +283,7 @@ def add_trials(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(("statement", "value"), CHANGES.values(), ids=CHANGES)
 def test_study_with_invalid_values_is_skipped(
-    statement: str, value: object, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+    statement: str, value: object, ledger: Ledger, uri: str, capsys: Capture
 ) -> None:
     add_trials(ledger)
     with closing(open_ledger(DATABASE, name="good")) as good:
@@ -356,9 +326,7 @@ def test_sweep_refuses_study_with_invalid_values(
     assert "can't be read (" in line or "; choose another name for this study" in line
 
 
-def test_sweep_over_file_names_study_with_invalid_values(
-    ledger: Ledger, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sweep_over_file_names_study_with_invalid_values(ledger: Ledger, capsys: Capture) -> None:
     """The default name of a study depends on earlier studies of that name."""
     rows = [f"{x},{'ab'[x % 2]}" for x in range(60)]
     Path("rows.csv").write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
@@ -370,9 +338,7 @@ def test_sweep_over_file_names_study_with_invalid_values(
     assert f"error: the study '{name}' in the study database" in capsys.readouterr().err
 
 
-def test_reap_skips_an_unreadable_study(
-    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reap_skips_an_unreadable_study(ledger: Ledger, uri: str, capsys: Capture) -> None:
     execute(f"{ATTRIBUTE} 'objectives'", "5")
     assert main(["action=reap", "grace=0.1"]) == 0
     assert f"warning: the study '{STUDY}' in the study database" in capsys.readouterr().err
@@ -383,7 +349,7 @@ def test_reap_skips_an_unreadable_study(
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", "..", "/tmp/victim", "a\x1b[2J"])
 def test_list_skips_an_invalid_study_name(
-    name: str | bytes, ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+    name: str | bytes, ledger: Ledger, uri: str, capsys: Capture
 ) -> None:
     open_ledger(DATABASE, name="good").close()
     execute("UPDATE studies SET study_name = ? WHERE study_id = 1", name)
@@ -395,9 +361,7 @@ def test_list_skips_an_invalid_study_name(
     assert "\x1b" not in warning
 
 
-def test_database_text_cannot_start_a_line(
-    ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_database_text_cannot_start_a_line(ledger: Ledger, uri: str, capsys: Capture) -> None:
     harm = "a\nerror: FORGED\tx"
     ledger.finish(take(ledger), COMPLETE)
     ledger.finish(take(ledger), failed("error"))
@@ -436,7 +400,7 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("statements", STATEMENTS.values(), ids=STATEMENTS)
 def test_database_with_views_or_triggers_is_refused(
-    statements: tuple[str, ...], ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
+    statements: tuple[str, ...], ledger: Ledger, uri: str, capsys: Capture
 ) -> None:
     ledger.close()
     with closing(sqlite3.connect(DATABASE)) as connection, connection:

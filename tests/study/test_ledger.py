@@ -5,18 +5,19 @@ import multiprocessing
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
-from ledgers import (
+from sqlalchemy import event
+from study.ledgers import (
     COMPLETE,
     F1,
     GRID,
+    Settings,
+    act_before,
     assert_read_as_by_optuna,
     complete_all,
     database,
@@ -28,10 +29,9 @@ from ledgers import (
     space_of,
     start,
     take,
-    take_all,
+    take_all_in_turn,
 )
-from recorded_trials import assign_to_missing_process
-from sqlalchemy import event
+from study.recorded_trials import assign_to_missing_process
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import EnvironmentFaultError
@@ -46,10 +46,10 @@ from pipeline.tracking.uri import sqlite_uri
 
 GRACE = 60.0
 PRUNED = TrialEnd(end=End.PRUNED)
-OF_GRID: dict[str, Any] = {"sampler": "grid", "n_trials": None}
+OF_GRID: Settings = {"sampler": "grid", "n_trials": None}
 
 
-def end_as(ledger: Ledger, end: TrialEnd) -> int:
+def end_as(ledger: Ledger, end: TrialEnd = COMPLETE) -> int:
     """Take a trial and end it; return its number."""
     trial = take(ledger)
     assert ledger.finish(trial, end)
@@ -89,11 +89,9 @@ def test_running_trial_is_reserved_until_its_end(path: Path) -> None:
     assert ledger.take(own_lease()) is not None
 
 
-def test_start_points_come_first_and_once(
-    path: Path,
-) -> None:
+def test_start_points_come_first_and_once(path: Path) -> None:
     """This holds after a start that was killed half-way too."""
-    settings = {
+    settings: Settings = {
         "base_point": {"optimizer.lr": 0.01},
         "enqueue": [{"optimizer.lr": 0.02}, {"optimizer.lr": 0.03}],
         "n_trials": 4,
@@ -101,7 +99,7 @@ def test_start_points_come_first_and_once(
     ledger = open_ledger(path, **settings)
     with ledger._store.engine.begin() as connection:  # as if killed before this note
         connection.exec_driver_sql("DELETE FROM study_user_attributes WHERE key = 'format'")
-    end_as(open_ledger(path, **settings), COMPLETE)
+    end_as(open_ledger(path, **settings))
     complete_all(open_ledger(path, **settings))
     points = [row.overrides["optimizer.lr"] for row in ledger.trials()]
     assert points[:3] == ["0.01", "0.02", "0.03"]
@@ -120,7 +118,7 @@ def test_retried_base_config_is_still_the_default(path: Path) -> None:
     ledger = open_ledger(path, base_point={"optimizer.lr": 0.01})
     end_as(ledger, failed("lost"))
     assert ledger.progress().base_row is None
-    retried, other = end_as(ledger, COMPLETE), end_as(ledger, COMPLETE)
+    retried, other = end_as(ledger), end_as(ledger)
     assert (retried, other) == (1, 2)
     reopened = open_ledger(path, base_point={"optimizer.lr": 0.01})
     rows = [opened.progress().base_row for opened in (ledger, reopened)]
@@ -132,7 +130,7 @@ def test_non_finite_value_fails_the_trial(value: float, path: Path) -> None:
     """It is never the best."""
     ledger = open_ledger(path)
     end_as(ledger, TrialEnd(end=End.COMPLETE, values=(value,)))
-    best = end_as(ledger, COMPLETE)
+    best = end_as(ledger)
     row = ledger.trials()[0]
     assert (row.state, row.values) == (End.DIVERGED, ())
     assert row.attributes["message"] == f"returned [{value}], which is not a valid result"
@@ -177,17 +175,10 @@ def test_optuna_and_ledger_read_the_same(path: Path) -> None:
     assert_read_as_by_optuna(ledger, sqlite_uri(path))
 
 
-def asked_before(beginning: str, ledger: Ledger, path: Path) -> list[int]:
+def asked_before(words: str, ledger: Ledger, path: Path) -> list[int]:
     """Let another program ask for a trial before a statement of the ledger; numbers of trials."""
     study = optuna.load_study(study_name=ledger.name, storage=sqlite_uri(path))
-    numbers: list[int] = []
-
-    def ask(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith(beginning) and not numbers:
-            numbers.append(study.ask().number)
-
-    event.listen(ledger._store.engine, "before_cursor_execute", ask)
-    return numbers
+    return act_before(ledger, words, lambda: study.ask().number)
 
 
 def test_trial_added_by_another_program_keeps_its_number(path: Path) -> None:
@@ -199,33 +190,24 @@ def test_trial_added_by_another_program_keeps_its_number(path: Path) -> None:
     assert numbers == [0]
 
 
-def test_queued_trial_taken_by_another_program_is_left(
-    path: Path,
-) -> None:
+def test_queued_trial_taken_by_another_program_is_left(path: Path) -> None:
     ledger = open_ledger(path, enqueue=[{"optimizer.lr": rate} for rate in (0.01, 0.02)])
     numbers = asked_before("UPDATE trials", ledger, path)
     assert (take(ledger).number, numbers) == (1, [0])
 
 
-def test_trial_ending_while_read_has_its_retry(tmp_path: Path) -> None:
-    ledger, other = open_ledger(database(tmp_path)), open_ledger(tmp_path / "optuna.db")
-    trial, ended = take(other), list[bool]()
-
-    def end(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if "trials.number" in statement and not ended:
-            ended.append(other.finish(trial, failed("interrupted")))
-
-    event.listen(ledger._store.engine, "before_cursor_execute", end)
+def test_trial_ending_while_read_has_its_retry(path: Path) -> None:
+    ledger, other = open_ledger(path), open_ledger(path)
+    trial = take(other)
+    ended = act_before(ledger, "trials.number", lambda: other.finish(trial, failed("interrupted")))
     assert [row.stage for row in ledger.trials()] == ["failed", "waiting"]
     assert ended == [True]
 
 
-def test_progress_counts_ends_and_consecutive_failures(
-    tmp_path: Path,
-) -> None:
+def test_progress_counts_ends_and_consecutive_failures(path: Path) -> None:
     """Failures count since this process joined the study."""
-    settings = {"n_trials": 8, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
-    ledger = open_ledger(database(tmp_path), **settings)
+    settings: Settings = {"n_trials": 8, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
+    ledger = open_ledger(path, **settings)
     ends = [failed("oom"), COMPLETE, PRUNED, *map(failed, ("error", "interrupted", "oom", "lost"))]
     for end in (TrialEnd(end=End.COMPLETE, values=(0.75,)), *ends):
         end_as(ledger, end)
@@ -238,7 +220,7 @@ def test_progress_counts_ends_and_consecutive_failures(
     assert progress.best_row is not None
     assert progress.best_row.values == (0.75,)
     assert progress.consecutive_failures == 3
-    assert open_ledger(tmp_path / "optuna.db", **settings).progress().consecutive_failures == 0
+    assert open_ledger(path, **settings).progress().consecutive_failures == 0
 
 
 def test_two_objectives_keep_the_pareto_front(path: Path) -> None:
@@ -277,21 +259,12 @@ def test_lost_grid_point_is_retried_without_blocking_others(
 # ── several processes ───────────────────────────────────────────────────────────────────────
 
 
-def take_all_in_turn(together: Barrier, studies: dict[Path, dict[str, Any]], which: int) -> None:
-    """Begin at the missing file of each folder, with the others, and take all there is."""
-    for folder, settings in studies.items():
-        together.wait()
-        take_all(folder / "optuna.db", folder / f"{which}.txt", settings)
-
-
 @pytest.mark.parametrize(
     "several",
     [[OF_GRID, {"n_trials": 24}], pytest.param([{"n_trials": 3}] * 10, marks=pytest.mark.slow)],
     ids=["long", "short"],
 )
-def test_concurrent_processes_share_total_and_grid(
-    several: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_concurrent_processes_share_total_and_grid(several: list[Settings], tmp_path: Path) -> None:
     """They create the missing file together."""
     studies = {tmp_path / str(number): settings for number, settings in enumerate(several)}
     for folder in studies:
@@ -315,39 +288,33 @@ def test_concurrent_processes_share_total_and_grid(
 # ── trials whose process is gone ────────────────────────────────────────────────────────────
 
 
-def loss_verdicts(leases: Iterable[Lease | None], seconds: float = BEAT_SECONDS) -> list[bool]:
-    """Look at a trial with each of these leases in turn; return each time whether it is lost."""
+STILL = [False] * 6 + [True] * 2
+FAR = far_lease()
+
+
+@pytest.mark.parametrize(
+    ("leases", "seconds", "lost"),
+    [
+        ([dead_lease()], BEAT_SECONDS, [True]),
+        ([own_lease()] * 20, BEAT_SECONDS, [False] * 20),
+        ([FAR] * 8, BEAT_SECONDS, STILL),
+        ([FAR] * 2, 100 * GRACE, [False] * 2),
+        ([None] * 8, BEAT_SECONDS, STILL),
+        ([replace(FAR, counter=beat // 4) for beat in range(30)], BEAT_SECONDS, [False] * 30),
+    ],
+    ids=["gone", "alive", "far and silent", "watcher stopped", "none", "far and moving"],
+)
+def test_trial_is_lost_with_its_process(
+    leases: list[Lease | None], seconds: float, lost: list[bool]
+) -> None:
+    """A process of another machine is lost when its counter stands still while it is watched."""
     now = 1000.0
     watch = LeaseWatch(GRACE, lambda: now)
     verdicts = []
     for lease in leases:
         verdicts.append(watch.judge(0, lease) is True)
         now += seconds
-    return verdicts
-
-
-STILL = [False] * 6 + [True] * 2
-FAR = far_lease()
-
-
-@pytest.mark.parametrize(
-    ("leases", "lost"),
-    [
-        ([dead_lease()], [True]),
-        ([own_lease()] * 20, [False] * 20),
-        ([FAR] * 8, STILL),
-        ([None] * 8, STILL),
-        ([replace(FAR, counter=beat // 4) for beat in range(30)], [False] * 30),
-    ],
-    ids=["gone", "alive", "far away and silent", "none", "far away and moving"],
-)
-def test_trial_is_lost_with_its_process(leases: list[Lease | None], lost: list[bool]) -> None:
-    """A process of another machine is lost when its counter stands still."""
-    assert loss_verdicts(leases) == lost
-
-
-def test_time_while_the_watcher_stopped_is_ignored() -> None:
-    assert loss_verdicts([FAR] * 2, 100 * GRACE) == [False, False]
+    assert verdicts == lost
 
 
 def test_lost_trial_is_reported_and_retried(path: Path) -> None:
@@ -377,26 +344,17 @@ def test_late_end_of_a_lost_trial_is_dropped(path: Path) -> None:
     assert (row.state, row.values) == (End.LOST, ())
 
 
-def test_trial_ending_while_closed_keeps_its_end(
-    tmp_path: Path,
-) -> None:
+def test_trial_ending_while_closed_keeps_its_end(path: Path) -> None:
     """It is not repeated."""
-    holder, other = open_ledger(database(tmp_path)), open_ledger(tmp_path / "optuna.db")
-    trial, ended = take(holder, dead_lease()), list[bool]()
-
-    def end(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE trials") and not ended:
-            ended.append(holder.finish(trial, COMPLETE))
-
-    event.listen(other._store.engine, "before_cursor_execute", end)
+    holder, other = open_ledger(path), open_ledger(path)
+    trial = take(holder, dead_lease())
+    ended = act_before(other, "UPDATE trials", lambda: holder.finish(trial, COMPLETE))
     assert close_lost(other) == []
     assert ended == [True]
     assert [row.state for row in other.trials()] == ["complete"]
 
 
-def test_lost_trial_is_queued_only_once(
-    path: Path,
-) -> None:
+def test_lost_trial_is_queued_only_once(path: Path) -> None:
     """This holds with several watchers, and after a write that failed half-way."""
     ledgers = [open_ledger(path) for _ in range(3)]
     ledgers[0].take(dead_lease())
@@ -482,27 +440,14 @@ def closed_after(
     return ledger, lost, ledger.trials()[0]
 
 
-@pytest.mark.parametrize(
-    ("end", "again"),
-    [
-        (End.COMPLETE, 0),
-        (End.PRUNED, 0),
-        (End.DIVERGED, 0),
-        (End.OOM, 0),
-        (End.ERROR, 0),
-        (End.INTERRUPTED, 1),
-        (End.LOST, 1),
-    ],
-)
-def test_ended_trial_is_adopted_with_values_and_reason(
-    end: End, again: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("end", End)
+def test_ended_trial_is_adopted_with_values_and_reason(end: End, tmp_path: Path) -> None:
     ledger, lost, row = closed_after(tmp_path, "[0.75]", end)
     assert lost.adopted
     assert lost.line == f"trial 0 had ended ({end}) before its process died; it is recorded"
     assert (row.state, row.attributes["epochs"]) == (end, 1)
     assert row.values == ((0.75,) if end is End.COMPLETE else ())
-    assert ledger.progress().counts["waiting"] == again
+    assert ledger.progress().counts["waiting"] == (end in (End.INTERRUPTED, End.LOST))
 
 
 def test_journal_end_is_adopted_with_all_attributes(tmp_path: Path) -> None:

@@ -1,21 +1,19 @@
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from faults.processes import wait_until
 from faults.stores import free_port
-from ledgers import BASE, options
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from recorded_trials import (
+from study.ledgers import BASE, options
+from study.recorded_trials import (
     STUDY,
     UID,
     assign_to_missing_process,
     begin_trial,
-    database_in,
     destination,
     ends,
     finish_trial,
@@ -26,22 +24,18 @@ from recorded_trials import (
 
 from pipeline.base.ends import End
 from pipeline.base.errors import EnvironmentFaultError
-from pipeline.base.paths import name_problem
 from pipeline.config.plain import flatten
-from pipeline.study.ledger.rows import Progress, Row
+from pipeline.study.ledger.rows import Progress, Row, RowState
+from pipeline.study.study_run import StudyRun
 from pipeline.study.missing_runs import leftovers
-from pipeline.study.study_run import StudyRun, leader_lock
 from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal_events import Header
 from pipeline.tracking.sync import sync
 
 FINISHED = ("FINISHED", None)
-
-
-@pytest.fixture
-def uri(tmp_path: Path, empty_database: Path) -> str:
-    return database_in(tmp_path, empty_database)
+BEGINNING: dict[RowState, int] = {End.COMPLETE: 1, End.DIVERGED: 0, "running": 1}
+LATER: dict[RowState, int] = {End.COMPLETE: 2, End.DIVERGED: 1}
 
 
 @pytest.fixture
@@ -142,11 +136,6 @@ def test_leftovers_exclude_trials_in_training(study: Path, uri: str) -> None:
     assert leftovers(study) == [finished, lost]
 
 
-def test_trial_of_long_named_study_has_valid_name(tmp_path: Path) -> None:
-    header = replace(destination(tmp_path, ""), name="a" * 64).trial_header(999_999, {})
-    assert name_problem("name", header.name) is None
-
-
 # ── the study's own run ─────────────────────────────────────────────────────────────────────
 
 
@@ -168,7 +157,7 @@ def begun(study: Path, recorder: RecorderClient, uri: str, **changed: object) ->
 
 
 def update(
-    run: StudyRun, counts: dict[str, int], number: int, value: float, **overrides: str
+    run: StudyRun, counts: dict[RowState, int], number: int, value: float, **overrides: str
 ) -> None:
     """Record how many trials have ended how, and which is the best."""
     best = Row(number=number, state=End.COMPLETE, values=(value,), overrides=overrides)
@@ -193,9 +182,9 @@ def test_study_is_one_run_across_drivers(study: Path, recorder: RecorderClient, 
     """It has the options, the counts and the winner."""
     run = begun(study, recorder, uri)
     first = {"optimizer.lr": "0.1", "model.layers": "2"}
-    update(run, {"complete": 1, "diverged": 0, "running": 1}, 0, 0.25, **first)
-    update(run, {"complete": 1, "diverged": 0, "running": 1}, 6, 0.5, **first)
-    update(run, {"complete": 2, "diverged": 1}, 5, 0.75, **{"optimizer.lr": "0.01"})
+    update(run, BEGINNING, 0, 0.25, **first)
+    update(run, BEGINNING, 6, 0.5, **first)
+    update(run, LATER, 5, 0.75, **{"optimizer.lr": "0.01"})
     run.tested({"test/f1": 0.75, "linear/f1": 0.5})
     (study / "artifacts").mkdir()
     (study / "artifacts" / "trials.csv").write_text("number\n")
@@ -204,7 +193,7 @@ def test_study_is_one_run_across_drivers(study: Path, recorder: RecorderClient, 
     assert (stopped.info.status, stopped.data.tags["end_reason"]) == ("KILLED", "interrupted")
     again = begun(study, recorder, uri, n_trials=40)
     wait_until(lambda: study_run(uri).info.status == "RUNNING", what="the run again")
-    update(again, {"complete": 2, "diverged": 1}, 5, 0.75, **{"optimizer.lr": "0.01"})
+    update(again, LATER, 5, 0.75, **{"optimizer.lr": "0.01"})
     for score in (0.75, 0.625):
         again.tested({"test/f1": score, "linear/f1": 0.5})
     again.end(End.COMPLETE)
@@ -214,6 +203,7 @@ def test_study_is_one_run_across_drivers(study: Path, recorder: RecorderClient, 
     counts = {"trials/complete": 2, "trials/diverged": 1}
     tested = {"test/f1": 0.625, "linear/f1": 0.5}  # of the latest winner, better or not
     assert recorded_run.data.metrics == {"best/val/f1": 0.75, **counts, **tested}
+    assert recorded_run.inputs is not None
     (data,) = recorded_run.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("iris", "ab" * 6)
     client = MlflowClient(uri)
@@ -236,7 +226,12 @@ def test_trials_wait_for_the_run_of_their_study(
 ) -> None:
     folders = [finish_trial(begin_trial(study, number, uri)) for number in range(2)]
     recorder.deliver(folders[0], forget=True)
-    wait_until(lambda: recorder.poll() or recorder.problem, what="a problem")
+
+    def has_problem() -> bool:
+        recorder.poll()
+        return recorder.problem is not None
+
+    wait_until(has_problem, what="a problem")
     assert "is being created" in str(recorder.problem)
     begun(study, RecorderClient(), uri)  # its driver, which records nothing
     recorder.deliver(folders[1], forget=True)
@@ -255,11 +250,3 @@ def test_study_moved_before_sending_keeps_its_trials(study: Path, uri: str, tmp_
     study.rename(moved)
     assert [synced.unsent for synced in sync(unfinished(moved.parent), uri)] == [0, 0]
     assert trials(uri)[0].data.tags["mlflow.parentRunId"] == study_run(uri).info.run_id
-
-
-def test_one_driver_leads_until_it_ends(study: Path) -> None:
-    lock = leader_lock(study)
-    assert lock is not None
-    assert leader_lock(study) is None
-    lock.release()
-    assert leader_lock(study) is not None

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.base.ends import End
+from pipeline.metrics import Direction
 from pipeline.pictures.gallery import drawing
 from pipeline.study.ledger.rows import Importances, Row
 from pipeline.study.outcome.pictures import study_names, study_pictures, write_study_pictures
@@ -25,6 +26,7 @@ from pipeline.study.outcome.summary import StudySummary
 
 ONE = ["history", "importances", "lr_clip_map", "parallel_coordinates", "slices"]
 OBJECTIVES = ["val/f1", "time/fit"]
+DIRECTIONS: list[Direction] = ["max", "min"]
 LR, EPOCHS = "optimizer.lr", "trainer.max_epochs"
 CLIP, ALGORITHM = "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"
 RANGES = {"norm": (0.1, 10.0), "value": (0.01, 1.0)}
@@ -75,7 +77,7 @@ def summary_of(rows: Sequence[Row], objectives: Sequence[str] = ("val/f1",)) -> 
     return StudySummary(
         rows=rows,
         objectives=objectives,
-        directions=["max", "min"][: len(objectives)],
+        directions=DIRECTIONS[: len(objectives)],
         folder=Path(),
         importances=[shown_importances] * len(objectives),
     )
@@ -167,6 +169,12 @@ def test_study_without_finite_values_has_no_pictures(value: float | None, tmp_pa
     assert not (tmp_path / "none").exists()
 
 
+def test_infinite_value_is_left_out_of_pictures() -> None:
+    rows = of_values("key", {"1": 0.5, "2": math.inf, "3": 0.25})
+    history, *_ = study_pictures(summary_of(rows), "norm")
+    assert history.alt.startswith("2 of 3 trials completed. Best: trial 0 (val/f1 0.5000), key 1.")
+
+
 def test_constant_parameters_and_values_can_be_drawn(tmp_path: Path) -> None:
     point = {"model.hidden": "[64]", LR: "0.01"}
     rows = [Row(number=n, state=End.COMPLETE, values=(0.5,), overrides=point) for n in range(5)]
@@ -203,15 +211,13 @@ def test_axis_has_round_numbers_or_ordered_words(points: dict[str, float], ticks
     assert all(box.x1 < next_box.x0 for box, next_box in pairwise(boxes))
 
 
-def test_map_has_one_panel_per_algorithm(
-    rows: list[Row],
-) -> None:
+def test_map_has_one_panel_per_algorithm(rows: list[Row]) -> None:
     """Each has a point per trial and a band for trials without clipping."""
     *panels, _ = figure(summary_of(rows), "lr_clip_map").axes  # the last is the colour bar
     for panel, algorithm in zip(panels, RANGES, strict=True):
         panel_rows = [row for row in rows if row.overrides[ALGORITHM] == algorithm]
         dots = [collection for collection in panel.collections if collection.get_label() != "best"]
-        places = [float(y) for collection in dots for _, y in collection.get_offsets()]
+        places = [y for collection in dots for y in np.asarray(collection.get_offsets())[:, 1]]
         ends = {str(row.state) for row in panel_rows}
         assert {str(collection.get_label()) for collection in dots} == ends
         assert len(places) == len(panel_rows)
@@ -221,9 +227,7 @@ def test_map_has_one_panel_per_algorithm(
         assert panel.get_yticklabels()[0].get_text() == "off"
 
 
-def test_end_of_study_imports_no_large_library(
-    tmp_path: Path,
-) -> None:
+def test_end_of_study_imports_no_large_library(tmp_path: Path) -> None:
     script = """
     import sys, optuna
     from pathlib import Path

@@ -1,6 +1,5 @@
 """A ledger on a PostgreSQL server: whatever is cut short, nothing is lost and nothing twice."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,19 +8,19 @@ from threading import Thread
 
 import pytest
 from faults.processes import wait_until
+from helpers.fixture_types import Capture, Patch
 from helpers.postgres_server import PASSWORD, USER, Postgres, running_postgres
-from ledgers import (
+from sqlalchemy import event
+from study.ledgers import (
     COMPLETE,
+    Settings,
+    act_before,
     assert_read_as_by_optuna,
     dead_lease,
     open_ledger,
-    read_taken_trials,
-    start,
     take,
-    take_all,
 )
-from postgres_ledgers import Wire, at_each_moment, wait_for_lines
-from sqlalchemy import event
+from study.postgres_ledgers import Wire, at_each_moment
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import EnvironmentFaultError
@@ -30,7 +29,7 @@ from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 
 pytestmark = pytest.mark.slow
-MANY = {"sampler": "random", "n_trials": 100_000, "max_retry": 1000}
+MANY: Settings = {"sampler": "random", "n_trials": 100_000, "max_retry": 1000}
 INTERRUPTED = TrialEnd(end=End.INTERRUPTED, message="stopped", attributes={"epochs": 1})
 
 
@@ -41,7 +40,7 @@ def server() -> Iterator[Postgres]:
 
 
 @pytest.fixture(autouse=True)
-def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+def _password(monkeypatch: Patch) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
 
 
@@ -182,31 +181,9 @@ def test_study_is_created_once_despite_connection_loss(wire: Wire, url: str) -> 
     assert at_each_moment(wire, found, stride=11) > 20
 
 
-def test_processes_keep_exact_trials_through_server_crashes(
-    server: Postgres, database: str, tmp_path: Path
-) -> None:
-    outputs = [tmp_path / f"{index}.txt" for index in range(3)]
-    settings = {"sampler": "random", "n_trials": 60}
-    words = (server.url(database),)
-    processes = [start(take_all, *words, output, settings, 0.05) for output in outputs]
-    wait_until(lambda: all(output.exists() for output in outputs), what="the processes")
-    (tmp_path / "go").touch()
-    for moment, silence in ((5, 0.0), (25, 2.0), (45, 0.0)):
-        wait_for_lines(outputs, moment)
-        server.stop()
-        time.sleep(silence)
-        server.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert sorted(number for number, _ in read_taken_trials(outputs)) == list(range(60))
-    ledger = open_ledger(server.url(database), **settings)
-    assert states(ledger) == {"complete": 60}
-
-
 def test_optuna_and_ledger_read_the_same_on_server(server: Postgres, database: str) -> None:
     url = server.url(database)
-    settings = {"enqueue": [{"optimizer.lr": 0.01}], "pruner": "asha", "max_retry": 1}
+    settings: Settings = {"enqueue": [{"optimizer.lr": 0.01}], "pruner": "asha", "max_retry": 1}
     ledger = open_ledger(url, **settings)
     assert_read_as_by_optuna(ledger, server.url(database, scheme="postgresql+psycopg"))
 
@@ -219,9 +196,7 @@ def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -
     assert server.connections(database) == 2
 
 
-def test_absent_server_is_waited_for_only_once(
-    database: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_absent_server_is_waited_for_only_once(database: str, capfd: Capture) -> None:
     """Then it is reported."""
     with running_postgres() as server:
         name = server.database()
@@ -262,7 +237,7 @@ def test_locked_study_is_reported_until_its_release(server: Postgres, database: 
 
 
 def test_lock_is_waited_for_like_the_server(
-    server: Postgres, database: str, capfd: pytest.CaptureFixture[str]
+    server: Postgres, database: str, capfd: Capture
 ) -> None:
     import psycopg  # the quick tests are collected without it
 
@@ -272,7 +247,12 @@ def test_lock_is_waited_for_like_the_server(
     with psycopg.connect(server.url(database)) as other:
         other.execute("LOCK TABLE trials")
         taking.start()
-        wait_until(lambda: lines.extend(capfd.readouterr().err.splitlines()) or lines, what="it")
+
+        def is_warned() -> bool:
+            lines.extend(capfd.readouterr().err.splitlines())
+            return bool(lines)
+
+        wait_until(is_warned, what="a warning")
     taking.join()
     assert [row.number for row in rows if row is not None] == [0]
     (warning,) = lines
@@ -284,12 +264,11 @@ def test_trials_taken_and_queued_together_keep_numbers(server: Postgres, databas
     trial, taking = take(other), Thread(target=ledger.take, args=[own_lease()])
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
-    def take_meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("INSERT INTO trials"):
-            taking.start()
-            wait_until(lambda: server.ask(database, waiting) != [(0,)], what="the lock")
+    def take_meanwhile() -> None:
+        taking.start()
+        wait_until(lambda: server.ask(database, waiting) != [(0,)], what="the lock")
 
-    event.listen(other._store.engine, "before_cursor_execute", take_meanwhile)
+    act_before(other, "INSERT INTO trials", take_meanwhile)
     assert other.finish(trial, INTERRUPTED)
     taking.join()
     assert [row.number for row in ledger.trials()] == [0, 1, 2]

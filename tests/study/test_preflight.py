@@ -17,7 +17,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from spaces import study
+from helpers.config_command import choices
+from helpers.fixture_types import Capture, Patch
+from study.spaces import study
 
 from pipeline.sweep import main
 
@@ -130,15 +132,34 @@ def test_each_reason_is_one_line_with_its_fix(broken: Tried) -> None:
     )
 
 
-def test_preflight_refuses_a_typed_range(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_preflight_refuses_a_typed_range(own_folder: Path, capsys: Capture) -> None:
     assert main(["sweeps=preflight", "optimizer.lr=interval(0.1, 1)"]) == 2
     assert capsys.readouterr().err == (
         "error: optimizer.lr=interval(0.1, 1): a preflight tries the ranges in sweeps/; put this "
         "one into a file there, or remove it.\n"
     )
     assert list(own_folder.iterdir()) == []
+
+
+def test_network_of_a_study_must_suit_its_data(own_folder: Path, python: str) -> None:
+    """A model that the preflight itself combines with data need not."""
+    others = [f"'model={model} data=iris'" for model in choices("model").split(", ")]
+    others.remove("'model=cnn2d data=iris'")
+    file = {"sweeps/images.yaml": f"{STUDY}    model: choice(cnn2d, mlp)\n"}
+    words = ("sweeps=[preflight,images]", f"sweep.preflight_skip=[{','.join(others)}]")
+    result = run_preflight(
+        python,
+        own_folder,
+        "--config-dir=conf",
+        *words,
+        "data=iris",
+        "sweep.workers=1",
+        planted=file,
+    )
+    assert result.counts == (2, 1)  # one run, and the study
+    assert [problem.partition(" reads")[0] for problem in result.problems] == [
+        "sweeps=images where model cnn2d: model=cnn2d"
+    ]
 
 
 def test_extreme_points_cover_every_end_and_choice() -> None:
@@ -176,7 +197,7 @@ def test_everything_shipped_passes_the_preflight(own_folder: Path, python: str) 
 
 @pytest.mark.slow
 def test_network_that_kills_its_process_is_named(
-    own_folder: Path, python: str, monkeypatch: pytest.MonkeyPatch
+    own_folder: Path, python: str, monkeypatch: Patch
 ) -> None:
     """The rest is tried."""
     monkeypatch.setenv("TRUSTED", "preflight_nets")  # as a training takes it

@@ -4,18 +4,17 @@ import math
 import random
 from collections.abc import Sequence
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import optuna
 import pytest
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped] # scipy brings no types
 
 from pipeline.base.ends import End
+from pipeline.metrics import Direction
 from pipeline.study.ledger.rows import Row, RowState, best, importances, pareto, winner
 
-Direction = Literal["max", "min"]
 DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
     "lr": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
     "epochs": optuna.distributions.IntDistribution(5, 40),
@@ -79,12 +78,12 @@ def test_pareto_front_holds_exactly_the_unbeaten_trials(
         assert trial.number == min(other.number for other in rows if other.values == trial.values)
 
 
-def study(trials: int, *, seed: int, effect: float, direction: str = "maximize") -> optuna.Study:
+def study(trials: int, *, seed: int, effect: float, minimizes: bool = False) -> optuna.Study:
     """A study of random points whose value is noise of deviation 1 and an effect of the rate."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     generator = np.random.default_rng(seed)
-    made = optuna.create_study(direction=direction)
-    sign = 1 if direction == "maximize" else -1
+    made = optuna.create_study(direction="minimize" if minimizes else "maximize")
+    sign = -1 if minimizes else 1
     for _ in range(trials):
         rate = float(10 ** generator.uniform(-4, -1))
         value = generator.normal() - effect * abs(math.log10(rate) + 2.5)
@@ -116,7 +115,7 @@ def test_only_the_decisive_parameter_is_shown() -> None:
     assert math.isclose(result.shares["lr"], shares["lr"])
     assert 0 < result.chance["lr"] < result.shares["lr"]
     assert set(result.shares) == {"lr", "epochs", "clips"}
-    turned = study(60, seed=0, effect=5.0, direction="minimize")
+    turned = study(60, seed=0, effect=5.0, minimizes=True)
     assert importances(turned.trials, minimizes=True) == result
 
 

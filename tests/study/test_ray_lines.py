@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped] # it brings no types
 import pytest
+from helpers.fixture_types import Capture, Patch
 
 import pipeline
 from pipeline.study.workers import ray_bridge
@@ -66,7 +67,7 @@ REFUSED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("words", REFUSED)
 def test_study_impossible_on_ray_is_refused(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str
+    capsys: Capture, monkeypatch: Patch, words: str
 ) -> None:
     code, says = REFUSED[words]
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
@@ -87,7 +88,7 @@ def test_study_impossible_on_ray_is_refused(
     ],
 )
 def test_unsuitable_node_is_reported_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], line: str
+    monkeypatch: Patch, changes: dict[str, Any], line: str
 ) -> None:
     monkeypatch.setattr("pipeline.study.workers.ray_bridge.SHOWN_SECONDS", 0.1)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledgers import F1, complete_all, database, open_ledger, options, space_of, take
+from helpers.fixture_types import Patch
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from study.ledgers import F1, Settings, complete_all, database, open_ledger, options, space_of, take
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import ConfigError
@@ -26,16 +27,16 @@ MIXED = {
 UNIT = {"optimizer.lr": "interval(0, 1)"}
 
 
-def target(name: str, **arguments: Any) -> dict[str, Any]:
+def target(name: str, **arguments: Any) -> Settings:
     """A class of Optuna's as it stands in YAML, such as `samplers.TPESampler`."""
     return {"_target_": f"optuna.{name}", **arguments}
 
 
-def sampler(name: str, **arguments: Any) -> dict[str, Any]:
+def sampler(name: str, **arguments: Any) -> Settings:
     return {"sampler": target(f"samplers.{name}", **arguments)}
 
 
-def pruner(name: str, **arguments: Any) -> dict[str, Any]:
+def pruner(name: str, **arguments: Any) -> Settings:
     return {"pruner": target(f"pruners.{name}", **arguments)}
 
 
@@ -96,9 +97,7 @@ def ended(number: int, value: float, state: TrialState = TrialState.COMPLETE) ->
 
 
 @pytest.mark.parametrize("direction", [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE])
-def test_tpe_learns_from_best_and_latest_trials(
-    direction: StudyDirection,
-) -> None:
+def test_tpe_learns_from_best_and_latest_trials(direction: StudyDirection) -> None:
     """If they are few, it learns from all of them."""
     sign = 1 if direction == StudyDirection.MAXIMIZE else -1
     values = [sign * ((number * 7919) % 2003) / 2003 for number in range(2000)]
@@ -167,7 +166,8 @@ def test_median_pruner_ends_worse_than_median_trials(
     objective: Objective, worse: float, better: float, tmp_path: Path
 ) -> None:
     """Trials of other processes count too."""
-    path, settings = database(tmp_path), {"objectives": (objective,), "n_trials": 20}
+    path = database(tmp_path)
+    settings: Settings = {"objectives": (objective,), "n_trials": 20}
     ledger, other = open_ledger(path, **settings), open_ledger(path, **settings)
     values = sorted((0.1, 0.9, 0.2, 0.8, 0.5), reverse=objective.direction == "max")
     assert [run(other, value) for value in values] == [None] * 5  # nobody before five are complete
@@ -185,7 +185,7 @@ SIZE = Objective(name="model/parameters", direction="min")
     [{"pruner": "none"}, {"objectives": (*F1, SIZE)}],
     ids=["no pruner", "two objectives"],
 )
-def test_study_without_pruning_prunes_no_trial(settings: dict[str, Any], path: Path) -> None:
+def test_study_without_pruning_prunes_no_trial(settings: Settings, path: Path) -> None:
     ledger = open_ledger(path, **settings)
     assert not ledger.prunes
     trials = [take(ledger) for _ in range(8)]
@@ -272,9 +272,7 @@ def test_invalid_search_options_are_refused_at_start(
         raise ConfigError(*problems_of(**settings))
 
 
-def test_sampler_without_package_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_sampler_without_package_names_what_to_install(monkeypatch: Patch) -> None:
     monkeypatch.setitem(sys.modules, "cmaes", None)  # as where it is not installed
     problems = search_problems(options(**sampler("CmaEsSampler")))
     assert problems == [
@@ -305,7 +303,5 @@ NO_PLACE = "does not apply to a grid, which tries only its own points."
         ({"n_trials": None, "timeout": 60.0}, []),
     ],
 )
-def test_conflicting_options_are_reported_all_at_once(
-    settings: dict[str, Any], lines: list[str]
-) -> None:
+def test_conflicting_options_are_reported_all_at_once(settings: Settings, lines: list[str]) -> None:
     assert problems_of(**settings) == lines

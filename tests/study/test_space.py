@@ -9,7 +9,7 @@ import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from spaces import cases, study
+from study.spaces import cases, study
 
 from pipeline.base.errors import ConfigError
 from pipeline.study.space.ranges import FORMS, Range, text_of, value_of
@@ -49,6 +49,7 @@ def random_points(space: Space, count: int) -> list[tuple[dict[str, Any], dict[s
 
 @pytest.mark.parametrize("words", [ARCHITECTURE, CLIP, EACH_KIND], ids=["when", "clip", "kinds"])
 def test_point_is_equal_in_optuna_hydra_and_config(words: tuple[str, ...]) -> None:
+    """The space is equal in the database."""
     space, trees = study(*words)
     for params, texts in random_points(space, 40):
         groups = {key: value_of(text) for key, text in texts.items() if key in trees.choices}
@@ -57,6 +58,9 @@ def test_point_is_equal_in_optuna_hydra_and_config(words: tuple[str, ...]) -> No
         assert space.overrides(params) == texts
         assert space.params(plain) == pytest.approx(params) == params
         assert all(plain[key] == value_of(text) for key, text in texts.items())
+    stored = json.loads(json.dumps(space.plain()))
+    assert [Range.from_plain(values) for values in stored.values()] == list(space.parameters)
+    assert space.differences(stored) == ([], [])
 
 
 def test_conditional_range_is_drawn_only_where_it_holds() -> None:
@@ -191,14 +195,6 @@ RIGHT = [
     "tag(off, choice(1, 2))",
     "null,1",
 ]
-
-
-@pytest.mark.parametrize("words", [ARCHITECTURE, CLIP, EACH_KIND], ids=["when", "clip", "kinds"])
-def test_stored_range_is_read_as_the_same(words: tuple[str, ...]) -> None:
-    space, _ = study(*words)
-    stored = json.loads(json.dumps(space.plain()))
-    assert [Range.from_plain(plain) for plain in stored.values()] == list(space.parameters)
-    assert space.differences(stored) == ([], [])
 
 
 @pytest.mark.parametrize("text", RIGHT)

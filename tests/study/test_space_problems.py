@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from helpers.config_command import choices, written
-from spaces import cases, checked, problems, study
+from helpers.fixture_types import Capture
+from study.spaces import cases, checked, problems, study
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.compose import compose
@@ -144,7 +145,7 @@ QUESTIONS = {
 
 @pytest.mark.parametrize("words", QUESTIONS, ids=" ".join)
 def test_hydra_question_about_a_study_is_answered(
-    words: tuple[str, ...], own_folder: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], own_folder: Path, capsys: Capture
 ) -> None:
     assert main(words) == 0
     assert QUESTIONS[words] in capsys.readouterr().out

@@ -15,10 +15,11 @@ from types import ModuleType
 
 import optuna
 import pytest
+from helpers.fixture_types import Patch
 from helpers.server_processes import run_script
-from ledgers import database, open_ledger
 from optuna.study import StudyDirection
 from sqlalchemy import create_engine
+from study.ledgers import database, open_ledger
 
 from pipeline.base.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
 from pipeline.base.processes.lease import own_lease
@@ -26,9 +27,7 @@ from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
 
 
-def test_study_database_lies_in_the_current_folder(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_study_database_lies_in_the_current_folder(own_folder: Path, monkeypatch: Patch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", ModuleType("psycopg"))  # as if it were installed
     assert storage_url("postgresql://host/name") == "postgresql+psycopg://host/name"
     assert storage_url(None) == f"sqlite:///{own_folder}/optuna.db"
@@ -101,9 +100,7 @@ def test_unsupported_database_url_is_refused(url: str, line: str) -> None:
         storage_url(url)
 
 
-def test_postgresql_without_its_driver_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_postgresql_without_its_driver_names_what_to_install(monkeypatch: Patch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as where it is not installed
     with pytest.raises(ConfigError, match=r"with: pip install 'psycopg\[binary\]>=3.2'"):
         storage_url("postgresql://host/name")
@@ -257,7 +254,7 @@ def test_removed_database_file_is_not_created_again(
 
 
 def test_stop_while_closing_connection_prints_no_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture
 ) -> None:
     open_ledger(database(tmp_path)).close()
     engine = create_engine("sqlite://")

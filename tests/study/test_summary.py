@@ -12,11 +12,12 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from helpers.fixture_types import Capture, Patch
 from helpers.pty_terminal import terminal, width
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from ledgers import F1
-from scipy import stats
-from spaces import cases
+from scipy import stats  # type: ignore[import-untyped] # scipy brings no types
+from study.ledgers import F1
+from study.spaces import cases
 
 from pipeline.base.ends import End
 from pipeline.base.markup import NO_INTERVAL, TextTable
@@ -186,7 +187,7 @@ all failed
 """
 
 
-def test_database_text_cannot_start_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_database_text_cannot_start_a_line(capsys: Capture) -> None:
     harm = "a\nFORGED\terror: none"
     failed = Row(number=1, state=End.ERROR, attributes={"message": harm})
     for rows in ([replace(row(0, 0.5, lr=harm), attributes={}), failed], [failed]):
@@ -204,9 +205,7 @@ def test_verdict_compares_winner_with_default_and_naive(words: list[str], lines:
     assert verdict(STUDIES[words[0]]) == lines
 
 
-def test_too_few_trials_show_no_importance(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_too_few_trials_show_no_importance(capsys: Capture) -> None:
     study = replace(made_summary([0.5, 0.9]), importances=[Importances(trials=2)])
     print_summary(study)
     printed = capsys.readouterr().out
@@ -234,9 +233,7 @@ def test_command_is_quoted_only_where_needed() -> None:
     assert train_command(words) == command
 
 
-def test_pipe_gets_plain_lines_with_whole_commands(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_pipe_gets_plain_lines_with_whole_commands(capsys: Capture) -> None:
     print_summary(made_summary([0.5, 0.9], tested=TESTED))
     printed = capsys.readouterr().out
     assert not set(printed) & set("│┃━┏\x1b")
@@ -252,7 +249,7 @@ def test_pipe_gets_plain_lines_with_whole_commands(
     assert last == ["study   runs/s", "report  r", "see it  mlflow ui", "note    n"]
 
 
-def test_summary_fits_on_one_terminal_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_fits_on_one_terminal_screen(monkeypatch: Patch) -> None:
     """A screen of 24 lines of 80 columns, its last line for the prompt."""
     monkeypatch.setenv("TERM", "xterm-256color")
     name = "lr_epochs_clip-cnn2d-digits"
@@ -310,8 +307,8 @@ def test_note_shows_best_trials_scores_and_command(tmp_path: Path) -> None:
     place(tmp_path, ())
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
     study = made_summary([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
-    facts = {"baselines": ["majority class", "ridge"], "intervals": {"f1": (0.81, 0.86)}}
-    note = search_note(replace(study, folder=tmp_path, **facts))
+    study = replace(study, folder=tmp_path, baselines=["majority class", "ridge"])
+    note = search_note(replace(study, intervals={"f1": (0.81, 0.86)}))
     assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000, 0.4000 better")
     assert f"`{COMMAND}`" in note
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]

@@ -7,8 +7,9 @@ from typing import Any
 import hydra
 import pytest
 from helpers.config_command import written
+from helpers.fixture_types import Patch
 from omegaconf import DictConfig, OmegaConf, open_dict
-from spaces import cases, study
+from study.spaces import cases, study
 
 from pipeline.base.paths import conf_folder
 from pipeline.config.compose import compose
@@ -61,9 +62,7 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ],
     ids=lambda overrides: ",".join(overrides) or "none",
 )
-def test_trial_config_equals_that_composed_by_hydra(
-    overrides: dict[str, str],
-) -> None:
+def test_trial_config_equals_that_composed_by_hydra(overrides: dict[str, str]) -> None:
     words = WORDS[:-1] if "optimizer" in overrides else WORDS  # not each of them has betas
     trees = TrialConfigs(words, None)
     bent = [f"{key}={text}" for key, text in overrides.items() if "[0]" not in key]
@@ -171,9 +170,7 @@ def test_own_group_choice_is_named_in_the_command(own_folder: Path, group: str) 
     assert set(again[group]) == set(trials.config(varied)[group])
 
 
-def test_environment_reference_stays_one_in_the_command(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_environment_reference_stays_one_in_the_command(monkeypatch: Patch) -> None:
     monkeypatch.setenv("LENGTH", "canary")
     trees = TrialConfigs(["sweeps=quick", "monitor=${oc.env:LENGTH}"], None)
     words = train_words(trees, {})
@@ -275,7 +272,7 @@ def test_invalid_ends_and_choices_name_allowed_values(words: list[str], lines: l
     ],
 )
 def test_trials_trust_typed_names_only(
-    words: list[str], trust: list[str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], trust: list[str], own_folder: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("TRUSTED", "mine")
     text = "# @package _global_\ntrust: [theirs]\n"

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import pytest
 import torch
 from faults.processes import await_end, is_running, wait_until
 from faults.sweeps import behaving
+from helpers.fixture_types import Capture, Patch, Train
 from helpers.run_files import checkpoint, epochs, events, final_values, only_run
-from helpers.server_processes import youngest_child
-from study_workers import BASE, Conversation, ending, job_of, tags, worker_in
+from study.study_workers import BASE, Conversation, ending, job_of, tags, worker_in
 
 from pipeline.base.ends import End, TrialEnd
 from pipeline.base.errors import EnvironmentFaultError
@@ -28,10 +28,9 @@ from pipeline.running.training import train as train_on_record
 from pipeline.study.messages import Answer, Job, Rung, WorkerDied, end_in_journal
 from pipeline.study.workers.pool import Worker, WorkerPool
 from pipeline.study.workers.trial import TrialTrainer
-from pipeline.study.workers.worker import worker_process, worker_server
+from pipeline.study.workers.worker import worker_process
 from pipeline.tracking.facts import command_line
 
-Train = Callable[..., int]
 OWN = "+callbacks.own._target_=trial_parts"
 ROOT = Path(__file__).parents[2]
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
@@ -101,37 +100,6 @@ def test_trial_equals_the_single_run_bit_for_bit(
     assert all(best["pipeline"][fact] == kept_content["pipeline"][fact] for fact in facts)
 
 
-def test_worker_refuses_data_changed_since_earlier_trial(worker: Conversation) -> None:
-    table = Path("rows.csv").absolute()
-    words = ("data=table", f"data.path={table}", "data.target=y")
-    write_rows(table, sign=1)
-    job = job_of(*words)
-    first = worker.train(job)
-    assert first.data == tags(job)["data.hash"]
-    assert worker.train(job_of(*words, data=first.data)).end is End.COMPLETE
-    write_rows(table, sign=-1)
-    other = job_of(*words, data=first.data)
-    refused = worker.train(other)
-    assert (refused.end, refused.exit_code) == (End.INTERRUPTED, 2)
-    assert ending(other) == ("KILLED", "interrupted")
-    now = worker.train(job_of(*words)).data
-    assert None not in (first.data, now)
-    assert now != first.data
-    assert refused.message is not None
-    assert refused.message.startswith(
-        f"data.path={table}: the data had the hash {str(first.data)[:12]} in this study and now "
-        f"have {str(now)[:12]};"
-    )
-    tested = worker.test(job, into=None, leave=".", data=first.data)
-    assert (tested.problem, tested.exit_code) == (refused.message, 2)
-
-
-def write_rows(path: Path, *, sign: int) -> None:
-    """Write a table of two classes, which `sign` exchanges."""
-    rows = [f"{x / 10},{'yes' if sign * x > 0 else 'no'}" for x in range(-40, 41)]
-    path.write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     "words", [("callbacks=ema", "callbacks.ema.decay=0.9"), ("keep=last",)], ids=" ".join
 )
@@ -159,15 +127,22 @@ def test_kept_weights_are_tested_like_a_single_run(
 def test_weights_not_kept_cannot_be_tested(worker: Conversation) -> None:
     job = job_of(keep=False)
     assert worker.train(job).end is End.COMPLETE
-    tested = worker.test(job, into="tables")
+    tables = Path("tables").absolute()
+    tested = worker.test(job, into=str(tables))
     path = f"{job.folder}/checkpoints/kept.ckpt"
     assert tested.problem == f"{path} does not exist; expected a checkpoint"
-    assert (tested.exit_code, Path("tables").exists()) == (2, False)
+    assert (tested.exit_code, tables.exists()) == (2, False)
 
 
-def test_trial_leaves_only_journal_and_kept_weights(
-    worker: Conversation,
-) -> None:
+def test_model_of_other_data_is_not_saved(worker: Conversation) -> None:
+    model = Path("model").absolute()
+    tested = worker.test(job_of(), into=None, leave=str(model), data="0" * 64)
+    assert tested.problem is not None
+    assert "the data had the hash 000000000000 in this study" in tested.problem
+    assert (tested.exit_code, model.exists()) == (2, False)
+
+
+def test_trial_leaves_only_journal_and_kept_weights(worker: Conversation) -> None:
     job = job_of("trainer.log_every_n_steps=1")
     ended = worker.train(job)
     assert files(Path(job.folder)) == {"journal.jsonl", "checkpoints/kept.ckpt"}
@@ -201,9 +176,7 @@ def test_values_are_those_of_the_kept_weights(worker: Conversation, keep: str) -
     assert end_in_journal(Path(job.folder)) == ended
 
 
-def test_pruned_trial_reports_best_values_so_far(
-    worker: Conversation,
-) -> None:
+def test_pruned_trial_reports_best_values_so_far(worker: Conversation) -> None:
     """It is recorded as finished, with pruned as its reason."""
     job = job_of("trainer.max_epochs=30", "trainer.min_epochs=20", rungs={2: 1, 4: 2})
     worker.worker.train(job)
@@ -232,9 +205,7 @@ def test_same_data_are_read_once_for_all_trials(worker: Conversation) -> None:
     assert reads.read_text(encoding="utf-8") == "read\nread\n"
 
 
-def test_data_changed_by_a_trial_are_read_again(
-    worker: Conversation,
-) -> None:
+def test_data_changed_by_a_trial_are_read_again(worker: Conversation) -> None:
     jobs = [job_of(), job_of(f"{OWN}.Poison"), job_of()]
     assert [worker.train(job).end for job in jobs] == [End.COMPLETE] * 3
     before, poisoned, after = map(untimed, jobs)
@@ -242,9 +213,7 @@ def test_data_changed_by_a_trial_are_read_again(
     assert before != poisoned
 
 
-def test_printing_code_does_not_disturb_the_worker(
-    worker: Conversation,
-) -> None:
+def test_printing_code_does_not_disturb_the_worker(worker: Conversation) -> None:
     worker.worker.verdict(prune=True)  # too late for any trial: it decides nothing
     job = job_of(rungs={1: 1}, tags={"command": "pipeline sweep sweeps=quick"})
     config = {**job.config, "model": {"_target_": "trial_parts.Chatty"}}
@@ -271,15 +240,11 @@ FAILURES = {
         "val/f1 is inf at the end of the trial: training diverged",
     ),
     "oom": (behaving("oom"), ("oom", 3), "out of memory (CUDA out of memory. Tried"),
-    "memory": (
-        (f"{OWN}.Fail", "+callbacks.own.how=memory"),
-        ("oom", 3),
-        "out of memory (MemoryError)",
-    ),
+    "memory": (behaving("memory"), ("oom", 3), "out of memory (MemoryError)"),
     "error": (
-        (f"{OWN}.Fail", "+callbacks.own.how=error"),
+        behaving("error"),
         ("error", 2),
-        "on_train_epoch_start raised RuntimeError: the reader has lost its place (trial_parts.py:",
+        "sweep_parts._behave raised RuntimeError: the reader has lost its place (sweep_parts.py:",
     ),
     "value": (
         ("model.dropout=1.5", "seed=-1"),
@@ -322,9 +287,7 @@ def test_full_disk_is_an_environment_fault(worker: Conversation) -> None:
     assert "journal.jsonl' can't be written" in (ended.message or "")
 
 
-def test_message_of_failed_trial_holds_no_secret(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_message_of_failed_trial_holds_no_secret(monkeypatch: Patch) -> None:
     assert one_line(ValueError()) == "ValueError: no message"
     assert one_line(ValueError("caf\udce9")) == r"ValueError: caf\udce9"  # a journal is UTF-8
     monkeypatch.setenv("DB_PASSWORD", "correct horse")
@@ -368,7 +331,7 @@ def test_second_interrupt_changes_nothing(worker: Conversation) -> None:
     assert (ended.end, ended.code) == (End.INTERRUPTED, 130)
 
 
-def test_error_after_the_end_fails_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_after_the_end_fails_the_trial(monkeypatch: Patch) -> None:
     """No code of a user's runs at that time, and a stop keeps the result."""
 
     def train_and_raise(*words: Any, **options: Any) -> None:
@@ -412,17 +375,7 @@ def await_worker(pool: WorkerPool) -> None:
         list(pool.listen(1.0))
 
 
-def test_killed_worker_names_its_signal() -> None:
-    """A fork server that never loads ends the study."""
-    with worker_server() as server, WorkerPool(server=server) as pool:
-        os.kill(youngest_child(), signal.SIGKILL)
-        await_worker(pool)
-        mortal = pool.idle()[0]
-        mortal.train(job_of(*ENDLESS))
-        mortal.kill()
-        assert Conversation(mortal).hear(WorkerDied).message == "ended by SIGKILL"
-        assert mortal.answers() == []
-        mortal.verdict(prune=True)
+def test_failing_fork_server_ends_the_study() -> None:
     with (
         ForkServer("pipeline.nowhere", environment={}) as server,
         WorkerPool(server=server) as pool,
@@ -456,7 +409,7 @@ STOPS_ITS_CHILD = "subprocess.Popen(['sleep', '60']).send_signal(signal.SIGSTOP)
 COMPUTES = "sum(range(10**15))"  # lets no other thread run
 
 
-def test_stuck_worker_is_killed_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stuck_worker_is_killed_and_named(capsys: Capture) -> None:
     """A worker that computes for longer than the grace time is not taken for stuck."""
     programs = [SPEAKS + then for then in (COMPUTES, STOPS_ITSELF, STOPS_ITS_CHILD, WAITS_FOR_DISK)]
     gone: dict[Worker, Answer] = {}
@@ -471,6 +424,9 @@ def test_stuck_worker_is_killed_and_named(capsys: pytest.CaptureFixture[str]) ->
                 deadline = time.monotonic() + 4
         assert is_running(psutil.Process(computing.lease.pid))
         assert computing not in gone
+        for worker in gone:
+            worker.verdict(prune=True)  # too late: nobody reads it
+            assert worker.answers() == []
         computing.kill()
     assert list(gone.values()) == [WorkerDied(message="ended by SIGKILL")] * 3
     assert sorted(capsys.readouterr().err.splitlines()) == sorted(map(killed_line, gone))
@@ -483,9 +439,7 @@ def killed_line(worker: Worker, grace: int = 2) -> str:
     )
 
 
-def test_unkillable_worker_is_abandoned(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unkillable_worker_is_abandoned(monkeypatch: Patch, capsys: Capture) -> None:
     """Once it continues, it finds its driver gone and ends."""
     # As in the kernel, where the signal waits for the disk.
     monkeypatch.setattr("pipeline.base.processes.child.kill_session", lambda _: None)
@@ -494,7 +448,8 @@ def test_unkillable_worker_is_abandoned(
     with WorkerPool(lambda _: Child(("-c", program)), grace=1) as pool:
         pool.start(1)
         answers: list[tuple[Worker, Answer]] = []
-        wait_until(lambda: answers.extend(pool.listen(0.1)) or answers, what="its end")
+        while not answers:
+            answers += pool.listen(0.1)
         ((worker, gone),) = answers
         assert gone == WorkerDied(message="does not end, not even by SIGKILL")
         process = psutil.Process(worker.lease.pid)
@@ -511,9 +466,7 @@ def test_unkillable_worker_is_abandoned(
 
 
 @pytest.mark.slow
-def test_worker_survives_many_trials_without_growing(
-    tmp_path: Path,
-) -> None:
+def test_worker_survives_many_trials_without_growing(tmp_path: Path) -> None:
     """It survives a lack of memory too, and ends when it is dismissed."""
     with worker_in(tmp_path) as mortal:
         process = psutil.Process(mortal.worker.lease.pid)
@@ -525,7 +478,7 @@ def test_worker_survives_many_trials_without_growing(
         assert max(sizes[-15:]) - max(sizes[:15]) < 8 * 2**20
         assert len(set(opened[5:])) == 1
 
-        ended = mortal.train(job_of(f"{OWN}.Fail", "+callbacks.own.how=allocate"))
+        ended = mortal.train(job_of(*behaving("allocate")))
         assert ended.end is End.OOM
         assert "try a smaller data.batch_size" in (ended.message or "")
         assert mortal.train(job_of()).end is End.COMPLETE

@@ -9,7 +9,8 @@ from itertools import chain, product
 
 import psutil
 import pytest
-from spaces import checked, study
+from helpers.fixture_types import Patch
+from study.spaces import checked, study
 
 from pipeline.base.errors import EnvironmentFaultError
 from pipeline.base.processes.cpu import cores
@@ -215,9 +216,7 @@ def visible_variables(pool: WorkerPool, *, workers: int) -> list[str | None]:
     return [variable for _, variable in started(pool, workers=workers)]
 
 
-def test_workers_see_only_gpus_of_their_slot(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_workers_see_only_gpus_of_their_slot(monkeypatch: Patch) -> None:
     """A worker that replaces another sees the same ones."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     on_the_cpu = plan_of("sweep.workers=1")

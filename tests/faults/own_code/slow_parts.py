@@ -8,7 +8,9 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback
 
@@ -62,7 +64,7 @@ class SlowThread(Callback):
             if thread.name.startswith("checkpoint"):
                 pause()
 
-        threading.Thread.start = start_and_pause
+        patch.object(threading.Thread, "start", start_and_pause).start()
 
 
 class Swallow(Callback):
@@ -126,6 +128,7 @@ class IrisWithHole(Iris):
     def read(self) -> Samples:
         """Read the table and make the hole."""
         samples = super().read()
+        assert isinstance(samples.inputs, np.ndarray)
         inputs = samples.inputs.astype("float64")
         inputs[17, 2] = float("nan")
         return replace(samples, inputs=inputs)

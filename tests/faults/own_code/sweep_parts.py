@@ -1,6 +1,7 @@
 """What a user may bring along to a sweep: trials that behave in every way a trial may."""
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -33,7 +34,8 @@ class Behave(Callback):
     """Lets trials behave in one way each in their second epoch.
 
     Args:
-        how: `train`, `wait`, `poison`, `infinite`, `oom`, `error`, `die` or `deaf`.
+        how: `train`, `wait`, `poison`, `infinite`, `oom`, `memory`, `allocate`, `error`, `die` or
+            `deaf`.
         rates: The learning rates of the trials that behave so, where not all do.
         delay: Seconds that each epoch takes longer.
     """
@@ -69,12 +71,23 @@ def _behave(how: str) -> None:
             wait("waiting")
         case "oom":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        case "memory":
+            raise MemoryError
+        case "allocate":
+            _allocate_beyond_the_limit()
         case "error":
-            raise RuntimeError("the reader has lost its place")
+            raise RuntimeError("the reader\nhas lost its place")
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
         case "deaf":
             stay("waiting")
+
+
+def _allocate_beyond_the_limit() -> None:
+    size = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size * resource.getpagesize() + 2**29, hard))
+    torch.empty(2**32)
 
 
 class SlowIris(Iris):

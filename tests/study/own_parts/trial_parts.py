@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
@@ -46,33 +45,6 @@ class Chatty(nn.Module):
         assert sys.stdin.read() == ""
         outputs: Tensor = self.linear(inputs)
         return outputs
-
-
-class Fail(Callback):
-    """Raises something in the second epoch.
-
-    Args:
-        how: `memory`, `allocate` or `error`.
-    """
-
-    def __init__(self, how: str) -> None:
-        self._how = how
-
-    def on_train_epoch_start(self, trainer: Any, _: Any) -> None:
-        if trainer.current_epoch != 1:
-            return
-        if self._how == "memory":
-            raise MemoryError
-        if self._how == "allocate":
-            _allocate_beyond_the_limit()
-        raise RuntimeError("the reader\nhas lost its place")
-
-
-def _allocate_beyond_the_limit() -> None:
-    size = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (size * resource.getpagesize() + 2**29, hard))
-    torch.empty(2**32)
 
 
 class StopAfterwards(Callback):
