@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.fixture_types import Capture, Train
 from helpers.run_files import checkpoint, epochs, only_run, predictions
+from helpers.sample_data import tensors_of
 from mlflow import MlflowClient
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,13 +53,13 @@ def rebuilt(words: tuple[str, ...], state: dict[str, Tensor]) -> tuple[nn.Module
 def test_checkpoint_weights_are_those_validated_and_tested(
     train: Train, own_folder: Path, callbacks: str
 ) -> None:
-    words = (*UNTRACKED, f"callbacks={callbacks}")
-    words += ("callbacks.ema.decay=0.8",) if "ema" in callbacks else ()
+    decay = ["callbacks.ema.decay=0.8"] if "ema" in callbacks else []
+    words = (*UNTRACKED, f"callbacks={callbacks}", *decay)
     assert train(*words) == 0
     run = only_run(own_folder / "runs")
     network, prepared = rebuilt(words, checkpoint(run, "last")["state_dict"])
-    validation = prepared.validation
-    loss = functional.cross_entropy(network(validation.inputs), validation.targets)
+    inputs, targets = tensors_of(prepared.validation)
+    loss = functional.cross_entropy(network(inputs), targets)
     assert epochs(run)[4]["val/loss"] == pytest.approx(float(loss), rel=1e-5)
     if "ema" in callbacks:  # averaged weights are others than the newest
         saved = checkpoint(run, "last")
@@ -66,7 +67,7 @@ def test_checkpoint_weights_are_those_validated_and_tested(
         assert newest.keys() == averaged.keys()
         assert any(not torch.equal(newest[key], averaged[key]) for key in newest)
     network, _ = rebuilt(words, checkpoint(run, "best")["state_dict"])
-    expected = torch.softmax(network(prepared.test.inputs), dim=1).detach()
+    expected = torch.softmax(network(tensors_of(prepared.test)[0]), dim=1).detach()
     rows = [[float(cell) for cell in [*line.values()][3:]] for line in predictions(run)]
     torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-5, atol=1e-6)
 
@@ -135,7 +136,7 @@ def test_own_callback_logs_a_metric(train: Train, own_folder: Path) -> None:
     assert recorded[4]["weight/largest"] == pytest.approx(2 * largest)
     assert [epoch for epoch, values in recorded.items() if "weight/count" in values] == [2, 4]
     client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("pipeline").experiment_id])
+    (run,) = client.search_runs(["1"])
     points = client.get_metric_history(run.info.run_id, "weight/largest")
     assert [point.step for point in points] == [1, 2, 3, 4]
     assert points[-1].value == pytest.approx(2 * largest)

@@ -84,7 +84,7 @@ def test_own_metrics_get_the_shapes_of_torchmetrics(
     file = own_folder / "conf" / "metrics" / "own.yaml"
     file.write_text("more: {rank: {_target_: torchmetrics.SpearmanCorrCoef}}", encoding="utf-8")
     assert train(*words, "model=mlp", "data=diabetes", "name=ranked", *QUICK) == 0
-    from scipy.stats import spearmanr
+    from scipy.stats import spearmanr  # type: ignore[import-untyped] # scipy brings no types
 
     (run,) = (own_folder / "runs").glob("*-ranked-*")
     rows = predictions(run)

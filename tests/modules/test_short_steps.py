@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.fixture_types import Train
 from helpers.run_files import checkpoint, epochs, only_run
-from hook_watcher import LOG
+from modules.hook_watcher import LOG
 
 IRIS = ("model=mlp", "data=iris", "tracking=none", "verbose=0", "test=false")
 MLP = (*IRIS, "trainer.max_epochs=3")

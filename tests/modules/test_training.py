@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.fixture_types import Train
 from helpers.run_files import epochs, only_run
+from helpers.sample_data import tensors_of
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,25 +51,27 @@ def by_hand(
     """Train as people write it: Adam, a cosine by epochs, clipping by norm, no library around."""
     options, prepared, network = seeded(words)
     count, size = options.trainer.max_epochs, options.data["batch_size"]
+    inputs, targets = tensors_of(prepared.train)
+    validation_inputs, validation_targets = tensors_of(prepared.validation)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=count)
     found = []
     for _ in range(count):
         network.train()
         losses, norms, rows = [], [], []
-        for begin in range(0, len(prepared.train), size):
-            inputs = prepared.train.inputs[begin : begin + size]
-            loss = loss_of(network(inputs), prepared.train.targets[begin : begin + size])
+        for batch, classes in zip(inputs.split(size), targets.split(size), strict=True):
+            loss = loss_of(network(batch), classes)
             optimizer.zero_grad()
             loss.backward()
             norms.append(float(nn.utils.clip_grad_norm_(network.parameters(), clip)))
             optimizer.step()
             losses.append(loss.item())
-            rows.append(len(inputs))
+            rows.append(len(batch))
         schedule.step()
         network.eval()
-        checked = float(loss_of(network(prepared.validation.inputs), prepared.validation.targets))
-        found.append(Epoch(np.average(losses, weights=rows), np.mean(norms), checked))
+        checked = float(loss_of(network(validation_inputs), validation_targets))
+        mean = float(np.average(losses, weights=rows))
+        found.append(Epoch(mean, float(np.mean(norms)), checked))
     return found
 
 
@@ -144,7 +147,7 @@ def test_balanced_class_weights_equal_scikit_learn(data: str) -> None:
     task = build_task(options, network, prepared)
     truth = prepared.train.targets.numpy()
     expected = compute_class_weight("balanced", classes=np.unique(truth), y=truth)
-    assert task.class_weights.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    assert task.get_buffer("class_weights").tolist() == pytest.approx(expected.tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize("weights", [None, [0.5, 3.0]])
@@ -161,11 +164,13 @@ def test_loss_is_summed_in_double_precision(weights: list[float] | None) -> None
 
 
 def test_regression_never_broadcasts_its_targets() -> None:
-    scores, units = (
-        scoring.for_task("regression", classes=0, threshold=0.5),
-        {"to_units": lambda values, _: values, "offsets": {}},
+    task = Regressor(
+        nn.Identity(),
+        scores=scoring.for_task("regression", classes=0, threshold=0.5),
+        optimization=PLAIN,
+        to_units=lambda values, _: values,
+        offsets={},
     )
-    task = Regressor(nn.Identity(), scores=scores, optimization=PLAIN, **units)
     with pytest.raises(ValueError, match=r"outputs \(4, 1\) and targets \(4,\) differ in shape"):
         task.loss(torch.zeros(4, 1), torch.zeros(4))
     assert float(task.loss(torch.zeros(4, 1), torch.ones(4, 1))) == 1.0

@@ -306,6 +306,8 @@ def test_run_is_found_by_path_name_or_id(
         assert find_run("lstm", output, preferred=preferred.__eq__) == expected
     line = r"unknown below .* mean '20260101-000000-lstm-aaaaaa'"
     says("20260101-000000-lstm-aaaaab", line)
+    trial = add_run(begun, "study/trials/abc-0001", "14f45678" * 4, at=4)
+    assert find_run("lstm", output) == trial
 
 
 def test_last_is_the_newest_training_run(begun: Begun, tmp_path: Path) -> None:
