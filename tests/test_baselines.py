@@ -158,6 +158,15 @@ def test_row_limit_thins_rows_evenly() -> None:
     assert rmse(lined(prepared, max_rows=300), prepared) < 0.02 * float(3 * values.std())
 
 
+def test_wide_table_beyond_the_time_has_no_baseline() -> None:
+    """The cost of a regression grows with the third power of its columns."""
+    inputs = np.random.default_rng(0).normal(size=(600, 200))
+    prepared = prepare(Given(valued(inputs, inputs[:, 0])), options())
+    for seconds, is_fitted in ((0.005, False), (1.0, True)):
+        fitted = linear(prepared, limits=Limits(rows=10_000, seconds=seconds))
+        assert (fitted is not None) is is_fitted
+
+
 def on_one_scale(pixels: np.ndarray, targets: np.ndarray, new: np.ndarray) -> np.ndarray:
     """What scikit-learn says of new rows if all columns are scaled together."""
     from sklearn.linear_model import LogisticRegression
