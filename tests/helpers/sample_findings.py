@@ -27,8 +27,15 @@ from pipeline.scoring.bootstrap import intervals, units_of
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["table", "series", "images"]
 
+TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
+KINDS: tuple[Kind, ...] = ("table", "series", "images")
 SHOWN = 6
 """Worst mistakes that are kept."""
+UNMEASURED: Mapping[str, Any] = {
+    **{"vitals": None, "activity": (), "test": None, "importances": None, "mistakes": None},
+    **{"history": {}, "metrics": {}, "intervals": {}, "training": {}},
+}
+"""Fields of findings of a run about which nothing but its configuration is known."""
 
 
 class _Made(NamedTuple):

@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from helpers.sample_findings import Kind, Task, made_findings
+from helpers.sample_findings import KINDS, TASKS, made_findings
 from pictures.drawn import opened
 
 from pipeline.base.findings import Findings
 from pipeline.pictures.gallery import gallery
 
 HOW_TO = Path(__file__).parent.parent.parent / "docs" / "how-to"
-TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
-KINDS: tuple[Kind, ...] = ("table", "series", "images")
 NETWORKS = ("mlp", "cnn1d", "cnn2d", "rnn", "gru", "lstm")
 
 

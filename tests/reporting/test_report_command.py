@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from helpers.fixture_types import Capture, Train
 from helpers.sample_findings import made_findings
 from reporting.pages import Page, require_sound
 
@@ -25,7 +26,7 @@ Problem = Callable[..., str]
 
 
 @pytest.fixture
-def report(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Report:
+def report(own_folder: Path, capsys: Capture) -> Report:
     """Call a command that is accepted, and return the lines that it prints."""
 
     def call(*words: str) -> list[str]:
@@ -38,7 +39,7 @@ def report(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Report:
 
 
 @pytest.fixture
-def problem(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Problem:
+def problem(own_folder: Path, capsys: Capture) -> Problem:
     """Call a command that is refused, and return its one line."""
 
     def call(*words: str, code: int = 2) -> str:
@@ -209,8 +210,8 @@ def test_report_of_two_runs_compares_them(report: Report) -> None:
 def test_range_test_report_shows_its_curve(
     report: Report,
     problem: Problem,
-    train: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
+    train: Train,
+    capsys: Capture,
 ) -> None:
     """A range test can't be compared with a run."""
     base = ("model=mlp", "data=iris", "name=ladder", "find_lr=true", "lr_range.steps=60")
