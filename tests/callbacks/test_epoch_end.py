@@ -9,13 +9,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.fixture_types import Train
-from helpers.run_files import only_run
+from helpers.run_files import findings_of, only_run
 from helpers.sample_findings import vitals_of
 from helpers.sample_networks import build
 from torch import Tensor, nn
 
 from pipeline.base.errors import DivergedError
-from pipeline.base.findings import Vitals, load_findings
+from pipeline.base.findings import Vitals
 from pipeline.callbacks.vital_signs import VitalSigns, layer_names
 from pipeline.modules.epoch import WeightStatistics, WeightWatch
 from pipeline.modules.task import Classifier, Optimization
@@ -194,8 +194,7 @@ def test_resumed_run_reports_all_its_epochs(train: Train, own_folder: Path) -> N
     assert train(f"resume={parts}", "trainer.max_epochs=4") == 0
     assert train(*common, "trainer.max_epochs=4", "output=whole") == 0
     found, expected = (
-        vitals_of(load_findings(only_run(own_folder / name) / "artifacts"))
-        for name in ("parts", "whole")
+        vitals_of(findings_of(only_run(own_folder / name))) for name in ("parts", "whole")
     )
     # One step in 16 is looked at, also where the run goes on.
     for key in ("epochs", "gradients", "updates", "first", "sizes"):

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.fixture_types import Capture, Train
-from helpers.run_files import checkpoint, epochs, events, final_values, only_run, runs
+from helpers.run_files import checkpoint, epochs, events, final_values, findings_of, only_run, runs
 from mlflow import MlflowClient
 
-from pipeline.base.findings import load_findings
 from pipeline.tracking.folders import State, read_state, write_state
 
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "trainer.max_epochs=3")
@@ -45,6 +44,10 @@ def interrupt(run: Path, epoch: int) -> None:
 def only_problem(capsys: Capture) -> str:
     (line,) = capsys.readouterr().err.splitlines()
     return line.removeprefix("error: ")
+
+
+def contents_of(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
 def child_of(train: Train, run: Path, *words: str) -> Path:
@@ -103,12 +106,12 @@ def test_training_time_of_resumed_run_is_total(
     took = re.search(r"took    .*, (.+) s of it training", capsys.readouterr().out)
     assert took is not None
     assert float(took[1]) < 60
-    findings = load_findings(run / "artifacts")
+    findings = findings_of(run)
     assert findings.seconds == final_values(run)["time/fit"]
     assert findings.epochs_words == "4 of 4"
 
 
-@pytest.mark.parametrize("prefix", ["12e45678", "1_000", "0x1f", "007", "1e5", "true"])
+@pytest.mark.parametrize("prefix", ["12e45678", "0x1f", "007", "true"])
 def test_numeric_looking_run_id_is_read_as_text(
     train: Train, run: Path, capsys: Capture, prefix: str
 ) -> None:
@@ -187,18 +190,18 @@ def test_longer_cosine_schedule_is_refused(train: Train, capsys: Capture) -> Non
 
 def test_child_run_leaves_its_parent_unchanged(train: Train, run: Path) -> None:
     """It can be resumed itself."""
-    before = {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
+    before = contents_of(run)
     child, uninterrupted = (
         child_of(train, run, f"trainer.max_epochs={last}", "optimizer.lr=0.1", "tracking=none")
         for last in (5, 6)
     )
-    assert {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()} == before
+    assert contents_of(run) == before
     begin = events(child)[0]
     assert begin["parent"] == RUN_ID
     assert begin["params"]["optimizer.lr"] == 0.1
     assert list(epochs(child)) == [4, 5]
     assert final_values(child)["best/epoch"] in (4, 5)
-    assert load_findings(child / "artifacts").epochs_words == "4–5 of 5"
+    assert findings_of(child).epochs_words == "4–5 of 5"
     assert (child / "checkpoints" / "best.ckpt").exists()
     assert train(f"resume={child}", "trainer.max_epochs=6", "verbose=0") == 0
     assert epochs(child) == epochs(uninterrupted)
