@@ -5,18 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.composed_runs import composed, tensors_of
 from helpers.fixture_types import Capture, Train
 from helpers.run_files import checkpoint, epochs, events, only_run, predictions
-from helpers.sample_data import tensors_of
 from mlflow import MlflowClient
 from torch import Tensor, nn
 from torch.nn import functional
-
-from pipeline.config.check import check
-from pipeline.config.compose import compose
-from pipeline.config.options import data_options
-from pipeline.data.preparation.prepare import Prepared, prepare
-from pipeline.running.plan import build_network, build_source
 
 pytestmark = pytest.mark.usefixtures("quick_children")
 
@@ -39,14 +33,11 @@ class LargestWeight(Callback):
 """
 
 
-def rebuilt(words: tuple[str, ...], state: dict[str, Tensor]) -> tuple[nn.Module, Prepared]:
-    """The network of a config with the weights of a checkpoint, and the data it is for."""
-    options = check(compose([word for word in words if not word.startswith("output")]))
-    prepared = prepare(build_source(options), data_options(options))
-    network = build_network(options, prepared)
+def load_weights(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Let a network have the weights of a checkpoint."""
     own = {key.removeprefix("network."): v for key, v in state.items() if "network." in key}
     network.load_state_dict(own)
-    return network.eval(), prepared
+    network.eval()
 
 
 @pytest.mark.parametrize("callbacks", ["[]", "ema", "[early_stopping,ema]"])
@@ -57,7 +48,8 @@ def test_checkpoint_weights_are_those_validated_and_tested(
     words = (*UNTRACKED, f"callbacks={callbacks}", *decay)
     assert train(*words) == 0
     run = only_run(own_folder / "runs")
-    network, prepared = rebuilt(words, checkpoint(run, "last")["state_dict"])
+    _, prepared, network = composed(words)
+    load_weights(network, checkpoint(run, "last")["state_dict"])
     inputs, targets = tensors_of(prepared.validation)
     loss = functional.cross_entropy(network(inputs), targets)
     assert epochs(run)[4]["val/loss"] == pytest.approx(float(loss), rel=1e-5)
@@ -66,7 +58,7 @@ def test_checkpoint_weights_are_those_validated_and_tested(
         newest, averaged = saved["current_model_state"], saved["state_dict"]
         assert newest.keys() == averaged.keys()
         assert any(not torch.equal(newest[key], averaged[key]) for key in newest)
-    network, _ = rebuilt(words, checkpoint(run, "best")["state_dict"])
+    load_weights(network, checkpoint(run, "best")["state_dict"])
     expected = torch.softmax(network(tensors_of(prepared.test)[0]), dim=1).detach()
     rows = [[float(cell) for cell in [*line.values()][3:]] for line in predictions(run)]
     torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-5, atol=1e-6)

@@ -45,6 +45,18 @@ def final_values(run: Path) -> dict[str, float]:
     return merged
 
 
+def mlflow_id(run: Path) -> str:
+    """The id of a run in MLflow."""
+    state = json.loads((run / "mlflow.json").read_text(encoding="utf-8"))
+    return str(state["run_id"])
+
+
+def set_mlflow_id(run: Path, run_id: str) -> None:
+    """Let a run be one that MLflow knows by this id."""
+    state = {"uri": "", "run_id": run_id, "experiment_id": "1", "sent": 0}
+    (run / "mlflow.json").write_text(json.dumps(state), encoding="utf-8")
+
+
 def values_with(run: Path, *beginnings: str) -> dict[str, float]:
     """The last value of each name that begins with one of these texts."""
     return {key: value for key, value in final_values(run).items() if key.startswith(beginnings)}

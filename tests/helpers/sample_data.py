@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from pipeline.base.paths import conf_folder
 from pipeline.config.options import DataOptions
 from pipeline.config.targets import build
-from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.source import Samples, Series, Source
 
@@ -57,13 +55,6 @@ class Shipped:
 
 def shipped(name: str, **changes: Any) -> Prepared:
     return Shipped(name, changes).prepared()
-
-
-def tensors_of(part: Part | None) -> tuple[Tensor, Tensor]:
-    """The inputs and the targets of a part whose rows are in memory."""
-    assert part is not None
-    assert isinstance(part.inputs, Tensor)
-    return part.inputs, part.targets
 
 
 def names() -> list[str]:

@@ -9,19 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.composed_runs import composed, tensors_of
 from helpers.fixture_types import Train
 from helpers.run_files import epochs, only_run
-from helpers.sample_data import tensors_of
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config.check import check
-from pipeline.config.compose import compose
-from pipeline.config.options import RunConfig, data_options
-from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.modules.task import Classifier, Optimization, Regressor
-from pipeline.running.plan import build_network, build_source
 from pipeline.running.task_building import build_task
 from pipeline.scoring import scores as scoring
 
@@ -38,18 +33,11 @@ class Epoch:
     validation_loss: float
 
 
-def seeded(words: tuple[str, ...]) -> tuple[RunConfig, Prepared, nn.Module]:
-    options = check(compose(words))
-    prepared = prepare(build_source(options), data_options(options))
-    torch.manual_seed(options.seed)
-    return options, prepared, build_network(options, prepared)
-
-
 def by_hand(
     words: tuple[str, ...], loss_of: Callable[[Tensor, Tensor], Tensor], *, clip: float = 1.0
 ) -> list[Epoch]:
     """Train as people write it: Adam, a cosine by epochs, clipping by norm, no library around."""
-    options, prepared, network = seeded(words)
+    options, prepared, network = composed(words)
     count, size = options.trainer.max_epochs, options.data["batch_size"]
     inputs, targets = tensors_of(prepared.train)
     validation_inputs, validation_targets = tensors_of(prepared.validation)
@@ -141,9 +129,8 @@ def test_weighted_loss_equals_its_formula(smoothing: float, weights: list[float]
 
 @pytest.mark.parametrize("data", ["breast_cancer", "wine"])
 def test_balanced_class_weights_equal_scikit_learn(data: str) -> None:
-    options, prepared, network = seeded(
-        ("model=mlp", f"data={data}", "loss.class_weights=balanced")
-    )
+    words = ("model=mlp", f"data={data}", "loss.class_weights=balanced")
+    options, prepared, network = composed(words)
     task = build_task(options, network, prepared)
     truth = prepared.train.targets.numpy()
     expected = compute_class_weight("balanced", classes=np.unique(truth), y=truth)

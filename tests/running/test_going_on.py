@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.fixture_types import Capture, Train
-from helpers.run_files import checkpoint, epochs, events, final_values, findings_of, only_run, runs
+from helpers.run_files import (
+    checkpoint,
+    epochs,
+    events,
+    final_values,
+    findings_of,
+    mlflow_id,
+    only_run,
+    runs,
+    set_mlflow_id,
+)
 from mlflow import MlflowClient
-
-from pipeline.tracking.folders import State, read_state, write_state
 
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "trainer.max_epochs=3")
 MORE = ("trainer.max_epochs=4", "tracking=none", "verbose=0")
@@ -24,7 +32,7 @@ RUN_ID = "5c0ffee1" * 4
 @pytest.fixture(autouse=True)
 def recorded_as(run: Path) -> None:
     """Give the finished run a made-up MLflow id."""
-    write_state(run, State(uri="", run_id=RUN_ID, experiment_id="1", sent=0))
+    set_mlflow_id(run, RUN_ID)
 
 
 def write_journal(run: Path, journal_events: Iterable[dict[str, object]]) -> None:
@@ -63,14 +71,14 @@ def test_mlflow_records_resumed_run_and_child_run(train: Train) -> None:
     """With another config, the resumed run becomes a child of the first."""
     assert train(*WORDS, "output=recorded") == 0
     run = only_run(Path("recorded"))
-    run_id = read_state(run).run_id
+    run_id = mlflow_id(run)
     assert train(f"resume={run}", "trainer.max_epochs=5", "verbose=0") == 0
-    assert read_state(run).run_id == run_id
+    assert mlflow_id(run) == run_id
     client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
     assert [p.step for p in client.get_metric_history(run_id, "val/loss")] == [1, 2, 3, 4, 5]
     assert client.get_run(run_id).info.status == "FINISHED"
     child = child_of(train, run, "trainer.max_epochs=6", "optimizer.lr=0.1")
-    stored = client.get_run(read_state(child).run_id).data
+    stored = client.get_run(mlflow_id(child)).data
     assert stored.tags["mlflow.parentRunId"] == run_id
     assert stored.params["optimizer.lr"] == "0.1"
 
@@ -115,7 +123,7 @@ def test_training_time_of_resumed_run_is_total(
 def test_numeric_looking_run_id_is_read_as_text(
     train: Train, run: Path, capsys: Capture, prefix: str
 ) -> None:
-    write_state(run, State(uri="", run_id=f"{prefix}9abc", experiment_id="1", sent=0))
+    set_mlflow_id(run, f"{prefix}9abc")
     assert train(f"resume={prefix}") == 2
     assert only_problem(capsys).startswith(f"{run.relative_to(Path.cwd())} has finished; continue")
 
