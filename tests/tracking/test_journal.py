@@ -40,7 +40,7 @@ def test_damaged_journal_line_hides_no_other(tmp_path: Path, damage: bytes) -> N
 
 
 def test_record_of_a_resumed_run(begun: Begun) -> None:
-    """The last beginning and its end count; an epoch keeps the first value of each name."""
+    """The last beginning and its end count; an epoch keeps its time and first values."""
     journal = begun("sqlite:///a.db", name="first", at=1000, order=7)
     journal.epoch(1, {"val/f1": 0.5}, at=2000)
     journal.end(End.INTERRUPTED, at=3000)
@@ -57,7 +57,7 @@ def test_record_of_a_resumed_run(begun: Begun) -> None:
     assert not record.is_lost
     assert (record.uri, record.order, record.command) == ("sqlite:///b.db", 7, "train")
     assert record.epochs == {1: {"val/f1": 0.5, "val/loss": 2.0}, 2: {"val/f1": 0.25}}
-    assert record.epoch_times == {1: 2000, 2: 6000}
+    assert times_of(resumed)[:6] == [1000, 2000, 3000, 4000, 2000, 6000]
     assert record.values == {"val/f1": 0.25, "val/loss": 2.0}
     assert record.tags == {"doctor": "healthy"}
     assert record.unsent(2) == 5  # an end, a beginning, two new values and a tag
