@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.fixture_types import Patch
 from scipy.stats import binomtest, bootstrap  # type: ignore[import-untyped] # scipy brings no types
 from scipy.stats import t as student
 from torch import Tensor
@@ -14,7 +15,14 @@ from torch import Tensor
 from benchmarks.interval_coverage import Classes, Forecasts, coverage
 from pipeline.metrics import Metric, all_metrics, bounds, of_task
 from pipeline.metrics._rows import ScoredRows
-from pipeline.scoring.bootstrap import drawn, intervals, units_of, weighted_scores
+from pipeline.scoring.bootstrap import (
+    Intervals,
+    Units,
+    drawn,
+    intervals,
+    units_of,
+    weighted_scores,
+)
 from pipeline.scoring.scores import for_task
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -32,6 +40,12 @@ def multiclass(rows: int, classes: int = 4, seed: int = 0) -> Pair:
     targets = generator.integers(0, classes - 1, rows)  # the last class is in no row
     logits = torch.from_numpy(generator.normal(size=(rows, classes)) + np.eye(classes)[targets])
     return logits.softmax(1).float().numpy(), targets
+
+
+def found_for(pair: Pair, units: Units | None = None, *, seed: int = 0, **more: Any) -> Intervals:
+    """The intervals of some rows, each of which is a unit by default."""
+    units = units_of(len(pair[0])) if units is None else units
+    return intervals(*pair, units=units, threshold=0.5, seed=seed, **more)
 
 
 def regression(rows: int, outputs: int = 1, seed: int = 0) -> Pair:
@@ -84,7 +98,7 @@ def test_draw_takes_whole_units() -> None:
 
 def test_accuracy_interval_equals_wilson() -> None:
     outputs, targets = binary(1000)
-    found = intervals(outputs, targets, units=units_of(1000), threshold=0.5, seed=1)
+    found = found_for((outputs, targets))
     right = int(((outputs > 0.5) == targets).sum())
     theirs = binomtest(right, 1000).proportion_ci(0.95, method="wilson")
     assert found.ends["accuracy"] == pytest.approx((theirs.low, theirs.high), abs=0.003)
@@ -93,7 +107,7 @@ def test_accuracy_interval_equals_wilson() -> None:
 
 def test_regression_intervals_equal_scipy_bootstrap() -> None:
     outputs, targets = regression(60)
-    found = intervals(outputs, targets, units=units_of(60), threshold=0.5, seed=0).ends
+    found = found_for((outputs, targets)).ends
     errors = (outputs - targets).ravel().astype(float)
     statistics = {
         "mae": lambda e, axis: np.abs(e).mean(axis),
@@ -118,7 +132,7 @@ def series(rows: int, horizon: int) -> tuple[Pair, np.ndarray]:
 @pytest.mark.parametrize("kind", ["forecasts", "groups"])
 def test_interval_of_groups_and_forecasts_is_students(kind: str) -> None:
     """Of 24 units of equal size, on the logarithm of the error; by scipy, without a draw."""
-    (outputs, targets), errors = series(600, 12)
+    pair, errors = series(600, 12)
     groups = np.tile(np.arange(24), 25)
     if kind == "groups":
         units, means = units_of(600, groups=groups), errors.reshape(25, 24).mean(0)
@@ -126,7 +140,7 @@ def test_interval_of_groups_and_forecasts_is_students(kind: str) -> None:
     else:
         units, means = units_of(600, horizon=12), errors.reshape(25, 24).mean(1)
         widening = 1 / np.sqrt(1 - 12 / (3 * 24))
-    found = intervals(outputs, targets, units=units, threshold=0.5, seed=0, draws=4000).ends["mae"]
+    found = found_for(pair, units, draws=4000).ends["mae"]
     error = means.std(ddof=1) / np.sqrt(len(means)) / means.mean() * widening
     reach = student.ppf(0.975, len(means) - 1) * error
     expected = means.mean() * np.exp([-reach, reach])
@@ -136,9 +150,8 @@ def test_interval_of_groups_and_forecasts_is_students(kind: str) -> None:
 
 @pytest.mark.parametrize(("rows", "horizon"), [(13, 12), (25, 12), (100, 12), (300, 24), (12, 1)])
 def test_few_blocks_of_forecasts_have_no_interval(rows: int, horizon: int) -> None:
-    (outputs, targets), _ = series(rows, horizon)
-    units = units_of(rows, horizon=horizon)
-    found = intervals(outputs, targets, units=units, threshold=0.5, seed=0)
+    pair, _ = series(rows, horizon)
+    found = found_for(pair, units_of(rows, horizon=horizon))
     assert (found.draws, dict(found.ends)) == (0, {})
 
 
@@ -162,9 +175,9 @@ def test_auroc_interval_needs_30_rows_per_class() -> None:
     for positive in (29, 30):
         targets = np.array([1] * positive + [0] * (200 - positive))
         outputs = 1 / (1 + np.exp(-np.random.default_rng(0).normal(targets)))
-        found = intervals(outputs, targets, units=units_of(200), threshold=0.5, seed=0)
-        assert ("auroc" in found.ends) is (positive == 30)
-        assert "f1" in found.ends
+        ends = found_for((outputs, targets)).ends
+        assert ("auroc" in ends) is (positive == 30)
+        assert "f1" in ends
 
 
 @pytest.mark.parametrize(
@@ -201,15 +214,10 @@ def test_interval_contains_value_within_metric_bounds(key: str, value: float, re
 
 def test_same_seed_gives_same_interval() -> None:
     """Many rows get fewer draws."""
-    pair = binary(300)
-    first, again, other = (
-        intervals(*pair, units=units_of(300), threshold=0.5, seed=seed) for seed in (4, 4, 5)
-    )
+    first, again, other = (found_for(binary(300), seed=seed) for seed in (4, 4, 5))
     assert first == again != other
-    many = intervals(*binary(50_000), units=units_of(50_000), threshold=0.5, seed=0)
-    assert many.draws == 200
-    pair = multiclass(21_000, classes=10)  # goes without the interval that takes longest
-    found = intervals(*pair, units=units_of(21_000), threshold=0.5, seed=0)
+    assert found_for(binary(50_000)).draws == 200
+    found = found_for(multiclass(21_000, classes=10))  # without the interval that takes longest
     assert found.draws == 100
     assert list(found.ends) == ["accuracy", "precision", "recall", "f1"]
 
@@ -218,7 +226,7 @@ def test_undefined_or_constant_metric_has_no_interval() -> None:
     alike = np.full(50, 0.7), np.ones(50, dtype=np.int64)
     single = np.ones((1, 1)), np.ones((1, 1))
     for pair, draws in ((alike, 1000), (single, 0)):
-        found = intervals(*pair, units=units_of(len(pair[0])), threshold=0.5, seed=0)
+        found = found_for(pair)
         assert (found.draws, dict(found.ends)) == (draws, {})
 
 
@@ -234,7 +242,13 @@ def test_forecast_blocks_have_twice_the_horizon(rows: int, horizon: int, count: 
     assert (np.diff(units.of_row) >= 0).all()
 
 
-def own_metric(score: Callable[[Tensor, Tensor], float], *, seconds: float = 0.0) -> Metric:
+def mean_probability(probabilities: Tensor, _: Tensor) -> float:
+    return float(probabilities.mean())
+
+
+def own_metric(
+    score: Callable[[Tensor, Tensor], float] = mean_probability, *, seconds: float = 0.0
+) -> Metric:
     """A record as that of a user's own metric, which is scored draw by draw."""
 
     def scored(rows: ScoredRows) -> np.ndarray:
@@ -268,7 +282,7 @@ CLOCK = Clock()
 
 
 @pytest.fixture
-def own_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def own_clock(monkeypatch: Patch) -> Clock:
     """The clock of these tests, since a busy machine would allow fewer draws."""
     monkeypatch.setattr("pipeline.scoring.bootstrap.perf_counter", CLOCK)
     monkeypatch.setattr("pipeline.scoring.bootstrap.thread_time", CLOCK)
@@ -277,9 +291,7 @@ def own_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_own_metric_interval_is_students(own_clock: Clock) -> None:
     outputs, targets = binary(400)
-    metric = own_metric(lambda probabilities, _: float(probabilities.mean()))
-    found = intervals(outputs, targets, units=units_of(400), threshold=0.5, seed=0, more=[metric])
-    low, high = found.ends["own"]
+    low, high = found_for((outputs, targets), more=[own_metric()]).ends["own"]
     reach = student(399).ppf(0.975) * outputs.std(ddof=1) / np.sqrt(400)
     assert (high - low) / 2 == pytest.approx(reach, rel=0.1)
     assert (high + low) / 2 == pytest.approx(outputs.mean(), rel=1e-5)
@@ -289,10 +301,8 @@ def test_own_metric_interval_is_students(own_clock: Clock) -> None:
 def test_slow_own_metric_gets_fewer_draws(
     seconds: float, draws: int | None, own_clock: Clock
 ) -> None:
-    outputs, targets = binary(400)
-    metric = own_metric(lambda probabilities, _: float(probabilities.mean()), seconds=seconds)
     begin = own_clock.now
-    found = intervals(outputs, targets, units=units_of(400), threshold=0.5, seed=0, more=[metric])
+    found = found_for(binary(400), more=[own_metric(seconds=seconds)])
     assert own_clock.now - begin <= 0.3 + 2 * seconds
     assert found.fewer.get("own") == draws
     assert ("own" in found.ends) is (draws is not None)
@@ -304,8 +314,6 @@ def test_own_metric_that_refuses_draws_has_no_interval() -> None:
     def refuse(probabilities: Tensor, targets: Tensor) -> float:
         raise ValueError("no rows are good enough")
 
-    outputs, targets = binary(400)
-    kwargs: dict[str, Any] = {"units": units_of(400), "threshold": 0.5, "seed": 0}
-    found = intervals(outputs, targets, more=[own_metric(refuse)], **kwargs)
-    assert "own" not in found.ends
-    assert found.ends == intervals(outputs, targets, **kwargs).ends
+    ends = found_for(binary(400), more=[own_metric(refuse)]).ends
+    assert "own" not in ends
+    assert ends == found_for(binary(400)).ends

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,29 @@ def body(config):
 
 sys.exit(command("train", body)(None))
 """
+INSTALLED = "import sys; from pipeline.__main__ import main; sys.exit(main())"
 
 
-def python(script: str, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a script as a process of its own, with other variables as `env`."""
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **more.pop("env", {})}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+ROOT = Path(__file__).parent.parent
+#: Begins a command that heeds these signals, which a shell may have set to be ignored.
+HEEDING = ("env", "--default-signal=HUP,INT", sys.executable)
+
+
+def ended(
+    *words: str,
+    stdout: int = subprocess.PIPE,
+    folders: Sequence[Path] = (),
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run Python as a process of its own, which imports from these folders first."""
+    path = os.pathsep.join(map(str, (*folders, ROOT)))
     return subprocess.run(
-        [sys.executable, "-c", script, *words], check=False, text=True, env=env, **streams
+        [*HEEDING, *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **(variables or {})},
     )
 
 
@@ -122,9 +137,9 @@ subprocess._fork_exec = fork_exec
 )
 def test_limit_of_the_machine_is_named(limit: str, problem: str, own_folder: Path) -> None:
     start = "import sys; sys.argv[0] = 'pipeline-train'; from pipeline.train import main; main()"
-    ended = python(f"{limit}\n{start}", "model=mlp", "data=iris")
-    assert ended.returncode == 3
-    (line,) = ended.stderr.splitlines()
+    refused = ended("-c", f"{limit}\n{start}", "model=mlp", "data=iris")
+    assert refused.returncode == 3
+    (line,) = refused.stderr.splitlines()
     assert line.startswith(f"error: {problem}")
     assert list(own_folder.iterdir()) == []
 
@@ -247,14 +262,13 @@ def test_tab_key_completes_in_a_real_shell(shell: list[str], before: str, own_fo
     if shutil.which(shell[0]) is None:
         pytest.skip(f"{shell[0]} is not installed")
     script = own_folder / "pipeline"
-    source = "import sys; from pipeline.__main__ import main; sys.exit(main())"
-    script.write_text(f"#!{sys.executable}\n{source}\n", encoding="utf-8")
+    script.write_text(f"#!{sys.executable}\n{INSTALLED}\n", encoding="utf-8")
     script.chmod(0o755)
     pid, terminal = pty.fork()
     if pid == 0:
         try:
             paths = {"PATH": f"{own_folder}:{os.environ['PATH']}", "TERM": "dumb"}
-            given = {**os.environ, **paths, "PYTHONPATH": str(Path(__file__).parent.parent)}
+            given = {**os.environ, **paths, "PYTHONPATH": str(ROOT)}
             os.execvpe(shell[0], shell, {**given, "LANG": "C.UTF-8"})
         finally:  # otherwise the child would go on as a second pytest
             os._exit(127)
@@ -275,14 +289,9 @@ def test_tab_key_completes_in_a_real_shell(shell: list[str], before: str, own_fo
 # tests/test_imports.py starts the others in such an interpreter.
 @pytest.mark.parametrize("name", ["pipeline", "pipeline.evaluate", "pipeline.export"])
 def test_each_command_works_in_a_fresh_interpreter(name: str) -> None:
-    words = [sys.executable, "-m", name, "--help"]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert f"usage: {name.replace('.', ' ')} " in ended.stdout
-
-
-#: Begins a command that heeds these signals, which a shell may have set to be ignored.
-HEEDING = ("env", "--default-signal=HUP,INT")
+    helped = ended("-m", name, "--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert f"usage: {name.replace('.', ' ')} " in helped.stdout
 
 
 KILLS, TORN = "os.kill(os.getpid(), {})", "raise ImportError('password=torn')"
@@ -310,11 +319,10 @@ def test_stop_or_broken_library_during_import_is_brief(
     file = own_folder / "given" / library / "__init__.py"
     file.parent.mkdir(parents=True)
     file.write_text(f"import os\n{does}\n", encoding="utf-8")
-    words = [*HEEDING, sys.executable, "-m", "pipeline.train", "model=mlp", "output=given/runs"]
-    given = {**os.environ, "PYTHONPATH": str(own_folder / "given")}
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=given)
-    assert (ended.returncode, ended.stdout) == (code, "")
-    assert ended.stderr == said.replace("LIBRARY", library)
+    words = ("-m", "pipeline.train", "model=mlp", "output=given/runs")
+    stopped = ended(*words, folders=[own_folder / "given"])
+    assert (stopped.returncode, stopped.stdout) == (code, "")
+    assert stopped.stderr == said.replace("LIBRARY", library)
     assert not Path("given/runs").exists()
 
 
@@ -331,7 +339,6 @@ class Stops:
             os.kill(os.getpid(), 2)
 sys.meta_path.insert(0, Stops())
 """
-INSTALLED = "import sys; from pipeline.__main__ import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize("words", [["-m", "pipeline"], ["-m", "pipeline.sweep"], ["./pipeline"]])
@@ -339,15 +346,8 @@ def test_interrupt_during_first_import_is_silent(words: list[str], own_folder: P
     (own_folder / "pipeline").write_text(INSTALLED, encoding="utf-8")
     (own_folder / "given").mkdir()
     (own_folder / "given" / "sitecustomize.py").write_text(STOPS_EARLY, encoding="utf-8")
-    paths = f"{own_folder / 'given'}:{Path(__file__).parent.parent}"
-    ended = subprocess.run(
-        [*HEEDING, sys.executable, *words, "--version"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+    stopped = ended(*words, "--version", folders=[own_folder / "given"])
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("words", [["./pipeline-x/mine/study.py"], ["-m", "mine.study"]])
@@ -359,12 +359,7 @@ def test_importing_package_keeps_signals_and_excepthook(
     (folder / "__init__.py").write_text("import pipeline", encoding="utf-8")
     look = "import mine, signal, sys; print(signal.getsignal(2).__name__, sys.excepthook.__name__)"
     (folder / "study.py").write_text(look, encoding="utf-8")
-    paths = f"{Path(__file__).parent.parent}:{folder.parent}"
-    printed = subprocess.check_output(
-        [*HEEDING, sys.executable, *words, "pipeline.train"],
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
+    printed = ended(*words, "pipeline.train", folders=[folder.parent]).stdout
     assert printed == "default_int_handler excepthook\n"
 
 
@@ -379,8 +374,8 @@ def test_command_exits_after_all_exit_handlers(program: str, code: int, said: st
         "import pipeline; atexit.register(print, 'late'); "
         "from pipeline.runs import main; main(); sys.exit(7)"
     )
-    ended = python(script, "--colour")
-    assert (ended.returncode, ended.stdout) == (code, said)
+    refused = ended("-c", script, "--colour")
+    assert (refused.returncode, refused.stdout) == (code, said)
 
 
 def test_log_names_the_import_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -397,7 +392,7 @@ def test_config_of_a_command_is_composed_once() -> None:
         "command('train', lambda tree: 0)(sys.argv[1:]); "
         "print(len(read))"
     )
-    assert python(counting, "model=lstm", "optimizer.lr=0.01").stdout == "1\n"
+    assert ended("-c", counting, "model=lstm", "optimizer.lr=0.01").stdout == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -410,7 +405,7 @@ def test_config_of_a_command_is_composed_once() -> None:
 def test_garbage_is_not_collected_at_exit(start: str) -> None:
     seen = "str((gc.get_threshold()[0], gc.get_freeze_count() > 1000)).encode()"
     script = f"import atexit, gc, os; atexit.register(lambda: os.write(fd, {seen})); fd = os.dup(1)"
-    assert python(f"{script}; {start}").stdout == "(200000, True)"
+    assert ended("-c", f"{script}; {start}").stdout == "(200000, True)"
 
 
 @pytest.mark.parametrize("broken", ["pipe", "disk"])
@@ -420,7 +415,7 @@ def test_run_survives_closed_pipe_or_full_disk(broken: str) -> None:
     os.close(reader)
     if broken == "disk":
         writer = os.open("/dev/full", os.O_WRONLY)
-    result = python(SCRIPT.format(body=body), stdout=writer)
+    result = ended("-c", SCRIPT.format(body=body), stdout=writer)
     os.close(writer)
     assert (result.returncode, result.stderr) == (0, "")
     assert Path("end").exists()
@@ -428,12 +423,11 @@ def test_run_survives_closed_pipe_or_full_disk(broken: str) -> None:
 
 def test_any_text_is_printable_with_narrow_encoding() -> None:
     narrow = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    result = python(SCRIPT.format(body=r"print('\u6570')"), env=narrow)
+    result = ended("-c", SCRIPT.format(body=r"print('\u6570')"), variables=narrow)
     assert (result.returncode, result.stdout) == (0, "\\u6570\n")
-    own = "import sys; from pipeline.__main__ import main; sys.exit(main())"
-    assert "[GROUP=CHOICE \\u2026]" in python(own, env=narrow).stdout
-    with open("/dev/full", "w") as full:  # noqa: PTH123
-        result = python(own, "--help", stdout=full)
+    assert "[GROUP=CHOICE \\u2026]" in ended("-c", INSTALLED, variables=narrow).stdout
+    with Path("/dev/full").open("w") as full:
+        result = ended("-c", INSTALLED, "--help", stdout=full.fileno())
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -466,9 +460,8 @@ def test_unknown_command_suggests_the_nearest(word: str, near: str, capsys: Capt
 
 
 def test_error_of_one_rank_names_the_rank(monkeypatch: Patch, capsys: Capture) -> None:
-    monkeypatch.setattr(
-        "pipeline.running.failures.LEADER_SECONDS", 0.0
-    )  # the first rank finds nothing
+    # The first rank finds nothing.
+    monkeypatch.setattr("pipeline.running.failures.LEADER_SECONDS", 0.0)
     rank = {"TORCHELASTIC_RUN_ID": "any", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
     for name, value in rank.items():
         monkeypatch.setenv(name, value)

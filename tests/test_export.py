@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.fixture_types import Capture, Patch
 from omegaconf import OmegaConf
 from serving import made_models
 from serving.new_data import read_rows
@@ -215,7 +216,7 @@ Export = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def export(given: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> Export:
+def export(given: Path, monkeypatch: Any, capsys: Capture) -> Export:
     """Call the command where the runs are."""
     monkeypatch.chdir(given)
     return lambda *words: (main(list(words)), *capsys.readouterr())
@@ -289,7 +290,7 @@ def test_export_overwrites_only_on_request(given: Path, export: Export, tmp_path
 
 
 def test_missing_extra_is_named_before_writing(
-    given: Path, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Path, export: Export, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
     code, _, err = export(run_of(given, "values"), "format=onnx", f"output={tmp_path / 'files'}")

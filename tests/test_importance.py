@@ -62,7 +62,7 @@ class Asked(BaseEstimator):  # type: ignore[misc] # scikit-learn brings no types
 def test_importances_of_classes_equal_scikit_learn() -> None:
     weights = torch.zeros(5, 3)
     weights[1], weights[3] = torch.tensor([2.0, -1, 0]), torch.tensor([0.0, 0.3, -0.3])
-    part, network = classified(1500, weights)
+    part, network = classified(600, weights)
     scores = scoring.for_task("multiclass", classes=3, threshold=0.5)
     ours = importances(part, network, schema_of(5))
     asked = Asked(network, lambda raw: float(scores(raw, part.targets)["f1"]))
@@ -133,10 +133,9 @@ def test_permuted_unnamed_columns_keep_their_source_numbers() -> None:
     assert (ours.falls.mean(1) > 0).sum() == 1
 
 
-@pytest.mark.slow
-def test_important_columns_among_ten_thousand_are_found() -> None:
-    weights = torch.zeros(10_000, 3)
-    matter = [17, 4_000, 9_998]
+def test_important_columns_among_many_are_found() -> None:
+    weights = torch.zeros(1200, 3)
+    matter = [17, 800, 1198]
     weights[matter] = 2 * torch.tensor([[1.0, 0, -1], [-1, 1, 0], [0, -1, 1]])
     part, network = classified(400, weights)
     looks = []
@@ -145,9 +144,9 @@ def test_important_columns_among_ten_thousand_are_found() -> None:
         looks.append(len(given))
         return network(given)
 
-    ours = importances(part, counted, schema_of(10_000))
+    ours = importances(part, counted, schema_of(1200))
     measured = np.flatnonzero(np.isfinite(ours.falls).all(1))
     assert set(matter) <= set(measured.tolist())
     assert sorted(np.argsort(-np.nan_to_num(ours.falls.mean(1)))[:3].tolist()) == matter
     assert len(looks) <= 1002
-    assert np.isnan(ours.falls).all(1).sum() == 10_000 - len(measured)
+    assert np.isnan(ours.falls).all(1).sum() == 1200 - len(measured)

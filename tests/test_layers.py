@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture, Patch
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parent.parent
@@ -18,9 +19,7 @@ def contracts() -> list[dict[str, list[str]]]:
     return found
 
 
-def test_files_import_only_from_permitted_layers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_import_only_from_permitted_layers(monkeypatch: Patch, capsys: Capture) -> None:
     monkeypatch.chdir(ROOT)
     code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
     assert code == 0, capsys.readouterr().out

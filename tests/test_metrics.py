@@ -1,7 +1,7 @@
 """Metrics, beside scikit-learn's; thresholds that a rule finds on validation rows."""
 
-import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 from torchmetrics import functional
 
-from pipeline.metrics import of_task
+from pipeline.metrics import Metric, of_task
 from pipeline.scoring.scores import (
     FoundThreshold,
     class_scores,
@@ -33,21 +33,19 @@ def random_multiclass(
     return probabilities, targets
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("absent", [None, 3])
-def test_multiclass_averages_equal_scikit_learn(seed: int, absent: int | None) -> None:
-    probabilities, targets = random_multiclass(seed, 40, 5, absent=absent)
-    predicted = probabilities.argmax(dim=1)
-    values = for_task("multiclass", classes=5, threshold=0.5)(probabilities, targets)
-    kwargs = {"average": "macro", "zero_division": 0}
-    for name, oracle in (
-        ("precision", sklearn_metrics.precision_score),
-        ("recall", sklearn_metrics.recall_score),
-        ("f1", sklearn_metrics.f1_score),
-    ):
-        assert float(values[name]) == pytest.approx(oracle(targets, predicted, **kwargs), abs=1e-6)
-    accuracy = sklearn_metrics.accuracy_score(targets, predicted)
-    assert float(values["accuracy"]) == pytest.approx(accuracy, abs=1e-6)
+def values_of(
+    task: str,
+    outputs: Any,
+    targets: Any,
+    *,
+    classes: int = 0,
+    threshold: float = 0.5,
+    more: Sequence[Metric] = (),
+) -> dict[str, float]:
+    """The metrics of a task on some rows, given as tensors or arrays."""
+    score = for_task(task, classes=classes, threshold=threshold, more=more)
+    values = score(torch.as_tensor(outputs), torch.as_tensor(targets))
+    return {name: float(value) for name, value in values.items()}
 
 
 @pytest.mark.parametrize("levels", [2, 7, 10**6])
@@ -55,19 +53,17 @@ def test_multiclass_averages_equal_scikit_learn(seed: int, absent: int | None) -
 def test_auroc_averages_classes_and_halves_ties(levels: int, absent: int | None) -> None:
     probabilities, targets = random_multiclass(3, 300, 4, absent=absent)
     tied = (probabilities * levels).round() / levels
-    values = for_task("multiclass", classes=4, threshold=0.5)(tied, targets)
+    values = values_of("multiclass", tied, targets, classes=4)
     there = [index for index in range(4) if index != absent]
     oracle = [sklearn_metrics.roc_auc_score(targets == index, tied[:, index]) for index in there]
-    assert float(values["auroc"]) == pytest.approx(np.mean(oracle), rel=1e-6)
-    one_class = torch.tensor([0.2, 0.8]), torch.ones(2).long()
-    assert np.isnan(float(for_task("binary", classes=2, threshold=0.5)(*one_class)["auroc"]))
+    assert values["auroc"] == pytest.approx(np.mean(oracle), rel=1e-6)
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(1, 3), (40, 2), (60, 5), (200, 64)])
 @pytest.mark.parametrize("absent", [None, 1])
 def test_multiclass_metrics_equal_torchmetrics(rows: int, classes: int, absent: int | None) -> None:
     probabilities, targets = random_multiclass(4, rows, classes, absent=absent)
-    values = for_task("multiclass", classes=classes, threshold=0.5)(probabilities, targets)
+    values = values_of("multiclass", probabilities, targets, classes=classes)
     known: dict[str, Any] = {"task": "multiclass", "num_classes": classes}
     accuracy = functional.accuracy(probabilities, targets, average="micro", **known)
     assert values["accuracy"] == accuracy
@@ -86,20 +82,20 @@ def test_auroc_ranks_nan_above_every_score(task: str) -> None:
         probabilities, targets = probabilities[:, 1], (targets == 1).long()
     probabilities[::7] = torch.nan
     probabilities[::14] *= -1  # NaN has a sign, which must not matter
-    values = for_task(task, classes=3, threshold=0.5)(probabilities, targets)
+    values = values_of(task, probabilities, targets, classes=3)
     columns = probabilities.nan_to_num(2.0).reshape(80, -1).numpy()
     counted = [1] if task == "binary" else [0, 1, 2]
     oracle = [
         sklearn_metrics.roc_auc_score(targets == index, column)
         for index, column in zip(counted, columns.T, strict=True)
     ]
-    assert float(values["auroc"]) == pytest.approx(np.mean(oracle), rel=1e-6)
+    assert values["auroc"] == pytest.approx(np.mean(oracle), rel=1e-6)
 
 
 def test_auroc_of_one_class_is_undefined() -> None:
-    probabilities, _ = random_multiclass(6, 20, 3)
-    values = for_task("multiclass", classes=3, threshold=0.5)(probabilities, torch.ones(20).long())
-    assert np.isnan(float(values["auroc"]))
+    ones, (probabilities, _) = torch.ones(20).long(), random_multiclass(6, 20, 3)
+    for task, outputs in (("multiclass", probabilities), ("binary", probabilities[:, 1])):
+        assert np.isnan(values_of(task, outputs, ones, classes=3)["auroc"])
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
@@ -108,7 +104,7 @@ def test_binary_scores_use_positive_class_and_threshold(threshold: float) -> Non
     probabilities = torch.rand(300, generator=generator)
     probabilities[0] = threshold  # is not above it
     targets = (torch.rand(300, generator=generator) < probabilities).long()
-    values = for_task("binary", classes=2, threshold=threshold)(probabilities, targets)
+    values = values_of("binary", probabilities, targets, classes=2, threshold=threshold)
     predicted = (probabilities > threshold).long()
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(targets, predicted),
@@ -117,7 +113,7 @@ def test_binary_scores_use_positive_class_and_threshold(threshold: float) -> Non
         "f1": sklearn_metrics.f1_score(targets, predicted),
         "auroc": sklearn_metrics.roc_auc_score(targets, probabilities),
     }
-    assert {key: float(value) for key, value in values.items()} == pytest.approx(expected, abs=1e-5)
+    assert values == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -125,53 +121,20 @@ def test_regression_scores_equal_scikit_learn(outputs: int) -> None:
     generator = np.random.default_rng(0)
     targets = generator.normal(size=(50, outputs)) * 7 + 100
     predicted = targets + generator.normal(size=targets.shape)
-    values = for_task("regression", classes=0, threshold=0.5)(
-        torch.from_numpy(predicted), torch.from_numpy(targets)
-    )
     expected = {
         "rmse": sklearn_metrics.mean_squared_error(targets, predicted) ** 0.5,
         "mae": sklearn_metrics.mean_absolute_error(targets, predicted),
         "r2": sklearn_metrics.r2_score(targets, predicted),
     }
-    assert {key: float(value) for key, value in values.items()} == pytest.approx(expected, rel=1e-5)
+    assert values_of("regression", predicted, targets) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("targets", [[1.0], [0.1, 0.1, 0.1]])
-def test_constant_target_has_rmse_but_no_r2(targets: list[float]) -> None:
-    true = torch.tensor(targets)[:, None]
-    values = for_task("regression", classes=0, threshold=0.5)(true + 2.0, true)
-    assert float(values["rmse"]) == pytest.approx(2.0)
-    assert np.isnan(float(values["r2"]))
-
-
-def test_regression_with_large_mean_keeps_double_precision() -> None:
-    generator = np.random.default_rng(0)
-    targets = (1e6 + 100 * generator.normal(size=(100_000, 1))).astype(np.float32)
-    predicted = (targets + 31 * generator.normal(size=targets.shape)).astype(np.float32)
-    given = torch.from_numpy(predicted), torch.from_numpy(targets)
-    values = for_task("regression", classes=0, threshold=0.5)(*given)
-    errors = (predicted.astype(np.float64) - targets)[:, 0]
-    squares, mean = math.fsum(errors**2), math.fsum(targets[:, 0]) / len(errors)
-    spread = math.fsum((targets[:, 0].astype(np.float64) - mean) ** 2)
-    assert float(values["r2"]) == pytest.approx(1 - squares / spread, abs=1e-12)
-    assert float(values["rmse"]) == pytest.approx(math.sqrt(squares / len(errors)), rel=1e-12)
-    mae = math.fsum(np.abs(errors)) / len(errors)
-    assert float(values["mae"]) == pytest.approx(mae, rel=1e-12)
-
-
-def test_class_counts_equal_scikit_learn() -> None:
-    probabilities, targets = random_multiclass(2, 100, 4)
-    predicted = probabilities.argmax(dim=1)
-    scores = class_scores(predicted.numpy(), targets.numpy(), ("a", "b", "c", "d"))
-    oracle = sklearn_metrics.multilabel_confusion_matrix(targets, predicted)
-    for one, ((tn, fp), (fn, tp)) in zip(scores, oracle, strict=True):
-        assert one.counts == (tp, fp, tn, fn)
-    report = sklearn_metrics.precision_recall_fscore_support(targets, predicted, zero_division=0)
-    for index, one in enumerate(scores):
-        expected = [column[index] for column in report]
-        assert [one.precision, one.recall, one.f1, one.support] == pytest.approx(expected)
-    absent = class_scores(np.zeros(3, int), np.zeros(3, int), ("here", "absent"))[1]
-    assert (absent.precision, absent.recall, absent.f1, absent.support) == (0.0, 0.0, 0.0, 0)
+def test_constant_target_has_rmse_but_no_r2() -> None:
+    for rows in (1, 3):
+        true = torch.full((rows, 1), 0.1)
+        values = values_of("regression", true + 2.0, true)
+        assert values["rmse"] == pytest.approx(2.0)
+        assert np.isnan(values["r2"])
 
 
 SEEDS = range(8)
@@ -267,11 +230,9 @@ def test_mean_names_the_classes_it_averages(
     targets: list[int], predicted: list[int], words: str, counted: int
 ) -> None:
     assert mean_words(class_scores(np.array(predicted), np.array(targets), "abcde")) == words
-    outputs = torch.nn.functional.one_hot(torch.tensor(predicted), 5).float()
-    scores = for_task("multiclass", classes=5, threshold=0.5)
-    found = scores(outputs, torch.tensor(targets))["f1"]
+    values = values_of("multiclass", np.eye(5)[predicted], targets, classes=5)
     each = f1_score(targets, predicted, average=None, labels=range(5), zero_division=0)
-    assert float(found) == pytest.approx(sum(each) / counted)
+    assert values["f1"] == pytest.approx(sum(each) / counted)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
@@ -288,7 +249,7 @@ def test_further_class_metrics_equal_scikit_learn(task: str, absent: int | None)
     labels = [0, 1] if task == "binary" else [0, 1, 2, 3]
     names = ("balanced_accuracy", "mcc", "log_loss")
     more = [metric for name, metric in of_task(task).items() if name in names]
-    values = for_task(task, classes=len(labels), threshold=0.5, more=more)(probabilities, targets)
+    values = values_of(task, probabilities, targets, classes=len(labels), more=more)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classes that are in the predictions only
         expected = {
@@ -296,8 +257,7 @@ def test_further_class_metrics_equal_scikit_learn(task: str, absent: int | None)
             "mcc": sklearn_metrics.matthews_corrcoef(targets, called),
             "log_loss": sklearn_metrics.log_loss(targets, probabilities.numpy(), labels=labels),
         }
-    for name, value in expected.items():
-        assert float(values[name]) == pytest.approx(value, rel=1e-5), name
+    assert {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -306,10 +266,10 @@ def test_smape_equals_its_closed_form(outputs: int) -> None:
     targets = generator.normal(size=(60, outputs))
     predicted = targets + generator.normal(size=targets.shape)
     targets[0] = predicted[0] = 0.0
-    scores = for_task("regression", classes=0, threshold=0.5, more=[of_task("regression")["smape"]])
-    value = float(scores(torch.from_numpy(predicted), torch.from_numpy(targets))["smape"])
+    more = [of_task("regression")["smape"]]
     sizes = (np.abs(predicted) + np.abs(targets)) / 2
-    shares = np.abs(predicted - targets)[1:] / sizes[1:]
-    assert value == pytest.approx(shares.sum() / targets.size, rel=1e-12)
+    mean = (np.abs(predicted - targets)[1:] / sizes[1:]).sum() / targets.size
+    values = values_of("regression", predicted, targets, more=more)
+    assert values["smape"] == pytest.approx(mean, rel=1e-12)
     predicted[3] = np.nan
-    assert np.isnan(float(scores(torch.from_numpy(predicted), torch.from_numpy(targets))["smape"]))
+    assert np.isnan(values_of("regression", predicted, targets, more=more)["smape"])

@@ -48,10 +48,8 @@ def test_notebook_page_and_a_mistake_run_in_kernel(own_folder: Path) -> None:
 def test_composed_config_is_enough_for_a_run(own_folder: Path, capsys: Capture) -> None:
     words = ["model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none"]
     first = run(compose([*words, "output=a"]))
-    shown = [
-        line.split()[0] for line in capsys.readouterr().out.splitlines() if "train/loss" in line
-    ]
-    assert shown == ["1/3", "2/3", "3/3"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "train/loss" in line] == ["1/3", "2/3", "3/3"]
     assert (first.epochs, first.run_id, [*first.history]) == (3, None, [1, 2, 3])
     assert 0 <= first.metrics["test/f1"] <= 1
     assert "linear/f1" in first.metrics

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from faults.stores import outcome, recorded_steps
+from helpers.fixture_types import Capture
 from helpers.make_old_records import DOWN_URI, STUDY
-from helpers.run_files import epochs, final_values
+from helpers.run_files import epochs, final_values, values_with
 from mlflow import MlflowClient
 
 from pipeline import evaluate, export, predict, report, runs, sweep, train
@@ -53,7 +54,7 @@ def number_or_text(cell: str) -> str | float:
         return cell
 
 
-def test_old_runs_and_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_runs_and_studies_are_listed(capsys: Capture) -> None:
     assert runs.main([]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -81,9 +82,9 @@ def test_old_models_are_scored_the_same(name: str) -> None:
     words = ("output=evaluated", "tracking=none", "verbose=0")
     assert evaluate.main([f"model_from={folder_of(name)}", *words]) == 0
     (evaluated,) = Path("evaluated").iterdir()
-    scores = {key: value for key, value in final_values(evaluated).items() if key[:5] == "test/"}
+    scores = values_with(evaluated, "test/")
     assert scores
-    assert {key: final_values(folder_of(name))[key] for key in scores} == pytest.approx(scores)
+    assert values_with(folder_of(name), *scores) == pytest.approx(scores)
 
 
 @pytest.mark.parametrize("name", [*MODELS, "stopped"])
@@ -113,7 +114,7 @@ def test_old_best_trial_is_exported() -> None:
 
 
 @pytest.mark.slow
-def test_old_study_is_continued(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_study_is_continued(database: str, capsys: Capture) -> None:
     words = [word for word in STUDY if not word.startswith("sweep.n_trials")]
     assert sweep.main([*words, "sweep.n_trials=4"]) == 0
     assert "4 trials: 4 complete" in capsys.readouterr().out
@@ -121,7 +122,7 @@ def test_old_study_is_continued(database: str, capsys: pytest.CaptureFixture[str
     assert statuses.count("FINISHED") == len(statuses)
 
 
-def test_old_run_is_resumed_once_it_is_adopted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_run_is_resumed_once_it_is_adopted(capsys: Capture) -> None:
     folder = folder_of("stopped")
     words = (f"resume={folder}", "verbose=0", "tracking=none")
     assert train.main(list(words)) == 2

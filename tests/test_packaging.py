@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 from helpers.how_to_pages import work_through
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +106,7 @@ def test_installed_command_trains_several_models(scripts: Path, own_folder: Path
 
 
 def test_installed_program_trains_own_network_and_data(
-    scripts: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    scripts: Path, own_folder: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
     work_through("own-model", own_folder, str(scripts / "python"))

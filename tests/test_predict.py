@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.fixture_types import Capture
 from serving import new_data
 from serving.asked_models import Predict, child
 from serving.new_data import read_rows, write_rows
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def predict(given: Path, capsys: pytest.CaptureFixture[str], own_folder: Path) -> Predict:
+def predict(given: Path, capsys: Capture, own_folder: Path) -> Predict:
     return Predict(given, capsys)
 
 
@@ -185,9 +186,7 @@ def test_series_is_forecast_with_intervals(predict: Predict) -> None:
     assert predict.out.startswith("3 rows written to out.csv: ")
 
 
-def test_model_is_named_by_path_name_or_id(
-    given: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_model_is_named_by_path_name_or_id(given: Path, predict: Predict, capsys: Capture) -> None:
     shutil.copytree(given / "runs", "runs")
     (run,) = Path("runs").glob("*-series-*")
     state = {"uri": "", "run_id": f"12e45678{'0' * 24}", "experiment_id": "1", "sent": 0}
@@ -202,7 +201,7 @@ def test_model_is_named_by_path_name_or_id(
     assert set(tables) == {tables[0]}
 
 
-def test_wrong_names_are_reported_before_wrong_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_names_are_reported_before_wrong_values(capsys: Capture) -> None:
     assert main(["model_form=x", "inputs=y", "unknown=ignore"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "error: model_form is unknown. Did you mean 'model_from=x'?",

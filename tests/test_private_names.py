@@ -80,10 +80,10 @@ def test_private_imports_exist(name: str) -> None:
     assert hasattr(import_module(module), member)
 
 
-def test_private_attributes_exist(tmp_path: Path) -> None:
+def test_private_attributes_exist(empty_database: Path) -> None:
     loader = import_module("hydra._internal.config_loader_impl").ConfigLoaderImpl
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{empty_database}")
     owners: dict[str, object] = {
         "_broadcast_sigterm_tensor": trainer.fit_loop.epoch_loop,
         "_call_endpoint": RestStore,

@@ -6,10 +6,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Capture, Train
 from helpers.printed_lines import blocks, differences
 from helpers.printed_study import skeleton
 from helpers.run_files import final_values, only_run
@@ -149,9 +150,7 @@ def test_each_result_row_is_a_shipped_model() -> None:
     assert shown <= {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
 
 
-def test_mistakes_print_the_shown_lines(
-    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_print_the_shown_lines(train: Train, capsys: Capture) -> None:
     (shown,) = blocks(REFERENCE, "text")
     assert train("modle=lstm", "optimizer.lrr=0.1") == 2
     assert capsys.readouterr().err == shown
@@ -165,7 +164,7 @@ def test_mistakes_print_the_shown_lines(
     ids=lambda row: row[0],
 )
 def test_each_model_reaches_the_figures_of_its_row(
-    train: Callable[..., int], own_folder: Path, row: Sequence[str]
+    train: Train, own_folder: Path, row: Sequence[str]
 ) -> None:
     assert train(row[0], "tracking=none", "verbose=0") == 0
     require_figures(row[1:], final_values(only_run(own_folder / "runs")))
@@ -184,7 +183,7 @@ def require_figures(row: Sequence[str], values: dict[str, float]) -> None:
     [(name, figure) for name, figure in FIGURES.items() if name not in TRAINED],
 )
 def test_each_experiment_reaches_the_figure_of_its_row(
-    train: Callable[..., int], own_folder: Path, name: str, figure: float
+    train: Train, own_folder: Path, name: str, figure: float
 ) -> None:
     assert train(f"experiment={name}", "tracking=none", "verbose=0") == 0
     values = final_values(only_run(own_folder / "runs"))

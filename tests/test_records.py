@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 
 from pipeline.base.errors import ConfigError
 from pipeline.base.kinds import load_records
@@ -31,7 +32,7 @@ Package = Callable[[Mapping[str, str]], Path]
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
+def package(tmp_path: Path, monkeypatch: Patch) -> Package:
     """Write the modules of a package named `planets`, which can then be imported."""
     folder = tmp_path / "planets"
 

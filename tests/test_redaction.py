@@ -2,6 +2,7 @@
 
 import pytest
 from helpers.case_tables import cases
+from helpers.fixture_types import Patch
 
 from pipeline.base.redaction import (
     SHAPES,
@@ -114,7 +115,7 @@ def test_ordinary_text_is_unchanged(text: str) -> None:
     assert not has_password("data.path=https://host/a.csv?sig=c0")
 
 
-def test_values_of_secret_variables_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_secret_variables_are_masked(monkeypatch: Patch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-7")
     monkeypatch.setenv("PGPASSWORD", "canary-8")
     monkeypatch.setenv("STORE", "http://me:canary%2F9@host")

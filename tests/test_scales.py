@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.fixture_types import Capture, Made, Train
-from helpers.run_files import events, final_values, only_run, predictions, runs
+from helpers.run_files import events, only_run, predictions, runs, values_with
 
 from pipeline.evaluate import main as evaluate
 from pipeline.predict import main as predict
@@ -46,8 +46,7 @@ def write(values: np.ndarray, header: str = "aby") -> None:
 
 
 def figures(made: Made, output: str, *words: str) -> dict[str, float]:
-    values = final_values(made(*words, f"output={output}"))
-    return {k: v for k, v in values.items() if k.partition("/")[0] in ("test", "naive", "linear")}
+    return values_with(made(*words, f"output={output}"), "test/", "naive/", "linear/")
 
 
 @pytest.mark.parametrize(
@@ -167,22 +166,16 @@ def test_new_rows_beyond_float32_are_refused(made: Made, capsys: Capture) -> Non
     table = f"model_from={made(*TABLE, *QUICK)}"
     series = f"model_from={made(*SERIES, *QUICK, 'output=other')}"
     capsys.readouterr()
-    for model, place, file, told in (
-        (
-            series,
-            (59, 2),
-            "times.csv",
-            f"times.csv: column 'y' has a value in its last 3 rows that is {BEYOND}; expected "
-            "values of the size of the training rows",
-        ),
-        (
-            table,
-            (7, 0),
-            "rows.csv",
-            f"rows.csv line 9, column 'a': the value is {BEYOND}; expected one of the size of the "
-            "training rows",
-        ),
-    ):
+    last = (
+        f"times.csv: column 'y' has a value in its last 3 rows that is {BEYOND}; expected values "
+        "of the size of the training rows"
+    )
+    cell = (
+        f"rows.csv line 9, column 'a': the value is {BEYOND}; expected one of the size of the "
+        "training rows"
+    )
+    cases = ((series, (59, 2), "times.csv", last), (table, (7, 0), "rows.csv", cell))
+    for model, place, file, told in cases:
         write(with_large(values, *place))
         assert predict([model, f"input={file}", "output=told.csv"]) == 2
         assert capsys.readouterr().err == f"error: {told}\n"

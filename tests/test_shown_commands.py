@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
-from helpers.fixture_types import Made, Train
+from helpers.fixture_types import Made, Patch, Train
 from helpers.how_to_pages import HOW_TO, ROOT, fenced
 from helpers.sample_networks import files_of_page
 from study.spaces import study
@@ -88,7 +88,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("words", shown("train"), ids=" ".join)
 def test_every_training_shown_runs(
-    train: Train, files: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+    train: Train, files: Path, monkeypatch: Patch, words: list[str]
 ) -> None:
     monkeypatch.chdir(files)
     keys = {word.partition("=")[0] for word in words}
@@ -101,7 +101,7 @@ def test_every_training_shown_runs(
 
 @pytest.mark.parametrize("words", shown("sweep"), ids=" ".join)
 def test_shown_studies_build_default_and_extreme_runs(
-    files: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+    files: Path, monkeypatch: Patch, words: list[str]
 ) -> None:
     monkeypatch.chdir(files)
     space, trials = study(*words)

@@ -10,6 +10,7 @@ import optuna
 import psutil
 import pytest
 from faults.study_records import Records, Trial, ask_file
+from helpers.fixture_types import Capture, Patch
 from helpers.pty_terminal import terminal, width
 from helpers.run_files import final_values
 
@@ -45,7 +46,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def records(swept: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
+def records(swept: Path, monkeypatch: Patch) -> Records:
     """Both stores of the study, in its folder."""
     monkeypatch.chdir(swept)
     return Records("small")
@@ -105,9 +106,7 @@ def test_printed_command_repeats_the_winner_bit_exactly(records: Records) -> Non
         assert {key: final_values(run)[key] for key in expected} == expected
 
 
-def test_default_outside_the_space_is_not_tried(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_default_outside_the_space_is_not_tried(own_folder: Path, capsys: Capture) -> None:
     """A note gives the reason."""
     space = ("trainer.max_epochs=int(interval(2,8))", "optimizer.lr=interval(0.001,0.1)")
     words = ("model=mlp", "data=iris", "tracking=none", "sweep.n_trials=1", "trainer=cpu")
@@ -140,16 +139,15 @@ class Slow(Callback):
 
 
 def test_terminal_shows_progress_of_trials_in_80_columns(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    own_folder: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     Path("slow_epochs.py").write_text(SLOW_EPOCHS, encoding="utf-8")
     slow = ("trust=[slow_epochs]", "+callbacks.slow._target_=slow_epochs.Slow", "tracking=none")
-    # What is shown stays val/f1: the losses of trials can't be compared if their weights differ.
     words = (*WORDS[:3], "trainer.max_epochs=15", "sweep.n_trials=2", "sweep.workers=1")
-    slow += ("monitor=val/loss",)
     with terminal() as shown:
-        assert sweep([*words, *slow, "sweep.name=small"]) == 0
+        # It shows val/f1: the losses of trials can't be compared if their weights differ.
+        assert sweep([*words, *slow, "monitor=val/loss", "sweep.name=small"]) == 0
     frames = shown.frames()
     assert "small: 2 trials on 1 worker, maximizing val/f1" in frames
     told = (
@@ -180,9 +178,7 @@ TUNED = (
 
 
 @pytest.mark.slow
-def test_each_split_is_tuned_on_its_own_data(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_split_is_tuned_on_its_own_data(own_folder: Path, capsys: Capture) -> None:
     splits = "data.split_seed=choice(3,8)"
     assert sweep([*TUNED, splits, "seed=range(0,2)", "sweep.test_trials=true"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -190,11 +186,9 @@ def test_each_split_is_tuned_on_its_own_data(
     found = {}
     for name in optuna.get_all_study_names(storage):
         if name.startswith("tuned-tune-"):
-            tuned_on = optuna.load_study(study_name=name, storage=storage).user_attrs["base"][
-                "data"
-            ]
+            base = optuna.load_study(study_name=name, storage=storage).user_attrs["base"]
             best = best_of(Records(name).trials())
-            found[tuned_on["split_seed"]] = best.params["optimizer.lr"]
+            found[base["data"]["split_seed"]] = best.params["optimizer.lr"]
     assert sorted(found) == [3, 8]
     trained = ask_file(
         own_folder / "mlflow.db",
@@ -240,7 +234,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("words", REFUSED)
 def test_impossible_study_is_refused_before_any_file(
-    words: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    words: str, own_folder: Path, capsys: Capture
 ) -> None:
     before = psutil.Process().children()
     given = words.split()
@@ -266,9 +260,8 @@ def write_table(place: str, *, rows: int) -> str:
     return f"data.path={path}"
 
 
-def test_equal_table_names_get_separate_studies(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_study_of_other_data_is_another_study(own_folder: Path, capsys: Capture) -> None:
+    """A table of the same name gets its own study, unless the command names the first one."""
     first, second = write_table("x", rows=80), write_table("y", rows=81)
     name, other = "sweep-mlp-p-a", "sweep-mlp-p-a-data2"
     for table, study, trials in ((first, name, 1), (second, other, 1), (second, other, 2)):
@@ -276,30 +269,20 @@ def test_equal_table_names_get_separate_studies(
         note = f"note: {name} is a study of another file, so this one is {other}"
         assert (note in capsys.readouterr().out) == (study == other)
         assert len(Records(study).trials()) == trials
-    names = optuna.get_all_study_names(f"sqlite:///{own_folder}/optuna.db")
-    assert sorted(names) == [name, other]
-
-
-def test_study_of_other_data_is_not_continued(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first, second = write_table("x", rows=80), write_table("y", rows=81)
-    assert sweep([*OWN_TABLE, first, "sweep.n_trials=1"]) == 0
-    capsys.readouterr()
     for words, problem in (
-        ([second, "sweep.name=sweep-mlp-p-a"], "data.path was 'x/a/p.csv' and is 'y/a/p.csv' now"),
+        ([second, f"sweep.name={name}"], "data.path was 'x/a/p.csv' and is 'y/a/p.csv' now"),
         ([write_table("z", rows=80)], "data.path was 'x/a/p.csv' and is 'z/a/p.csv' now"),
         ([write_table("x", rows=82)], "data.path=x/a/p.csv: the data had the hash "),
     ):
         assert sweep([*OWN_TABLE, *words]) == 2
         assert capsys.readouterr().err.startswith(f"error: {problem}")
+    names = optuna.get_all_study_names(f"sqlite:///{own_folder}/optuna.db")
+    assert sorted(names) == [name, other]
 
 
-@pytest.mark.parametrize(
-    "weights", ["", "loss.class_weights=balanced", "loss.class_weights=null,balanced"]
-)
+@pytest.mark.parametrize("weights", ["", "loss.class_weights=null,balanced"])
 def test_rare_class_is_reported_before_the_first_trial(
-    weights: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    weights: str, own_folder: Path, capsys: Capture
 ) -> None:
     """Weighted classes make the warning unnecessary."""
     table = write_table("x", rows=45)

@@ -15,7 +15,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 pytestmark = pytest.mark.usefixtures("quick_children")
 
-NAMES = ("precision", "recall", "f1", "accuracy")
 FILES = {"config.yaml", "requirements.txt", "test_predictions.csv", "classes.csv", "history.csv"}
 
 
@@ -64,26 +63,28 @@ def test_training_process_never_loads_mlflow(own_folder: Path, empty_database: P
 )
 def test_classification_metrics_equal_scikit_learn(made: Made, words: tuple[str, ...]) -> None:
     run = made(*words, "tracking=none", "verbose=0")
-    truth, guess = zip(
-        *((row["target"], row["predicted"]) for row in predictions(run)), strict=True
-    )
+    truth, guess = ([row[key] for row in predictions(run)] for key in ("target", "predicted"))
     binary = "data=breast_cancer" in words
     kwargs = {"average": "binary", "pos_label": "malignant"} if binary else {"average": "macro"}
     precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
         truth, guess, zero_division=0, **kwargs
     )
-    accuracy = sklearn_metrics.accuracy_score(truth, guess)
+    expected = {
+        "test/precision": precision,
+        "test/recall": recall,
+        "test/f1": f1,
+        "test/accuracy": sklearn_metrics.accuracy_score(truth, guess),
+    }
     values = final_values(run)
-    for name, expected in zip(NAMES, (precision, recall, f1, accuracy), strict=True):
-        assert values[f"test/{name}"] == pytest.approx(expected, abs=1e-6)
+    assert {key: values[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
 
-def test_regression_metrics_are_in_target_units(made: Made, capsys: Capture) -> None:
+@pytest.mark.parametrize("scale", ["none", "standard", "minmax"])
+def test_series_scores_are_in_target_units(made: Made, scale: str) -> None:
     words = ("model=lstm", "data=sunspots", "data.validation=0", "trainer.max_epochs=3")
-    run = made(*words, "tracking=none", "verbose=0")
-    truth, guess = (
-        [float(row[key]) for row in predictions(run)] for key in ("target", "predicted")
-    )
+    run = made(*words, f"data.scale={scale}", "model.hidden=8", "tracking=none", "verbose=0")
+    rows = predictions(run)
+    truth, guess = ([float(row[key]) for row in rows] for key in ("target", "predicted"))
     values = final_values(run)
     rmse = sklearn_metrics.root_mean_squared_error(truth, guess)
     assert values["test/rmse"] == pytest.approx(rmse, rel=1e-5)
@@ -91,6 +92,8 @@ def test_regression_metrics_are_in_target_units(made: Made, capsys: Capture) -> 
     assert values["naive/rmse"] == pytest.approx(30.34, abs=0.005)
     assert values["linear/rmse"] == pytest.approx(17.47, abs=0.005)
 
+
+def test_baselines_of_a_series_are_named(made: Made, capsys: Capture) -> None:
     words = ("model=mlp", "data=airline", "data.difference=12", "trainer.max_epochs=1")
     made(*words, "tracking=none", "verbose=2", "details=true", "output=told")
     printed = capsys.readouterr().out

@@ -92,7 +92,7 @@ class Pages:
         self.driver.save_screenshot(str(file))
         return file
 
-    def until(self, what: str, found: Callable[[], _Found]) -> _Found:
+    def until(self, what: str, found: Callable[[], _Found | None]) -> _Found:
         """Wait until `found` returns something true, and return it; `what` is for the message."""
         from selenium.common import exceptions
         from selenium.webdriver.support.ui import WebDriverWait
@@ -104,7 +104,7 @@ class Pages:
         )
         wait = WebDriverWait(self.driver, SECONDS, poll_frequency=0.1, ignored_exceptions=again)
         try:
-            return wait.until(lambda _: found())
+            return wait.until(lambda _: found() or False)
         except exceptions.TimeoutException as error:
             shown = f"{self.text()}\n{self.shoot('missing')}"
             raise AssertionError(f"{what} did not appear in\n{shown}") from error
@@ -124,7 +124,12 @@ class Pages:
 
     def click(self, xpath: str) -> None:
         """Click at the first thing at a place."""
-        self.until(xpath, lambda: self.driver.find_element("xpath", xpath).click() or True)
+
+        def is_clicked() -> bool:
+            self.driver.find_element("xpath", xpath).click()
+            return True
+
+        self.until(xpath, is_clicked)
 
     def text(self) -> str:
         """Return all text that the page shows."""
@@ -132,8 +137,12 @@ class Pages:
 
     def says(self, *words: str) -> None:
         """Wait until the page shows these words."""
-        for one in words:
-            self.until(repr(one), lambda one=one: one in self.text())
+
+        def are_shown() -> bool:
+            text = self.text()
+            return all(word in text for word in words)
+
+        self.until(str(words), are_shown)
 
     def search(self, condition: str) -> None:
         """Replace what stands in the search field of the table of runs."""

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser.mlflow_pages import Pages, Trained, call
 from helpers.chromium import SIZE, browser, mlflow_ui
 from helpers.run_files import final_values
-from mlflow_pages import Pages, Trained, call
 
 pytestmark = pytest.mark.slow
 

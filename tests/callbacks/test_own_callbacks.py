@@ -5,18 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.composed_runs import composed, tensors_of
 from helpers.fixture_types import Capture, Train
-from helpers.run_files import checkpoint, epochs, only_run, predictions
+from helpers.run_files import checkpoint, epochs, events, only_run, predictions
 from mlflow import MlflowClient
 from torch import Tensor, nn
 from torch.nn import functional
-
-from pipeline.config.check import check
-from pipeline.config.compose import compose
-from pipeline.config.options import data_options
-from pipeline.data.preparation.prepare import Prepared, prepare
-from pipeline.running.datasets import build_source
-from pipeline.running.network import build_network
 
 pytestmark = pytest.mark.usefixtures("quick_children")
 
@@ -39,35 +33,33 @@ class LargestWeight(Callback):
 """
 
 
-def rebuilt(words: tuple[str, ...], state: dict[str, Tensor]) -> tuple[nn.Module, Prepared]:
-    """The network of a config with the weights of a checkpoint, and the data it is for."""
-    options = check(compose([word for word in words if not word.startswith("output")]))
-    prepared = prepare(build_source(options), data_options(options))
-    network = build_network(options, prepared)
+def load_weights(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Let a network have the weights of a checkpoint."""
     own = {key.removeprefix("network."): v for key, v in state.items() if "network." in key}
     network.load_state_dict(own)
-    return network.eval(), prepared
+    network.eval()
 
 
 @pytest.mark.parametrize("callbacks", ["[]", "ema", "[early_stopping,ema]"])
 def test_checkpoint_weights_are_those_validated_and_tested(
     train: Train, own_folder: Path, callbacks: str
 ) -> None:
-    words = (*UNTRACKED, f"callbacks={callbacks}")
-    words += ("callbacks.ema.decay=0.8",) if "ema" in callbacks else ()
+    decay = ["callbacks.ema.decay=0.8"] if "ema" in callbacks else []
+    words = (*UNTRACKED, f"callbacks={callbacks}", *decay)
     assert train(*words) == 0
     run = only_run(own_folder / "runs")
-    network, prepared = rebuilt(words, checkpoint(run, "last")["state_dict"])
-    validation = prepared.validation
-    loss = functional.cross_entropy(network(validation.inputs), validation.targets)
+    _, prepared, network = composed(words)
+    load_weights(network, checkpoint(run, "last")["state_dict"])
+    inputs, targets = tensors_of(prepared.validation)
+    loss = functional.cross_entropy(network(inputs), targets)
     assert epochs(run)[4]["val/loss"] == pytest.approx(float(loss), rel=1e-5)
     if "ema" in callbacks:  # averaged weights are others than the newest
         saved = checkpoint(run, "last")
         newest, averaged = saved["current_model_state"], saved["state_dict"]
         assert newest.keys() == averaged.keys()
         assert any(not torch.equal(newest[key], averaged[key]) for key in newest)
-    network, _ = rebuilt(words, checkpoint(run, "best")["state_dict"])
-    expected = torch.softmax(network(prepared.test.inputs), dim=1).detach()
+    load_weights(network, checkpoint(run, "best")["state_dict"])
+    expected = torch.softmax(network(tensors_of(prepared.test)[0]), dim=1).detach()
     rows = [[float(cell) for cell in [*line.values()][3:]] for line in predictions(run)]
     torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-5, atol=1e-6)
 
@@ -107,14 +99,11 @@ def test_moving_average_is_warmed_up(train: Train, own_folder: Path) -> None:
 
 def test_early_stopping_ends_a_run_as_finished(train: Train, own_folder: Path) -> None:
     still = ("optimizer.lr=1e-30", "model.norm=none", "scheduler=none", "trainer.max_epochs=50")
-    upwards = ("monitor=val/accuracy", "mode=max", "patience=1", "min_delta=1.0")
-    for name, own, words, expected in (
-        ("still", ("patience=2",), (*IRIS[:-1], "tracking=none", *still), [1, 2, 3]),
-        ("upwards", upwards, UNTRACKED, [1, 2]),
-    ):
-        stopping = [f"callbacks.early_stopping.{word}" for word in own]
-        assert train(*words, "callbacks=early_stopping", *stopping, f"output={name}") == 0
-        assert list(epochs(only_run(own_folder / name))) == expected
+    stopping = ("callbacks=early_stopping", "callbacks.early_stopping.patience=2")
+    assert train(*IRIS[:-1], "tracking=none", *still, *stopping) == 0
+    run = only_run(own_folder / "runs")
+    assert list(epochs(run)) == [1, 2, 3]
+    assert events(run)[-1]["status"] == "FINISHED"
 
 
 def test_own_callback_logs_a_metric(train: Train, own_folder: Path) -> None:
@@ -136,7 +125,7 @@ def test_own_callback_logs_a_metric(train: Train, own_folder: Path) -> None:
     assert recorded[4]["weight/largest"] == pytest.approx(2 * largest)
     assert [epoch for epoch, values in recorded.items() if "weight/count" in values] == [2, 4]
     client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("pipeline").experiment_id])
+    (run,) = client.search_runs(["1"])
     points = client.get_metric_history(run.info.run_id, "weight/largest")
     assert [point.step for point in points] == [1, 2, 3, 4]
     assert points[-1].value == pytest.approx(2 * largest)

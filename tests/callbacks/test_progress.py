@@ -136,8 +136,13 @@ def test_command_may_fork_beside_a_spinner(monkeypatch: Patch, capsys: Capture) 
     assert shown.screen == ["done", ""]
 
 
-def test_long_lines_break_between_words(monkeypatch: Patch) -> None:
+@pytest.fixture
+def narrow(monkeypatch: Patch) -> None:
+    """Lines of 20 columns."""
     monkeypatch.setenv("COLUMNS", "20")
+
+
+def test_long_lines_break_between_words(narrow: None) -> None:
     sentence, command = "error: too-long words stay whole", ": pipeline train resume=last seed=3"
     assert folded(sentence + command, StringIO()) == sentence + command
     with terminal(columns=20):
@@ -147,47 +152,25 @@ def test_long_lines_break_between_words(monkeypatch: Patch) -> None:
     )
 
 
-def test_continued_lines_are_indented(monkeypatch: Patch) -> None:
-    """They follow a heading or an indent."""
-    monkeypatch.setenv("COLUMNS", "20")
-    line = "  lr: 0.1 to 0.2, log scale"
-    with terminal(columns=20) as shown:
-        result = folded("result  B is better than A", sys.stdout)
-        assert folded(line, sys.stdout) == "  lr: 0.1 to 0.2,\n    log scale"
-        say(console(), line)
-    assert result == "result  B is better\n        than A"
-    assert shown.screen[1].endswith("    log scale")
-
-
 @pytest.mark.parametrize(
     "lines",
     [
+        ("result  B is better", "        than A"),
+        ("  lr: 0.1 to 0.2,", "    log scale"),
         ("note: read as one", "      number"),
         ("warning: few rows", "         are left"),
         ("mlp · 3 parameters ·", "  seed 0 · cpu"),
         ("note: 数据数据 数据", "      数据"),  # a character takes two columns
+        ("note: the log is", "      runs/a/rather/deep/folder/log.txt", "      now"),
+        ("note: the log is", "      runs/数据数据数据数据/log", "      now"),
     ],
 )
-def test_continued_notes_and_warnings_are_indented(
-    monkeypatch: Patch, lines: tuple[str, ...]
-) -> None:
-    """So is the first line of a run."""
-    monkeypatch.setenv("COLUMNS", "20")
+def test_continued_lines_are_indented(narrow: None, lines: tuple[str, ...]) -> None:
+    """A path that is longer than a line stays whole."""
+    first, *others = lines
     with terminal(columns=20) as shown:
-        say(console(), " ".join(line.strip() for line in lines))
+        say(console(), " ".join([first, *(line.strip() for line in others)]))
     assert shown.text.splitlines() == [*lines]
-
-
-def test_path_longer_than_a_line_stays_whole(monkeypatch: Patch) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    with terminal(columns=20) as shown:
-        say(console(), "note: the log is runs/a/rather/deep/folder/log.txt now")
-        say(console(), "note: the log is runs/数据数据数据数据/log now")
-    lines = [line.strip() for line in shown.screen]
-    assert lines == [
-        *("note: the log is", "runs/a/rather/deep/folder/log.txt", "now"),
-        *("note: the log is", "runs/数据数据数据数据/log", "now", ""),
-    ]
 
 
 @pytest.mark.parametrize("colour", [CAUTION, GOOD])

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import psutil
-from container_engine import POSTGRES_IMAGE, PYTHON_IMAGE, await_service, called
+from compose.container_engine import POSTGRES_IMAGE, PYTHON_IMAGE, await_service, called
 from faults.stores import free_port
 from helpers.how_to_pages import fenced
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+Services = dict[str, dict[str, Any]]
 ROOT = Path(__file__).parent.parent.parent
 SECRETS = {"POSTGRES_PASSWORD": "first-canary", "MLFLOW_ADMIN_PASSWORD": "second-canary"}
 REQUIRED = {**SECRETS, "STUDY": "model=mlp 'optimizer.lr=choice(0.1, 0.2)'"}
@@ -32,17 +33,16 @@ def config(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def resolved(*words: str) -> dict[str, Any]:
+def resolved(*words: str) -> Services:
     ended = config(*words, **REQUIRED)
     assert ended.returncode == 0, ended.stderr
-    content: dict[str, Any] = json.loads(ended.stdout)
-    return content
+    services: Services = json.loads(ended.stdout)["services"]
+    return services
 
 
 @pytest.fixture(scope="module")
-def services() -> dict[str, dict[str, Any]]:
-    resolved_services: dict[str, dict[str, Any]] = resolved()["services"]
-    return resolved_services
+def services() -> Services:
+    return resolved()
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -53,9 +53,7 @@ def test_empty_required_variable_is_refused(name: str) -> None:
     assert f"required variable {name} is missing a value: set it in .env" in ended.stderr
 
 
-def test_every_service_is_confined(
-    services: dict[str, dict[str, Any]],
-) -> None:
+def test_every_service_is_confined(services: Services) -> None:
     """No privileges or mounted folders, passwords only as variables, ports only on loopback."""
     for name, service in services.items():
         assert service["read_only"], name
@@ -72,9 +70,7 @@ def test_every_service_is_confined(
     assert {port["host_ip"] for each in ports.values() for port in each} == {"127.0.0.1"}
 
 
-def test_dependencies_wait_for_health_or_completion(
-    services: dict[str, dict[str, Any]],
-) -> None:
+def test_dependencies_wait_for_health_or_completion(services: Services) -> None:
     for name, service in services.items():
         for other, dependency in service.get("depends_on", {}).items():
             ends = other == "storage-init"
@@ -83,9 +79,9 @@ def test_dependencies_wait_for_health_or_completion(
             assert ends or "healthcheck" in services[other], other
 
 
-def test_gpu_file_changes_only_the_worker(services: dict[str, dict[str, Any]]) -> None:
+def test_gpu_file_changes_only_the_worker(services: Services) -> None:
     files = [word for name in ("", "gpu.") for word in ("-f", f"docker-compose.{name}yml")]
-    merged = resolved(*files)["services"]
+    merged = resolved(*files)
     changed = {name for name in merged if merged[name] != services[name]}
     assert changed == {"worker"}
     (device,) = merged["worker"]["deploy"]["resources"]["reservations"]["devices"]
@@ -104,9 +100,7 @@ def test_example_env_names_required_variables_without_passwords() -> None:
     assert all(f"${{{name}:" in files for name in named)
 
 
-def test_base_images_have_exact_versions(
-    services: dict[str, dict[str, Any]],
-) -> None:
+def test_base_images_have_exact_versions(services: Services) -> None:
     assert re.fullmatch(r"postgres:\d+\.\d+-\w+", services["postgres"]["image"])
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+\.\d+-slim-\w+$", dockerfile, re.M)

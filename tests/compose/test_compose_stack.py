@@ -18,8 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from composed_stack import ROOT, STUDY, WORDS, Stack, make_clone, run_story, start
-from container_engine import import_bases, private_engine
+from compose.composed_stack import ROOT, STUDY, WORDS, Stack, make_clone, run_story, start
+from compose.container_engine import import_bases, private_engine
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 

@@ -15,25 +15,28 @@ from helpers.sample_findings import (
 )
 
 from pipeline.base.ends import End
-from pipeline.base.findings import Activity, Clipping, ColumnImportances, Findings, Vitals
+from pipeline.base.findings import Activity, Clipping, ColumnImportances, Findings
 
 Curve = Sequence[float] | np.ndarray
 SGD = ("optimizer=sgd", "optimizer.lr=0.1")
 
 
-def history(
-    findings: Findings, **changes: Sequence[float] | np.ndarray
-) -> dict[int, dict[str, float]]:
-    """The history with other values in each epoch; a key of `a__b` is `a/b`."""
+def with_history(findings: Findings, **changes: Curve) -> Findings:
+    """Findings with other values in each epoch; a key of `a__b` is `a/b`."""
     changed = {}
     for place, (epoch, values) in enumerate(findings.history.items()):
-        new = {key.replace("__", "/"): one[place] for key, one in changes.items()}
+        new = {key.replace("__", "/"): curve[place] for key, curve in changes.items()}
         changed[epoch] = {**values, **new}
-    return changed
+    return replace(findings, history=changed)
 
 
-def vitals(findings: Findings, **changes: Any) -> Vitals:
-    return replace(vitals_of(findings), **changes)
+def with_vitals(findings: Findings, **changes: Any) -> Findings:
+    return replace(findings, vitals=replace(vitals_of(findings), **changes))
+
+
+def with_steps(findings: Findings, factor: float) -> Findings:
+    """Findings whose steps are so many times as long."""
+    return with_vitals(findings, updates=factor * vitals_of(findings).updates)
 
 
 def poorly(findings: Findings) -> Findings:
@@ -42,16 +45,16 @@ def poorly(findings: Findings) -> Findings:
     return replace(findings, training={**findings.training, **bad})
 
 
-def tiny_vitals(findings: Findings, factors: Sequence[float]) -> Vitals:
-    """The vital signs of findings whose layers have gradients and updates so much smaller."""
+def with_tiny_vitals(findings: Findings, *factors: float) -> Findings:
+    """Findings whose layers have gradients and updates so much smaller."""
     whole, keys = vitals_of(findings), ("first", "gradients", "updates")
-    return replace(whole, **{key: getattr(whole, key) * np.asarray(factors) for key in keys})
+    return with_vitals(findings, **{key: getattr(whole, key) * factors for key in keys})
 
 
 def vanishing() -> Findings:
     sigmoid = ("data=mnist1d", "model=mlp", "model.norm=none", "model.activation=sigmoid")
     made = poorly(made_findings(config=config_of(*sigmoid, *SGD)))
-    return replace(made, vitals=tiny_vitals(made, (1e-6, 1e-3, 1.0)))
+    return with_tiny_vitals(made, 1e-6, 1e-3, 1.0)
 
 
 def activity(kind: str = "ReLU", dead: float = 0.0, saturated: float = 0.0) -> tuple[Activity, ...]:
@@ -82,8 +85,7 @@ def exploding() -> Findings:
         history={},
     )
     big = np.array([[900.0, 1200.0, 2000.0]])
-    changes = {"gradients": big * 1e6, "first": big[0], "updates": big[:1] / 100}
-    return replace(made, vitals=vitals(made, **changes))
+    return with_vitals(made, gradients=big * 1e6, first=big[0], updates=big[:1] / 100)
 
 
 def clipped(threshold: float, **curves: float) -> Findings:
@@ -91,7 +93,7 @@ def clipped(threshold: float, **curves: float) -> Findings:
     made = made_findings(clipping=Clipping(threshold=threshold, algorithm="norm", chosen=True))
     config = config_of("model=mlp", "data=wine", f"trainer.gradient_clip_val={threshold}")
     steady = {key: [value] * 12 for key, value in curves.items()}
-    return replace(made, config=config, history=history(made, **steady))
+    return replace(with_history(made, **steady), config=config)
 
 
 def never() -> Findings:
@@ -100,10 +102,9 @@ def never() -> Findings:
 
 def moved(factor: float) -> Findings:
     """Findings of steps that are so many times as long, and of nothing learned."""
-    made = poorly(made_findings())
-    blown_up = history(made, train__loss=[9.0 if factor > 1 else 1.0, *[1.1] * 11])
-    changed = vitals(made, updates=factor * vitals_of(made).updates)
-    return replace(made, vitals=changed, history=blown_up)
+    first = 9.0 if factor > 1 else 1.0
+    made = with_history(poorly(made_findings()), train__loss=[first, *[1.1] * 11])
+    return with_steps(made, factor)
 
 
 def overfitted() -> Findings:
@@ -114,14 +115,12 @@ def overfitted() -> Findings:
 
 
 def stopped() -> Findings:
-    made = made_findings()
-    return replace(made, history=history(made, val__loss=np.linspace(1.0, 0.3, 12).tolist()))
+    return with_history(made_findings(), val__loss=np.linspace(1.0, 0.3, 12))
 
 
 def few_steps() -> Findings:
-    made = made_findings(steps=3)
     loss = [*np.linspace(1.0, 0.3, 9), 0.29, 0.28, 0.27]
-    return replace(made, history=history(made, val__loss=loss))
+    return with_history(made_findings(steps=3), val__loss=loss)
 
 
 def collapsed() -> Findings:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.fixture_types import Train
+from helpers.fixture_types import Capture, Train
 
 from benchmarks.doctor_cases import findings_of, merged
 from benchmarks.doctor_cures import ORIGINAL, advice_of, draw_case, outcome
@@ -43,7 +43,7 @@ def test_printed_cross_validation_runs_on_same_data(own_folder: Path, python: st
     assert "5 trials: 5 complete" in study.stdout
 
 
-def test_printed_season_improves_a_series(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_season_improves_a_series(train: Train, capsys: Capture) -> None:
     chance = np.random.default_rng(3)
     days = np.datetime64("2024-01-01") + np.arange(420)
     trend = 200 + (0.6 + 0.5 * chance.normal(size=420)).cumsum()

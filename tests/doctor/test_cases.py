@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from doctor.sick_findings import SICK
+from helpers.fixture_types import Patch
 
 from benchmarks.doctor_cases import Asked, asked, said_of
 from benchmarks.doctor_tables import write_tables
-from pipeline.doctor.diagnosis import load_rules
 
 CASES = [one for one in asked(("B", "C", "D", "healthy")) if one.tested]
 ARCHITECTURES = ("mlp", "cnn1d", "cnn2d", "rnn", "gru", "lstm")
@@ -28,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_cases_cover_verdicts_and_architectures() -> None:
     """Each verdict has two sick cases and a cured one, and each architecture is healthy once."""
     found = Counter((one.verdict, one.state) for one in CASES)
-    for name in load_rules():
+    for name in SICK:
         assert found[name, "sick"] >= 2, name
         # Nothing helps a network that is to learn noise.
         assert found[name, "cured"] >= (name != "no_better_than_naive"), name
@@ -37,9 +38,7 @@ def test_cases_cover_verdicts_and_architectures() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("one", CASES, ids=lambda one: f"{one.verdict}-{one.name}-{one.state}")
-def test_real_runs_get_the_expected_verdict(
-    one: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_runs_get_the_expected_verdict(one: Asked, runs: Path, monkeypatch: Patch) -> None:
     monkeypatch.chdir(runs)  # the tables are named by relative paths
     said = said_of(one, seed=0, folder=runs)
     assert not one.is_wrong(said), f"expected {one.expected}, found {said}"

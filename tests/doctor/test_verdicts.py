@@ -12,22 +12,27 @@ from doctor.sick_findings import (
     activity,
     clipped,
     exploding,
-    history,
     leaked,
     moved,
     never,
     no_better,
     overfitted,
     poorly,
-    tiny_vitals,
     vanishing,
-    vitals,
+    with_history,
+    with_steps,
+    with_tiny_vitals,
+    with_vitals,
 )
 from helpers.sample_findings import (
+    KINDS,
+    TASKS,
+    UNMEASURED,
     Kind,
     Task,
     config_of,
     made_findings,
+    of_rows,
     scored_rows,
     vitals_of,
     with_test,
@@ -40,14 +45,20 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import diagnose, load_rules
 from pipeline.doctor.evidence import HIGHEST, HIGHEST_OF_OTHERS, Evidence
+from pipeline.doctor.rule import Verdict
 
 
 def names(findings: Findings) -> list[str]:
     return [verdict.name for verdict in diagnose(findings).verdicts]
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-@pytest.mark.parametrize("kind", ["table", "series", "images"])
+def only_verdict(findings: Findings) -> Verdict:
+    (verdict,) = diagnose(findings).verdicts
+    return verdict
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_findings_of_a_healthy_run_have_no_verdict(task: Task, kind: Kind) -> None:
     diagnosis = diagnose(made_findings(task=task, kind=kind))
     assert diagnosis.names == "healthy"
@@ -59,7 +70,7 @@ def test_findings_of_a_healthy_run_have_no_verdict(task: Task, kind: Kind) -> No
 def test_each_fault_has_only_its_own_verdict(name: str) -> None:
     """Its cures are valid and change the settings of this run."""
     findings = SICK[name]()
-    (verdict,) = diagnose(findings).verdicts  # it alone
+    verdict = only_verdict(findings)  # it alone
     assert verdict.name == name
     assert verdict.evidence
     assert verdict.cures or verdict.advice
@@ -72,9 +83,8 @@ def test_each_fault_has_only_its_own_verdict(name: str) -> None:
 
 
 def test_recurrent_network_gets_only_applicable_cures() -> None:
-    made = poorly(made_findings(kind="series", config=config_of("model=rnn", *SGD)))
-    sick = replace(made, model="RNN", vitals=tiny_vitals(made, (1e-6, 1e-6, 1.0)))
-    (verdict,) = diagnose(sick).verdicts
+    made = poorly(made_findings(kind="series", config=config_of("model=rnn", *SGD), model="RNN"))
+    verdict = only_verdict(with_tiny_vitals(made, 1e-6, 1e-6, 1.0))
     assert verdict.name == "vanishing_gradient"
     assert {"model.norm=layer", "model.norm=batch"} & set(verdict.cures) == {"model.norm=layer"}
     assert "layer1 (" in verdict.evidence
@@ -82,10 +92,10 @@ def test_recurrent_network_gets_only_applicable_cures() -> None:
 
 def test_cures_already_in_use_are_not_offered() -> None:
     words = ("data=mnist1d", "model=mlp", "model.norm=batch", "model.activation=relu", *SGD)
-    (verdict,) = diagnose(replace(vanishing(), config=config_of(*words))).verdicts
+    verdict = only_verdict(replace(vanishing(), config=config_of(*words)))
     assert not {"model.norm=batch", "model.activation=relu"} & set(verdict.cures)
     own = {**config_of(*words), "model": {"_target_": "mine.Net", "norm": "none"}}
-    (verdict,) = diagnose(replace(vanishing(), config=own)).verdicts
+    verdict = only_verdict(replace(vanishing(), config=own))
     assert not any(cure.startswith("model.") for cure in verdict.cures)
 
 
@@ -99,19 +109,18 @@ def test_single_normalized_input_needs_no_gradient() -> None:
     ]
     for norm, kind, undone in cases:
         config = config_of(*words, f"model.norm={norm}")
-        one = replace(poorly(made_findings(config=config)), features=("x",), kind=kind)
-        first = replace(one, vitals=tiny_vitals(one, (1e-6, 1.0, 1.0)))
+        made = replace(poorly(made_findings(config=config)), features=("x",), kind=kind)
+        first = with_tiny_vitals(made, 1e-6, 1.0, 1.0)
         assert ("vanishing_gradient" in names(first)) != undone
-        second = replace(one, vitals=tiny_vitals(one, (1e-6, 1e-5, 1.0)))
-        (verdict,) = diagnose(second).verdicts
+        verdict = only_verdict(with_tiny_vitals(made, 1e-6, 1e-5, 1.0))
         assert verdict.evidence.startswith(f"layer{1 + undone} gets")
         assert "model.skip=true" in verdict.cures
 
 
 def test_skip_needs_two_layers_of_equal_width() -> None:
     words = ("data=mnist1d", "model=mlp", "model.norm=batch", "model.hidden=[64,128]", *SGD)
-    (verdict,) = diagnose(replace(vanishing(), config=config_of(*words))).verdicts
-    assert "model.skip=true" not in verdict.cures
+    sick = replace(vanishing(), config=config_of(*words))
+    assert "model.skip=true" not in only_verdict(sick).cures
 
 
 def test_two_verdicts_are_shown_and_the_rest_named() -> None:
@@ -130,10 +139,7 @@ def test_two_verdicts_are_shown_and_the_rest_named() -> None:
     assert [one["name"] for one in told["verdicts"]] == diagnosis.names.split(", ")
 
 
-NOTHING: dict[str, Any] = {
-    **{"vitals": None, "activity": (), "test": None, "importances": None, "history": {}},
-    **{"metrics": {}, "training": {}, "intervals": {}, "rows": {}, "shares": (), "config": {}},
-}
+NOTHING: dict[str, Any] = {**UNMEASURED, "rows": {}, "shares": (), "config": {}}
 NO_NUMBERS = {"epochs": np.array([1]), "first": np.full(3, np.nan)}
 NO_NUMBERS |= dict.fromkeys(("gradients", "updates"), np.full((1, 3), np.nan))
 MISSING = [
@@ -148,9 +154,9 @@ MISSING = [
 @pytest.mark.parametrize("name", [*SICK, "healthy"])
 def test_missing_evidence_is_no_error(name: str) -> None:
     findings = made_findings() if name == "healthy" else SICK[name]()
-    overflowed = {"end": End.DIVERGED, "vitals": vitals(findings, **NO_NUMBERS)}
-    for missing in (*MISSING, overflowed):
-        diagnosis = diagnose(replace(findings, **missing))
+    overflowed = replace(with_vitals(findings, **NO_NUMBERS), end=End.DIVERGED)
+    for incomplete in (*(replace(findings, **missing) for missing in MISSING), overflowed):
+        diagnosis = diagnose(incomplete)
         assert len(diagnosis.lines()) <= 2
         json.dumps(diagnosis.to_dict(), allow_nan=False)
         assert as_markdown(diagnosis.section()).startswith("# Diagnosis")
@@ -183,8 +189,7 @@ def gap(rows: int) -> Findings:
 def diverged(steps: float) -> Findings:
     """A run that diverged after calm gradients, whose last steps were so many times as long."""
     sick, calm = exploding(), np.array([0.5, 0.6, 1.0])
-    signs = {"first": calm, "gradients": calm[None], "updates": calm[None] * steps}
-    return replace(sick, vitals=vitals(sick, **signs))
+    return with_vitals(sick, first=calm, gradients=calm[None], updates=calm[None] * steps)
 
 
 def test_only_causes_are_reported_worst_first() -> None:
@@ -198,11 +203,10 @@ def test_only_causes_are_reported_worst_first() -> None:
     assert names(poorly(made_findings(activity=activity(dead=0.9)))) == ["dead_relu"]
     late: dict[str, Any] = {"clipping": never().clipping, "history": never().history}
     assert names(replace(overfitted(), **late)) == ["overfitting", "clipping_never"]
-    overflowed = history(never(), grad__norm_max=[np.nan] * 12)
-    assert names(replace(never(), history=overflowed)) == []
-    sick, healthy = vanishing(), made_findings()
-    rescaled = vitals(sick, updates=vitals_of(healthy).updates)  # by the optimizer
-    assert names(replace(sick, vitals=rescaled, training=healthy.training)) == []
+    assert names(with_history(never(), grad__norm_max=[np.nan] * 12)) == []
+    healthy = made_findings()
+    rescaled = with_vitals(vanishing(), updates=vitals_of(healthy).updates)  # by the optimizer
+    assert names(replace(rescaled, training=healthy.training)) == []
     nothing = poorly(no_better("naive"))  # where a line finds something, and where it does not
     assert names(nothing) == ["underfitting"]
     blind = with_test(nothing, linear=scored_rows(nothing).outputs[::-1].copy())
@@ -237,14 +241,12 @@ def test_leaking_column_extends_the_dropped_columns() -> None:
         (["house number"], ('data.drop=["house number",id]',)),
         ([2019], ("data.drop=[2019,id]",)),
     ):
-        (verdict,) = diagnose(with_settings(leaked(), data={"drop": dropped})).verdicts
-        assert verdict.cures == cures
+        assert only_verdict(with_settings(leaked(), data={"drop": dropped})).cures == cures
 
 
 def test_network_worse_than_naive_is_reported() -> None:
     """It is significant however wide the interval is."""
-    sick = worse_than("naive", network=20.0, theirs=8.0, rows=60)
-    (verdict,) = diagnose(sick).verdicts
+    verdict = only_verdict(worse_than("naive", network=20.0, theirs=8.0, rows=60))
     assert verdict.name == "no_better_than_naive"
     assert verdict.numbers["high"] < 0
     assert verdict.numbers["high"] - verdict.numbers["low"] > 1
@@ -272,7 +274,7 @@ def test_network_worse_than_seasonal_baseline_is_reported() -> None:
 
 
 def test_unknown_gain_is_reported_without_percentage() -> None:
-    (verdict,) = diagnose(worse_than("naive", network=8.0, theirs=8.0, rows=30)).verdicts
+    verdict = only_verdict(worse_than("naive", network=8.0, theirs=8.0, rows=30))
     assert verdict.name == "noisy_metrics"
     assert "for training mean on 30 test rows; not significant" in verdict.evidence
     assert "%" not in verdict.evidence
@@ -285,8 +287,8 @@ def test_test_share_given_by_reference_is_not_changed() -> None:
         ({"test": "${oc.env:SHARE}"}, False),
         ({"last": 30}, False),  # it takes the place of the share
     ):
-        (verdict,) = diagnose(with_settings(sick, data={"test": 0.2, **changed})).verdicts
-        assert ("data.test=0.4" in verdict.cures) is offered
+        cures = only_verdict(with_settings(sick, data={"test": 0.2, **changed})).cures
+        assert ("data.test=0.4" in cures) is offered
 
 
 def test_linear_network_is_offered_a_layer_before_rows() -> None:
@@ -316,7 +318,7 @@ def test_dead_units_and_long_steps_share_one_cure() -> None:
 )
 def test_clipping_is_offered_where_it_helps(optimizer: str, far: int, clips: bool) -> None:
     config = config_of(f"optimizer={optimizer}", "trainer.gradient_clip_val=null")
-    (verdict,) = diagnose(replace(moved(far), clipping=UNCLIPPED, config=config)).verdicts
+    verdict = only_verdict(replace(moved(far), clipping=UNCLIPPED, config=config))
     assert verdict.name == "lr_too_high"
     assert ("trainer.gradient_clip_val=1.0" in verdict.cures) is clips
     # Steps that grow without bounds lead to a usual rate, not to one of nothing or of hundreds.
@@ -328,8 +330,8 @@ def test_clipping_is_offered_where_it_helps(optimizer: str, far: int, clips: boo
 
 
 def test_long_steps_without_rising_loss_are_no_fault() -> None:
-    calm = history(moved(100), train__loss=[1.3, *[1.1] * 11])
-    assert "lr_too_high" not in names(replace(moved(100), history=calm))
+    calm = with_history(moved(100), train__loss=[1.3, *[1.1] * 11])
+    assert "lr_too_high" not in names(calm)
 
 
 @pytest.mark.parametrize(
@@ -338,10 +340,8 @@ def test_long_steps_without_rising_loss_are_no_fault() -> None:
 )
 def test_loss_of_initial_weights_is_no_rise(loss: list[float], said: str) -> None:
     """Of three steps an epoch, the mean loss of an epoch is above that of a constant answer."""
-    made = poorly(made_findings(steps=3, epochs=len(loss)))
-    few = replace(made, vitals=vitals(made, updates=20 * vitals_of(made).updates))
-    few = replace(few, history=history(few, train__loss=loss, val__loss=loss))
-    assert names(few)[0] == said
+    made = with_steps(poorly(made_findings(steps=3, epochs=len(loss))), 20)
+    assert names(with_history(made, train__loss=loss, val__loss=loss))[0] == said
 
 
 def test_default_learning_rates_are_within_known_limits() -> None:
@@ -358,22 +358,18 @@ def test_low_rate_is_not_blamed_on_clipping() -> None:
             poorly(clipped(0.001, grad__clipped=1.0, grad__norm_clipped=0.001)),
             optimizer=dict(config_of(f"optimizer={optimizer}")["optimizer"]),
         )
-        slow = replace(slow, vitals=vitals(slow, updates=1e-4 * vitals_of(slow).updates))
-        assert names(slow) == [name]
+        assert names(with_steps(slow, 1e-4)) == [name]
 
 
 def test_loss_raised_by_dropout_is_no_fault() -> None:
-    made = made_findings()
-    loss = history(made, train__loss=[1.2] * 12)
-    far = replace(made, vitals=vitals(made, updates=20 * vitals_of(made).updates), history=loss)
+    far = with_history(with_steps(made_findings(), 20), train__loss=[1.2] * 12)
     for share, said in ((0.0, "lr_too_high"), (0.9, "healthy")):
         found = with_settings(far, model={"dropout": share})
         assert diagnose(found).names == said
 
 
 def test_narrow_network_is_offered_units_before_epochs() -> None:
-    late = no_better("linear")
-    slow = replace(late, history=history(late, val__loss=np.linspace(1.0, 0.3, 12).tolist()))
+    slow = with_history(no_better("linear"), val__loss=np.linspace(1.0, 0.3, 12))
     for hidden, cure in (([2], "model.hidden=[16]"), ([64], "trainer.max_epochs=36")):
         found = with_settings(slow, model={"hidden": hidden})
         assert diagnose(found).verdicts[0].cures[0] == cure
@@ -382,8 +378,8 @@ def test_narrow_network_is_offered_units_before_epochs() -> None:
 def test_very_short_training_is_offered_more_epochs() -> None:
     """A training of 6 epochs is offered 60, one of 12 is offered 36."""
     for planned, offered in ((6, 60), (12, 36)):
-        (verdict,) = diagnose(replace(SICK["stopped_early"](), planned=planned)).verdicts
-        assert f"trainer.max_epochs={offered}" in verdict.cures
+        short = replace(SICK["stopped_early"](), planned=planned)
+        assert f"trainer.max_epochs={offered}" in only_verdict(short).cures
 
 
 def linear(findings: Findings) -> Findings:
@@ -394,15 +390,13 @@ def linear(findings: Findings) -> Findings:
 
 def test_useless_linear_network_is_offered_a_hidden_layer() -> None:
     for task in ("multiclass", "regression"):
-        (verdict,) = diagnose(linear(no_better("naive", task))).verdicts
+        verdict = only_verdict(linear(no_better("naive", task)))
         assert verdict.name == "no_better_than_naive"
         assert verdict.cures[0] == "model.hidden=[64]"
     right = {"accuracy": 0.9, "recall": 0.9}
-    lucky = made_findings(
-        task="binary", training=right
-    )  # right more often than the naive loss allows
-    same = history(lucky, train__loss=[0.7] * 12, val__loss=[0.7] * 12)
-    (verdict,) = diagnose(linear(replace(lucky, history=same))).verdicts
+    lucky = made_findings(task="binary", training=right)  # more often than the naive loss allows
+    same = with_history(lucky, train__loss=[0.7] * 12, val__loss=[0.7] * 12)
+    verdict = only_verdict(linear(same))
     assert (verdict.name, verdict.cures[0]) == ("underfitting", "model.hidden=[64]")
 
 
@@ -411,24 +405,25 @@ def test_two_columns_leak_if_linear_baseline_agrees() -> None:
     falls = np.array([[0.3], [0.25], [0.01], [0.0], [0.0]])
     both = ColumnImportances(metric="f1", part="validation", columns=columns, falls=falls)
     found = with_settings(replace(leaked(), importances=both), data={"drop": []})
-    lines = {0.97: "leakage", 0.7: "healthy"}
-    for line, said in lines.items():
-        metrics = {**found.metrics, "linear/accuracy": line}
-        diagnosis = diagnose(replace(found, metrics=metrics))
-        assert diagnosis.names == said
+
+    def scoring(line: float, network: float = 1.0) -> Findings:
+        scores = {"linear/accuracy": line, "test/accuracy": network}
+        return replace(found, metrics={**found.metrics, **scores})
+
+    assert names(scoring(0.97)) == ["leakage"]
+    assert names(scoring(0.7)) == []
     all_but_three = replace(both, columns=columns[:3], falls=np.array([[0.3], [0.01], [0.0]]))
-    assert diagnose(replace(found, importances=all_but_three)).names == "healthy"
-    (verdict,) = diagnose(replace(found, metrics={**found.metrics, "linear/accuracy": 1})).verdicts
+    assert names(replace(found, importances=all_but_three)) == []
+    assert "leakage" not in names(scoring(1.0, network=0.6))  # the network is at fault
+    verdict = only_verdict(scoring(1.0))
     assert verdict.cures == ("data.drop=[code,ward]",)
-    poor = {**found.metrics, "linear/accuracy": 1.0, "test/accuracy": 0.6}
-    assert "leakage" not in names(replace(found, metrics=poor))  # the network is at fault
     assert verdict.evidence == (
         "test accuracy 100.0 %, and columns 'code' and 'ward' have 98 % of the importance"
     )
 
 
 def test_overlap_is_reported_from_ten_percent() -> None:
-    (verdict,) = diagnose(made_findings(rows=240, repeated=24)).verdicts
+    verdict = only_verdict(made_findings(rows=240, repeated=24))
     assert verdict.line == (
         "overlap: 24 of 240 test rows have the inputs of a training row, so their results are "
         "optimistic; remove duplicates, or keep them in one part with data.group=COLUMN"
@@ -441,23 +436,23 @@ def test_early_rising_loss_is_overfitting() -> None:
     made = made_findings(training={"accuracy": 0.7})
     made = replace(made, metrics={**made.metrics, "best/val/accuracy": 0.7})
     losses = {"train__loss": np.linspace(0.9, 0.2, 12), "val__loss": np.linspace(0.6, 1.2, 12)}
-    (verdict,) = diagnose(replace(made, kept=1, history=history(made, **losses))).verdicts
+    verdict = only_verdict(replace(with_history(made, **losses), kept=1))
     assert verdict.name == "overfitting"
     assert verdict.evidence.endswith("and the validation loss rises after epoch 1 of 12")
     few = made_findings(rows=9, intervals={}, training=made.training, metrics=made.metrics)
-    found = names(replace(few, history=history(few, **losses)))
-    assert found == ["overfitting", "noisy_metrics"]
+    assert names(with_history(few, **losses)) == ["overfitting", "noisy_metrics"]
     sure = {**made.metrics, "best/val/accuracy": 0.9}  # too sure of few mistakes
-    assert names(replace(made, metrics=sure, history=history(made, **losses))) == []
+    assert names(replace(with_history(made, **losses), metrics=sure)) == []
 
 
 def test_slightly_rising_loss_needs_a_gap() -> None:
     """Without a gap between training and validation it is no overfitting."""
     made = made_findings(training={"accuracy": 0.7})
-    losses = {"train__loss": np.linspace(0.9, 0.2, 12), "val__loss": np.linspace(0.6, 0.8, 12)}
+    falling, rising = np.linspace(0.9, 0.2, 12), np.linspace(0.6, 0.8, 12)
+    made = with_history(made, train__loss=falling, val__loss=rising)
     for right, said in ((0.7, []), (0.62, []), (0.58, ["overfitting"])):
         metrics = {**made.metrics, "best/val/accuracy": right}
-        assert names(replace(made, metrics=metrics, history=history(made, **losses))) == said
+        assert names(replace(made, metrics=metrics)) == said
 
 
 def test_epochs_count_if_validation_is_less_frequent() -> None:
@@ -469,16 +464,16 @@ def test_epochs_count_if_validation_is_less_frequent() -> None:
         epoch: {"train/loss": one} | ({} if epoch % 5 else {"val/loss": loss[epoch // 5]})
         for epoch, one in enumerate(train.tolist(), 1)
     }
-    (verdict,) = diagnose(replace(made, kept=10, history=each)).verdicts
+    verdict = only_verdict(replace(made, kept=10, history=each))
     assert verdict.evidence.endswith("and the validation loss rises after epoch 10 of 50")
 
 
 def test_cross_validation_is_offered_as_a_command() -> None:
     typed = "model=mlp 'data.path=my table.csv' data.fold=1 ++data.folds=3 name=few register=Few"
-    few = made_findings(rows=9, words=typed)
-    (verdict,) = diagnose(with_settings(few, data={"test": 0.4})).verdicts
+    few = with_settings(made_findings(rows=9, words=typed), data={"test": 0.4})
     command = "pipeline sweep sweeps=folds model=mlp 'data.path=my table.csv'"
-    assert verdict.advice == f"more test rows, or cross-validation: {command}"
+    advice = f"more test rows, or cross-validation: {command}"
+    assert only_verdict(few).advice == advice
     series = made_findings(task="regression", kind="series", rows=9)
     for other in (series, made_findings(rows=9)):  # the latter has no command line
         assert diagnose(other).verdicts[0].advice == "more test rows"
@@ -487,11 +482,10 @@ def test_cross_validation_is_offered_as_a_command() -> None:
 def test_more_epochs_need_a_late_best_epoch() -> None:
     late = no_better("linear")
     assert "trainer.max_epochs=36" in diagnose(late).verdicts[0].cures
-    rising = history(
-        late, val__loss=np.linspace(0.4, 0.8, 12), train__loss=np.linspace(0.9, 0.3, 12)
-    )
-    for early in (replace(late, kept=1), replace(late, kept=1, history=rising)):
-        (verdict,) = diagnose(early).verdicts
+    early = replace(late, kept=1)
+    falling, rising = np.linspace(0.9, 0.3, 12), np.linspace(0.4, 0.8, 12)
+    for sick in (early, with_history(early, train__loss=falling, val__loss=rising)):
+        verdict = only_verdict(sick)
         assert verdict.name == "no_better_than_linear"
         assert not any("max_epochs" in cure for cure in verdict.cures)
     assert "(overfitting: the validation loss rises after epoch 1)" in verdict.evidence
@@ -508,26 +502,23 @@ def test_small_gain_of_linear_baseline_is_no_fault(more_wrong: int, said: list[s
 
 
 def test_best_epoch_and_early_stopping_are_offered() -> None:
-    flat = history(overfitted(), val__loss=[0.5, *[0.6] * 11])
-    sick = with_settings(replace(overfitted(), history=flat), keep="last")
-    (verdict,) = diagnose(sick).verdicts
-    assert {"keep=best", "callbacks=early_stopping"} <= set(verdict.cures)
-    config = compose(["model=mlp", "data=wine", "keep=best", "callbacks=early_stopping"])
+    both = {"keep=best", "callbacks=early_stopping"}
+    flat = with_history(overfitted(), val__loss=[0.5, *[0.6] * 11])
+    sick = with_settings(flat, keep="last")
+    assert both <= set(only_verdict(sick).cures)
+    config = compose(["model=mlp", "data=wine", *both])
     check(config)
     stopping = with_settings(sick, keep="best", callbacks=dict(config.callbacks))
-    (verdict,) = diagnose(stopping).verdicts
-    assert not {"keep=best", "callbacks=early_stopping"} & set(verdict.cures)
-    (verdict,) = diagnose(overfitted()).verdicts  # the loss falls to the end
-    assert "callbacks=early_stopping" not in verdict.cures
+    assert not both & set(only_verdict(stopping).cures)
+    falling = overfitted()  # to the end
+    assert "callbacks=early_stopping" not in only_verdict(falling).cures
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("task", TASKS)
 def test_fewer_than_ten_test_rows_allow_no_verdict(task: Task) -> None:
     for rows in (1, 2, 9):
-        made = made_findings(task=task, rows=12, intervals={})
-        keys = ("rows", "targets", "outputs", "naive", "linear")
-        few = with_test(made, **{key: getattr(made.test, key)[:rows] for key in keys})
-        (verdict,) = diagnose(replace(few, rows={**made.rows, "test": rows})).verdicts
+        made = of_rows(made_findings(task=task, rows=12, intervals={}), slice(rows))
+        verdict = only_verdict(replace(made, rows={**made.rows, "test": rows}))
         assert verdict.name == "noisy_metrics"
         assert verdict.evidence == f"{rows} test rows are too few for any conclusion"
 
@@ -545,14 +536,14 @@ def test_memorizing_run_is_judged_on_its_batches() -> None:
 
 def test_shuffled_labels_are_named_without_cures() -> None:
     for sick in (no_better("naive"), poorly(made_findings()), overfitted()):
-        (verdict,) = diagnose(with_settings(sick, data={"shuffle_labels": 3})).verdicts
+        verdict = only_verdict(with_settings(sick, data={"shuffle_labels": 3}))
         assert verdict.cures == ()
         assert "shuffled" in verdict.line
 
 
 def test_share_of_clipped_steps_is_rounded_down() -> None:
-    (verdict,) = diagnose(clipped(0.001, grad__clipped=0.967, grad__norm_clipped=0.001)).verdicts
-    assert verdict.evidence.startswith("96 % of steps are clipped, to ")
+    sick = clipped(0.001, grad__clipped=0.967, grad__norm_clipped=0.001)
+    assert only_verdict(sick).evidence.startswith("96 % of steps are clipped, to ")
 
 
 def test_clipping_in_a_single_epoch_is_no_fault() -> None:

@@ -4,6 +4,7 @@ Data and results that tests make:
 
 - `sample_data`: options as the program composes them, arrays given by a test, the shipped data sets
 - `file_sources`: sources of a user's own files, built from their YAML
+- `composed_runs`: configuration, data and network of a run, made without training
 - `sample_networks`: networks of `conf/model/` or of a page, with changed parameters
 - `sample_findings`: findings of a healthy run, made without training
 - `case_tables`: texts with what is expected of each, as lines

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from pipeline.base.findings import Findings, load_findings
+
 
 def runs(output: Path) -> list[Path]:
     """The folders of all runs, oldest first; none where nothing was created."""
@@ -43,6 +45,23 @@ def final_values(run: Path) -> dict[str, float]:
     return merged
 
 
+def mlflow_id(run: Path) -> str:
+    """The id of a run in MLflow."""
+    state = json.loads((run / "mlflow.json").read_text(encoding="utf-8"))
+    return str(state["run_id"])
+
+
+def set_mlflow_id(run: Path, run_id: str) -> None:
+    """Let a run be one that MLflow knows by this id."""
+    state = {"uri": "", "run_id": run_id, "experiment_id": "1", "sent": 0}
+    (run / "mlflow.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+def values_with(run: Path, *beginnings: str) -> dict[str, float]:
+    """The last value of each name that begins with one of these texts."""
+    return {key: value for key, value in final_values(run).items() if key.startswith(beginnings)}
+
+
 def checkpoint(run: Path, name: str) -> dict[str, Any]:
     """The content of a checkpoint, which is whole."""
     path = run / "checkpoints" / f"{name}.ckpt"
@@ -61,6 +80,11 @@ def predictions(run: Path) -> list[dict[str, str]]:
     """The lines of `test_predictions.csv`."""
     with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def findings_of(run: Path) -> Findings:
+    """What a run has found out about itself."""
+    return load_findings(run / "artifacts")
 
 
 def artifact(run: Path, name: str) -> Any:

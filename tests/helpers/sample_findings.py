@@ -1,7 +1,7 @@
 """Findings such as a healthy run leaves, made without training one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -27,8 +27,15 @@ from pipeline.scoring.bootstrap import intervals, units_of
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["table", "series", "images"]
 
+TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
+KINDS: tuple[Kind, ...] = ("table", "series", "images")
 SHOWN = 6
 """Worst mistakes that are kept."""
+UNMEASURED: Mapping[str, Any] = {
+    **{"vitals": None, "activity": (), "test": None, "importances": None, "mistakes": None},
+    **{"history": {}, "metrics": {}, "intervals": {}, "training": {}},
+}
+"""Fields of findings of a run about which nothing but its configuration is known."""
 
 
 class _Made(NamedTuple):
@@ -175,6 +182,14 @@ def vitals_of(findings: Findings) -> Vitals:
 def with_test(findings: Findings, **changes: Any) -> Findings:
     """Findings with other values of their test rows."""
     return replace(findings, test=replace(scored_rows(findings), **changes))
+
+
+def of_rows(findings: Findings, kept: Array | slice) -> Findings:
+    """Findings of some of their test rows, named by their positions or by a mask."""
+    test = scored_rows(findings)
+    arrays = {field.name: getattr(test, field.name) for field in fields(test)}
+    some = {name: array[kept] for name, array in arrays.items() if array is not None}
+    return with_test(findings, **some)
 
 
 @cache

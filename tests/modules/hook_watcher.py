@@ -38,7 +38,7 @@ for _hook in (*HOOKS, "on_train_batch_end"):
 class Ascent(torch.optim.SGD):
     """An optimizer that is not torch's and asks for the loss at two points a step."""
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         with torch.enable_grad():
             closure()
         weights = [p for group in self.param_groups for p in group["params"]]

@@ -8,6 +8,9 @@ from torchmetrics import Metric
 class Collected(Metric):
     """Keeps all rows it is given."""
 
+    outputs: list[Tensor]
+    targets: list[Tensor]
+
     def __init__(self) -> None:
         super().__init__()
         self.add_state("outputs", default=[], dist_reduce_fx="cat")
@@ -24,7 +27,7 @@ class Collected(Metric):
 class Brier(Collected):
     """Mean squared distance of a probability from the truth, to a power."""
 
-    higher_is_better = False
+    higher_is_better: bool | None = False
 
     def __init__(self, *, power: int) -> None:
         super().__init__()

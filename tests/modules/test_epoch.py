@@ -39,12 +39,14 @@ def test_new_epoch_forgets_the_previous_one() -> None:
     assert Clipper().compute() == {}
 
 
-def parameters_with_gradients(scale: float, seed: int = 0) -> list[nn.Parameter]:
-    generator = torch.Generator().manual_seed(seed)
+def parameters_with_gradients(
+    scale: float, dtype: torch.dtype = torch.float32
+) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
     made = []
     for shape in ((4, 3), (7,), (2, 2, 2)):
-        parameter = nn.Parameter(torch.zeros(shape))
-        parameter.grad = scale * torch.randn(shape, generator=generator)
+        parameter = nn.Parameter(torch.zeros(shape, dtype=dtype))
+        parameter.grad = (scale * torch.randn(shape, generator=generator)).to(dtype)
         made.append(parameter)
     return made
 
@@ -56,10 +58,7 @@ def flat(parameters: list[nn.Parameter]) -> Tensor:
 @pytest.mark.parametrize("scale", [0.01, 0.3, 10.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_clipping_by_norm_equals_torch_bit_exactly(scale: float, dtype: torch.dtype) -> None:
-    ours, theirs = (parameters_with_gradients(scale) for _ in range(2))
-    for parameter in (*ours, *theirs):
-        parameter.data = parameter.data.to(dtype)
-        parameter.grad = parameter.grad.to(dtype) if parameter.grad is not None else None
+    ours, theirs = (parameters_with_gradients(scale, dtype) for _ in range(2))
     Clipper().clip(ours, threshold=1.5, algorithm="norm")
     nn.utils.clip_grad_norm_(theirs, 1.5)
     torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=0)
@@ -75,10 +74,8 @@ def test_clipping_by_value_bounds_each_entry() -> None:
 @pytest.mark.parametrize("threshold", [1e-7, 0.3, 1.0, None])
 @pytest.mark.parametrize("ratio", [0.98, 0.9899999, 0.999999, 1.0, 1.000001, math.nan])
 def test_clipping_near_the_threshold_equals_torch(threshold: float | None, ratio: float) -> None:
-    ours, theirs = (parameters_with_gradients(1.0) for _ in range(2))
-    scale = ratio * (threshold or 1.0) / float(flat(ours).norm())
-    for parameter in (*ours, *theirs):
-        parameter.grad = None if parameter.grad is None else parameter.grad * scale
+    scale = ratio * (threshold or 1.0) / float(flat(parameters_with_gradients(1.0)).norm())
+    ours, theirs = (parameters_with_gradients(scale) for _ in range(2))
     clipper = Clipper()
     clipper.clip(ours, threshold=threshold, algorithm="norm")
     before = nn.utils.clip_grad_norm_(theirs, threshold or math.inf)

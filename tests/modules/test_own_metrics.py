@@ -16,6 +16,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.study.ledger.definition import read_objectives
 
 Best = Callable[[list[float]], float]
+Own = Callable[..., list[str]]
+"""Writes `conf/metrics/own.yaml` of some lines and returns the words that choose it."""
 TRUST = "trust=[own_scores,torchmetrics]"
 MCC = "  matthews: {_target_: torchmetrics.classification.BinaryMatthewsCorrCoef}"
 BRIER = "  brier: {_target_: own_scores.Brier, power: 2}"
@@ -24,8 +26,7 @@ CANCER = ("model=mlp", "data=breast_cancer", *QUICK)
 
 
 @pytest.fixture
-def own(own_folder: Path, monkeypatch: Patch) -> Callable[..., list[str]]:
-    """Write `conf/metrics/own.yaml` and return the words that choose it."""
+def own(own_folder: Path, monkeypatch: Patch) -> Own:
     monkeypatch.syspath_prepend(str(Path(own_scores.__file__).parent))
 
     def write(*lines: str) -> list[str]:
@@ -52,16 +53,15 @@ def tumours(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "best"), [("matthews", max), ("brier", min)])
 def test_own_metrics_equal_torchmetrics(
-    train: Train, own: Callable[..., list[str]], own_folder: Path, name: str, best: Best
+    train: Train, own: Own, own_folder: Path, name: str, best: Best
 ) -> None:
     """Each one is monitored in its own direction."""
     assert train(*own(MCC, BRIER), *CANCER, f"monitor=val/{name}", "optimizer.lr=0.03") == 0
     run = only_run(own_folder / "runs")
     scores, classes = tumours(run)
     values = final_values(run)
-    assert values["test/matthews"] == pytest.approx(
-        float(binary_matthews_corrcoef(scores, classes))
-    )
+    matthews = float(binary_matthews_corrcoef(scores, classes))
+    assert values["test/matthews"] == pytest.approx(matthews)
     assert values["test/brier"] == pytest.approx(float(((scores - classes) ** 2).mean()))
     share = values["naive/brier"]  # the share p of the positive class, said of every row
     assert np.sqrt(share).round(1) in (0.4, 0.5)
@@ -75,7 +75,7 @@ def test_own_metrics_equal_torchmetrics(
 
 @pytest.mark.slow
 def test_own_metrics_get_the_shapes_of_torchmetrics(
-    train: Train, own: Callable[..., list[str]], own_folder: Path, capsys: Capture
+    train: Train, own: Own, own_folder: Path, capsys: Capture
 ) -> None:
     error = "torchmetrics.classification.MulticlassCalibrationError, num_classes: 3"
     words = own(f"  error: {{_target_: {error}}}")
@@ -84,7 +84,7 @@ def test_own_metrics_get_the_shapes_of_torchmetrics(
     file = own_folder / "conf" / "metrics" / "own.yaml"
     file.write_text("more: {rank: {_target_: torchmetrics.SpearmanCorrCoef}}", encoding="utf-8")
     assert train(*words, "model=mlp", "data=diabetes", "name=ranked", *QUICK) == 0
-    from scipy.stats import spearmanr
+    from scipy.stats import spearmanr  # type: ignore[import-untyped] # scipy brings no types
 
     (run,) = (own_folder / "runs").glob("*-ranked-*")
     rows = predictions(run)
@@ -93,7 +93,7 @@ def test_own_metrics_get_the_shapes_of_torchmetrics(
     assert final_values(run)["test/rank"] == pytest.approx(rank, abs=1e-4)
 
 
-def test_study_optimizes_an_own_metric(line: CommandLine, own: Callable[..., list[str]]) -> None:
+def test_study_optimizes_an_own_metric(line: CommandLine, own: Own) -> None:
     run = line.run(*own(MCC, BRIER), *CANCER)
     names = ["val/brier", "val/matthews"]
     about = read_objectives(names, "val/f1", task="binary", metrics=run.metrics)
@@ -123,56 +123,44 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("entry", REFUSED)
-def test_invalid_metric_is_reported(
-    line: CommandLine, own: Callable[..., list[str]], entry: str
-) -> None:
+def test_invalid_metric_is_reported(line: CommandLine, own: Own, entry: str) -> None:
     assert line.problem(*own(f"  {entry}"), *CANCER) == REFUSED[entry]
 
 
 GIVEN = "its inputs are probabilities (rows,) and targets (rows,)"
-BROKEN = [
-    (
-        *("own_scores.Fussy", "monitor=val/f1"),
-        f"metrics.more.own fails: ValueError: I don't like these rows; {GIVEN}",
+BROKEN = {
+    "Fussy monitor=val/f1": (
+        f"metrics.more.own fails: ValueError: I don't like these rows; {GIVEN}"
     ),
-    (
-        *("own_scores.Several", "monitor=val/f1"),
-        f"metrics.more.own returns shape (3,); expected a scalar; {GIVEN}",
-    ),
-    (
-        *("own_scores.Undecided, power: 2", "monitor=val/own"),
+    "Several monitor=val/f1": f"metrics.more.own returns shape (3,); expected a scalar; {GIVEN}",
+    "Undecided,power:2 monitor=val/own": (
         "monitor=val/own can't be monitored: own_scores.Undecided does not define which "
-        "values are better; add higher_is_better = True or False to the class",
+        "values are better; add higher_is_better = True or False to the class"
     ),
-    (
-        *("own_scores.Brier, power: 2", "callbacks.early_stopping.mode=max"),
-        "callbacks.early_stopping.mode=max selects the worst val/own; expected min.",
+    "Brier,power:2 callbacks.early_stopping.mode=max": (
+        "callbacks.early_stopping.mode=max selects the worst val/own; expected min."
     ),
-    (
-        *("own_scores.Brier, power: 2", "monitor=val/won"),
+    "Brier,power:2 monitor=val/won": (
         "monitor='val/won' is not logged; expected one of val/accuracy, val/precision, "
         "val/recall, val/f1, val/auroc, val/rmse, val/mae, val/r2, "
         "val/balanced_accuracy, val/log_loss, val/mcc, val/smape, val/loss, train/loss, "
-        "val/own. Did you mean 'val/own'?",
+        "val/own. Did you mean 'val/own'?"
     ),
-]
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "word", "problem"), BROKEN)
+@pytest.mark.parametrize("case", BROKEN)
 def test_failing_metric_is_reported_before_the_run(
-    train: Train,
-    own: Callable[..., list[str]],
-    own_folder: Path,
-    capsys: Capture,
-    target: str,
-    word: str,
-    problem: str,
+    train: Train, own: Own, own_folder: Path, capsys: Capture, case: str
 ) -> None:
-    words = ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/own"]
-    words = [*own(f"  own: {{_target_: {target}}}"), word, *(words if "stopping" in word else [])]
+    target, word = case.split()
+    arguments = target.replace(",", ", ").replace(":", ": ")
+    words = [*own(f"  own: {{_target_: own_scores.{arguments}}}"), word]
+    if "stopping" in word:
+        words += ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/own"]
     assert train(*CANCER, *words) == 2
-    assert capsys.readouterr().err == f"error: {problem}\n"
+    assert capsys.readouterr().err == f"error: {BROKEN[case]}\n"
     assert [path.name for path in own_folder.iterdir()] == ["conf"]
 
 

@@ -9,19 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.composed_runs import composed, tensors_of
 from helpers.fixture_types import Train
 from helpers.run_files import epochs, only_run
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config.check import check
-from pipeline.config.compose import compose
-from pipeline.config.options import RunConfig, data_options
-from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.modules.task import Classifier, Optimization, Regressor
-from pipeline.running.datasets import build_source
-from pipeline.running.network import build_network
 from pipeline.running.task_building import build_task
 from pipeline.scoring import scores as scoring
 
@@ -38,38 +33,33 @@ class Epoch:
     validation_loss: float
 
 
-def seeded(words: tuple[str, ...]) -> tuple[RunConfig, Prepared, nn.Module]:
-    options = check(compose(words))
-    prepared = prepare(build_source(options), data_options(options))
-    torch.manual_seed(options.seed)
-    return options, prepared, build_network(options, prepared)
-
-
 def by_hand(
     words: tuple[str, ...], loss_of: Callable[[Tensor, Tensor], Tensor], *, clip: float = 1.0
 ) -> list[Epoch]:
     """Train as people write it: Adam, a cosine by epochs, clipping by norm, no library around."""
-    options, prepared, network = seeded(words)
+    options, prepared, network = composed(words)
     count, size = options.trainer.max_epochs, options.data["batch_size"]
+    inputs, targets = tensors_of(prepared.train)
+    validation_inputs, validation_targets = tensors_of(prepared.validation)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=count)
     found = []
     for _ in range(count):
         network.train()
         losses, norms, rows = [], [], []
-        for begin in range(0, len(prepared.train), size):
-            inputs = prepared.train.inputs[begin : begin + size]
-            loss = loss_of(network(inputs), prepared.train.targets[begin : begin + size])
+        for batch, classes in zip(inputs.split(size), targets.split(size), strict=True):
+            loss = loss_of(network(batch), classes)
             optimizer.zero_grad()
             loss.backward()
             norms.append(float(nn.utils.clip_grad_norm_(network.parameters(), clip)))
             optimizer.step()
             losses.append(loss.item())
-            rows.append(len(inputs))
+            rows.append(len(batch))
         schedule.step()
         network.eval()
-        checked = float(loss_of(network(prepared.validation.inputs), prepared.validation.targets))
-        found.append(Epoch(np.average(losses, weights=rows), np.mean(norms), checked))
+        checked = float(loss_of(network(validation_inputs), validation_targets))
+        mean = float(np.average(losses, weights=rows))
+        found.append(Epoch(mean, float(np.mean(norms)), checked))
     return found
 
 
@@ -139,13 +129,12 @@ def test_weighted_loss_equals_its_formula(smoothing: float, weights: list[float]
 
 @pytest.mark.parametrize("data", ["breast_cancer", "wine"])
 def test_balanced_class_weights_equal_scikit_learn(data: str) -> None:
-    options, prepared, network = seeded(
-        ("model=mlp", f"data={data}", "loss.class_weights=balanced")
-    )
+    words = ("model=mlp", f"data={data}", "loss.class_weights=balanced")
+    options, prepared, network = composed(words)
     task = build_task(options, network, prepared)
     truth = prepared.train.targets.numpy()
     expected = compute_class_weight("balanced", classes=np.unique(truth), y=truth)
-    assert task.class_weights.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    assert task.get_buffer("class_weights").tolist() == pytest.approx(expected.tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize("weights", [None, [0.5, 3.0]])
@@ -162,11 +151,13 @@ def test_loss_is_summed_in_double_precision(weights: list[float] | None) -> None
 
 
 def test_regression_never_broadcasts_its_targets() -> None:
-    scores, units = (
-        scoring.for_task("regression", classes=0, threshold=0.5),
-        {"to_units": lambda values, _: values, "offsets": {}},
+    task = Regressor(
+        nn.Identity(),
+        scores=scoring.for_task("regression", classes=0, threshold=0.5),
+        optimization=PLAIN,
+        to_units=lambda values, _: values,
+        offsets={},
     )
-    task = Regressor(nn.Identity(), scores=scores, optimization=PLAIN, **units)
     with pytest.raises(ValueError, match=r"outputs \(4, 1\) and targets \(4,\) differ in shape"):
         task.loss(torch.zeros(4, 1), torch.zeros(4))
     assert float(task.loss(torch.zeros(4, 1), torch.ones(4, 1))) == 1.0

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import axes_of, figure_of, legend_of, lines_of, names_of, picture, reason
-from helpers.sample_findings import made_findings, with_test
+from helpers.sample_findings import Task, made_findings, of_rows, scored_rows, with_test
+from pictures.drawn import axes_of, figure_of, legend_of, lines_of, names_of, picture, reason
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
@@ -38,43 +38,40 @@ def test_calibration_equals_scikit_learn() -> None:
 
 def test_confusion_matrix_equals_scikit_learn() -> None:
     """The threshold decides in a binary task."""
-    several, two = made_findings(classes=7), replace(made_findings(task="binary"), threshold=0.8)
-    expected = {}
-    for findings, said in (
-        (several, several.test.outputs.argmax(1)),
-        (two, two.test.outputs > 0.8),
-    ):
-        matrix = sklearn_metrics.confusion_matrix(findings.test.targets, said)
-        shares = expected[findings.task] = matrix / matrix.sum(1, keepdims=True)
+    two = replace(made_findings(task="binary"), threshold=0.8)
+    for findings in (made_findings(classes=7), two):
+        test = scored_rows(findings)
+        matrix = sklearn_metrics.confusion_matrix(test.targets, test.called(0.8))
+        shares = matrix / matrix.sum(1, keepdims=True)
         cells = [text.get_text() for text in axes_of(findings, "classes/confusion").texts]
         both = zip(matrix.ravel(), shares.ravel(), strict=True)
         assert cells == [f"{count}\n{share:.0%}" for count, share in both]
     # Both curves of two classes have a mark at the threshold.
-    (_, others), (_, found) = expected["binary"]
+    others, found = shares[:, 1]
     precision = matrix[1, 1] / matrix[:, 1].sum()
     for name, point in {"precision_recall": (found, precision), "roc": (others, found)}.items():
         mark = lines_of(axes_of(two, f"classes/{name}"))["threshold 0.8"]
-        assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(point)
+        assert (mark.x[0], mark.y[0]) == pytest.approx(point)
 
 
 def test_each_class_has_a_curve_and_an_area() -> None:
     findings = made_findings(classes=3)
-    test, figure = findings.test, figure_of(findings, "classes/roc")
+    test, figure = scored_rows(findings), figure_of(findings, "classes/roc")
     areas = []
     for index, name in enumerate(findings.classes):
         own, scores = test.targets == index, test.outputs[:, index]
         false, true, _ = sklearn_metrics.roc_curve(own, scores, drop_intermediate=False)
         areas.append(sklearn_metrics.roc_auc_score(own, scores))
         line = lines_of(figure.axes[0])[f"{name}: {areas[-1]:.3f}"]
-        np.testing.assert_allclose([line.get_xdata(), line.get_ydata()], [false, true], atol=1e-12)
+        np.testing.assert_allclose([line.x, line.y], [false, true], atol=1e-12)
     assert {f"mean: {np.mean(areas):.3f}", "chance"} <= set(legend_of(figure))
 
 
 def test_only_the_worst_of_many_classes_are_labelled() -> None:
     """The cells of their confusion matrix have no numbers."""
     findings = made_findings(classes=100, rows=1500)
-    said = findings.test.outputs.copy()
-    said[findings.test.targets == 4] = np.eye(100)[77]
+    said = scored_rows(findings).outputs.copy()
+    said[scored_rows(findings).targets == 4] = np.eye(100)[77]
     findings = with_test(findings, outputs=said)
     figure = figure_of(findings, "classes/precision_recall")
     legend = legend_of(figure)
@@ -90,10 +87,10 @@ def test_only_the_worst_of_many_classes_are_labelled() -> None:
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_undrawable_class_picture_states_its_reason(task: str) -> None:
+def test_undrawable_class_picture_states_its_reason(task: Task) -> None:
     findings = made_findings(task=task, classes=["dog", "cat"])
-    one_class = with_test(findings, targets=np.ones_like(findings.test.targets))
-    outputs = findings.test.outputs.copy()
+    one_class = with_test(findings, targets=np.ones_like(scored_rows(findings).targets))
+    outputs = scored_rows(findings).outputs.copy()
     outputs[3] = np.nan
     broken = with_test(findings, outputs=outputs)
     for name in ("roc", "precision_recall"):
@@ -107,13 +104,12 @@ def test_undrawable_class_picture_states_its_reason(task: str) -> None:
 def test_class_without_test_rows_has_no_curve() -> None:
     """The description of the picture names the class."""
     findings = made_findings(classes=4)
-    test, keys = findings.test, ("rows", "targets", "outputs", "naive", "linear")
-    findings = with_test(findings, **{key: getattr(test, key)[test.targets != 2] for key in keys})
+    findings = of_rows(findings, scored_rows(findings).targets != 2)
     legend = legend_of(figure_of(findings, "classes/roc"))
     assert not [one for one in legend if one.startswith("class 2")]
     assert "; classes without test rows: 1." in picture(findings, "classes/roc").alt
 
 
-@pytest.mark.parametrize("changes", [{"task": "regression"}, {"test": None}])
-def test_regression_or_missing_test_has_no_class_pictures(changes: dict) -> None:
-    assert names_of(made_findings(**changes), "classes") == []
+def test_regression_or_missing_test_has_no_class_pictures() -> None:
+    for findings in (made_findings(task="regression"), made_findings(test=None)):
+        assert names_of(findings, "classes") == []

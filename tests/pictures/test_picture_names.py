@@ -4,13 +4,14 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from drawn import readable
-from helpers.sample_findings import made_findings
+from helpers.sample_findings import made_findings, vitals_of
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from pictures.drawn import readable
 from PIL import Image
 
 from pipeline.base.findings import ColumnImportances, Findings
@@ -54,15 +55,17 @@ def test_name_is_never_parsed_as_formula() -> None:
             axes.plot([0, 1], label=label(name, 99))
         texts_of = list(axes.legend().get_texts())
         assert len(texts_of) == len(UGLY)
-        parsed = [text._preprocess_math(text.get_text()) for text in texts_of]
+        parse = texts_of[0]._preprocess_math  # type: ignore[attr-defined] # it has no public name
+        parsed = [parse(text.get_text()) for text in texts_of]
         assert {is_formula for _, is_formula in parsed} == {False}
         assert [text.strip() for text, _ in parsed] == [short(name, 99) for name in UGLY]
     finally:
         pyplot.close(figure)
 
 
-def ugly(**more: object) -> Findings:
+def ugly(**more: Any) -> Findings:
     findings = made_findings(**more)
+    vitals = vitals_of(findings)
     falls = np.random.default_rng(3).normal(size=(len(UGLY), 5))
     if findings.importances is not None:
         found = ColumnImportances(metric=UGLY[1], part="validation", columns=UGLY, falls=falls)
@@ -71,7 +74,7 @@ def ugly(**more: object) -> Findings:
     return replace(
         findings,
         history={epoch: {**values, **others} for epoch, values in findings.history.items()},
-        vitals=replace(findings.vitals, layers=UGLY[: len(findings.vitals.layers)]),
+        vitals=replace(vitals, layers=UGLY[: len(vitals.layers)]),
         activity=tuple(replace(one, layer=UGLY[5]) for one in findings.activity),
         targets=UGLY[1:2] if findings.targets else (),
         features=UGLY[1:3] if findings.features else (),

@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from helpers.sample_findings import made_findings
-from test_inside_pictures import opened
+from helpers.sample_findings import KINDS, TASKS, made_findings
+from pictures.drawn import opened
 
 from pipeline.base.findings import Findings
 from pipeline.pictures.gallery import gallery
 
 HOW_TO = Path(__file__).parent.parent.parent / "docs" / "how-to"
-TASKS = ("binary", "multiclass", "regression")
-KINDS = ("table", "series", "images")
 NETWORKS = ("mlp", "cnn1d", "cnn2d", "rnn", "gru", "lstm")
 
 
@@ -22,7 +20,7 @@ def all_findings() -> Iterator[Findings]:
     for task, kind in product(TASKS, KINDS):
         yield made_findings(task=task, kind=kind)
     for network in NETWORKS:
-        yield opened(network, {})
+        yield opened(network)
 
 
 def test_each_picture_is_described_in_the_docs() -> None:

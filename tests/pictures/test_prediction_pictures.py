@@ -1,18 +1,29 @@
 """Pictures of predictions: forecasts, residuals, worst mistakes; importance of columns."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from drawn import axes_of, figure_of, legend_of, lines_of, names_of, picture, reason
-from helpers.sample_findings import made_findings, with_test
+from helpers.sample_findings import Kind, made_findings, of_rows, scored_rows, with_test
 from matplotlib.axes import Axes
+from pictures.drawn import (
+    axes_of,
+    curves_of,
+    figure_of,
+    legend_of,
+    lines_of,
+    names_of,
+    picture,
+    reason,
+    widths_of,
+)
 
 from pipeline.base.findings import ColumnImportances, Findings, Mistakes, TestRows
 
 
-def forecasts(rows: int = 80, **more: object) -> Findings:
-    return made_findings(task="regression", kind="series", rows=rows, **more)
+def forecasts(rows: int = 80) -> Findings:
+    return made_findings(task="regression", kind="series", rows=rows)
 
 
 def points_of(axes: Axes) -> np.ndarray:
@@ -33,23 +44,22 @@ def several_steps(*, channels: int, horizon: int, rows: int = 60) -> Findings:
 def test_one_step_forecast_is_drawn_beside_truth() -> None:
     """The naive forecast is drawn too."""
     findings = forecasts()
-    test, drawn = findings.test, lines_of(axes_of(findings, "forecast/truth"))
+    test, drawn = scored_rows(findings), lines_of(axes_of(findings, "forecast/truth"))
     held = {"true": test.targets, "network": test.outputs, "naive": test.naive}
     assert set(drawn) == set(held)
     for name, values in held.items():
-        assert drawn[name].get_xdata().tolist() == test.rows.tolist()
-        np.testing.assert_allclose(drawn[name].get_ydata(), values[:, 0])
+        assert values is not None
+        assert drawn[name].x.tolist() == test.rows.tolist()
+        np.testing.assert_allclose(drawn[name].y, values[:, 0])
     # Of many rows the last are shown.
     axes = axes_of(forecasts(rows=1234), "forecast/truth")
     assert axes.get_title() == "the last 200 of 1,234 test rows"
-    assert len(lines_of(axes)["true"].get_xdata()) == 200
+    assert len(lines_of(axes)["true"].x) == 200
 
 
 def test_line_breaks_at_missing_rows() -> None:
-    findings, kept = forecasts(rows=30), np.r_[0:10, 20:30]
-    keys = ("rows", "targets", "outputs", "naive")
-    halves = with_test(findings, **{key: getattr(findings.test, key)[kept] for key in keys})
-    values = lines_of(axes_of(halves, "forecast/truth"))["network"].get_ydata().astype(float)
+    halves = of_rows(forecasts(rows=30), np.r_[0:10, 20:30])
+    values = lines_of(axes_of(halves, "forecast/truth"))["network"].y.astype(float)
     assert np.flatnonzero(np.isnan(values)).tolist() == [10]
     assert len(values) == 21
 
@@ -59,12 +69,12 @@ def test_multi_step_forecasts_follow_the_past_truth() -> None:
     assert len(drawn) == 4
     for axes in drawn[1:]:
         said = lines_of(axes)["network"]
-        start = said.get_xdata()[0]
-        assert said.get_xdata().tolist() == [start + step for step in range(5)]
-        np.testing.assert_allclose(said.get_ydata(), start + np.arange(5) + 0.5)
-        (before,) = [line for line in axes.lines if len(line.get_xdata()) == 11]
-        np.testing.assert_allclose(before.get_xdata(), np.arange(start - 10, start + 1))
-        np.testing.assert_allclose(before.get_ydata(), before.get_xdata())
+        start = said.x[0]
+        assert said.x.tolist() == [start + step for step in range(5)]
+        np.testing.assert_allclose(said.y, start + np.arange(5) + 0.5)
+        (before,) = [curve for curve in curves_of(axes) if len(curve.x) == 11]
+        np.testing.assert_allclose(before.x, np.arange(start - 10, start + 1))
+        np.testing.assert_allclose(before.y, before.x)
 
 
 def test_forecast_channels_have_separate_lines() -> None:
@@ -72,27 +82,27 @@ def test_forecast_channels_have_separate_lines() -> None:
     for channel, (left, right) in enumerate(np.asarray(figure.axes).reshape(2, 2)):
         assert left.get_ylabel() == f"channel {channel}\n(kW)"
         said = lines_of(right)["network"]
-        np.testing.assert_allclose(said.get_ydata(), said.get_xdata() + 1000 * channel + 0.5)
+        np.testing.assert_allclose(said.y, said.x + 1000 * channel + 0.5)
 
 
 def test_independent_rows_are_a_scatter_plot() -> None:
     """Predicted values are drawn over true ones."""
     findings = made_findings(task="regression", rows=50)
-    test, axes = findings.test, axes_of(findings, "forecast/truth")
+    test, axes = scored_rows(findings), axes_of(findings, "forecast/truth")
     np.testing.assert_allclose(points_of(axes), np.column_stack([test.targets, test.outputs]))
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("true (kW)", "predicted (kW)")
 
 
 @pytest.mark.parametrize("kind", ["table", "series"])
-def test_residuals_are_counted_and_drawn(kind: str) -> None:
+def test_residuals_are_counted_and_drawn(kind: Kind) -> None:
     """They are drawn over the time of a series, else over the prediction."""
     findings = made_findings(task="regression", kind=kind, rows=90)
-    test, figure = findings.test, figure_of(findings, "forecast/residuals")
+    test, figure = scored_rows(findings), figure_of(findings, "forecast/residuals")
     off = (test.outputs - test.targets).ravel()
     cloud, counts = figure.axes
     across = test.rows if kind == "series" else test.outputs.ravel()
     np.testing.assert_allclose(points_of(cloud), np.column_stack([across, off]), atol=1e-5)
-    assert sum(bar.get_width() for bar in counts.patches if hasattr(bar, "get_width")) == 90
+    assert sum(widths_of(counts)) == 90
     assert legend_of(figure) == ["network", "naive"]
     assert f"median {np.median(off):.3f}" in picture(findings, "forecast/residuals").alt
     for name in ("truth", "residuals"):  # so is a single row
@@ -103,7 +113,7 @@ def test_residuals_are_counted_and_drawn(kind: str) -> None:
 def test_nan_predictions_are_left_out() -> None:
     """If all are NaN, that is the reason for no picture."""
     findings = made_findings(task="regression", rows=20)
-    outputs = findings.test.outputs.copy()
+    outputs = scored_rows(findings).outputs.copy()
     outputs[:5] = np.nan
     assert len(points_of(axes_of(with_test(findings, outputs=outputs), "forecast/truth"))) == 15
     none = with_test(findings, outputs=np.full_like(outputs, np.nan))
@@ -123,7 +133,7 @@ def test_importance_bars_are_sorted_means() -> None:
     findings = importances(falls, "low", "high", "none")
     axes = axes_of(findings, "columns/importance")
     assert [text.get_text() for text in axes.get_yticklabels()] == ["high", "low", "none"]
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.6, 0.2, 0])
+    assert widths_of(axes) == pytest.approx([0.6, 0.2, 0])
     np.testing.assert_allclose(points_of(axes)[:, 0], [0.5, 0.7, 0.1, 0.3, -0.1, 0.1])
     told = picture(findings, "columns/importance").alt
     assert "largest: high 0.600, low 0.200, none 0.000" in told
@@ -151,16 +161,19 @@ def test_undrawable_importances_state_the_reason(fall: float, message: str) -> N
     assert reason(importances(np.full((3, 5), fall)), "columns/importance") == message
 
 
-def with_mistakes(inputs: np.ndarray, **more: object) -> Findings:
+def with_mistakes(inputs: np.ndarray, **more: Any) -> tuple[Findings, np.ndarray]:
+    """Findings whose worst mistakes have these inputs, and the positions of these mistakes."""
     findings = made_findings(**more)
-    found = findings.test.worst(findings.threshold, count=len(inputs))
-    return replace(findings, mistakes=Mistakes(positions=found, inputs=inputs[: len(found)]))
+    found = scored_rows(findings).worst(findings.threshold, count=len(inputs))
+    mistakes = Mistakes(positions=found, inputs=inputs[: len(found)])
+    return replace(findings, mistakes=mistakes), found
 
 
 def test_misclassified_image_shows_classes_and_probabilities() -> None:
-    findings = with_mistakes(np.random.rand(4, 1, 6, 9), kind="images", classes=5)
-    test, drawn = findings.test, figure_of(findings, "mistakes/worst").axes
-    for axes, at in zip(drawn, findings.mistakes.positions, strict=True):
+    greys = np.random.rand(4, 1, 6, 9)
+    findings, positions = with_mistakes(greys, kind="images", classes=5)
+    test, drawn = scored_rows(findings), figure_of(findings, "mistakes/worst").axes
+    for axes, at in zip(drawn, positions, strict=True):
         true, said = test.targets[at], test.outputs[at].argmax()
         assert true != said
         assert axes.get_title() == (
@@ -168,27 +181,26 @@ def test_misclassified_image_shows_classes_and_probabilities() -> None:
             f"predicted class {said} ({100 * test.outputs[at, said]:.0f} %)"
         )
     pixels = np.asarray(drawn[1].images[0].get_array())
-    np.testing.assert_allclose(pixels, findings.mistakes.inputs[1, 0])
+    np.testing.assert_allclose(pixels, greys[1, 0])
     # Bytes of three channels are a picture in its own colours.
-    inputs = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
-    axes = axes_of(with_mistakes(inputs, kind="images"), "mistakes/worst")
-    pixels = np.asarray(axes.images[0].get_array())
-    np.testing.assert_allclose(pixels, inputs[0].transpose(1, 2, 0) / 255)
+    colours = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    findings, _ = with_mistakes(colours, kind="images")
+    pixels = np.asarray(axes_of(findings, "mistakes/worst").images[0].get_array())
+    np.testing.assert_allclose(pixels, colours[0].transpose(1, 2, 0) / 255)
 
 
 def test_mispredicted_series_shows_features_and_truth() -> None:
     inputs = np.random.rand(3, 24, 2)
-    figure = figure_of(with_mistakes(inputs, kind="series", task="binary"), "mistakes/worst")
-    drawn = lines_of(figure.axes[2])
+    findings, _ = with_mistakes(inputs, kind="series", task="binary")
+    drawn = lines_of(figure_of(findings, "mistakes/worst").axes[2])
     for index, name in enumerate(("load", "wind")):
-        np.testing.assert_allclose(drawn[name].get_ydata(), inputs[2, :, index])
-    findings = with_mistakes(inputs, kind="series", task="regression")
-    test, at = findings.test, findings.mistakes.positions[0]
-    axes = axes_of(findings, "mistakes/worst")
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), inputs[0, :, 0])  # `load` alone
+        np.testing.assert_allclose(drawn[name].y, inputs[2, :, index])
+    findings, (at, *_) = with_mistakes(inputs, kind="series", task="regression")
+    test, axes = scored_rows(findings), axes_of(findings, "mistakes/worst")
+    np.testing.assert_allclose(curves_of(axes)[0].y, inputs[0, :, 0])  # `load` alone
     for name, values in (("true", test.targets), ("network", test.outputs)):
-        assert lines_of(axes)[name].get_xdata().tolist() == [24]
-        np.testing.assert_allclose(lines_of(axes)[name].get_ydata(), values[at])
+        assert lines_of(axes)[name].x.tolist() == [24]
+        np.testing.assert_allclose(lines_of(axes)[name].y, values[at])
 
 
 def test_no_mistakes_means_no_picture() -> None:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from faults.processes import await_end, wait_until
+from helpers.fixture_types import Patch
 
 from pipeline.base.processes.child import MAX_BYTES, Channel, Child, ChildEndedError, ChildGoneError
 from pipeline.base.processes.lease import UNSEEN, status
@@ -28,7 +29,6 @@ while not parent.is_gone:
     for message in parent.hear(1.0):
         {answer}
 """
-ECHO = SERVES.format(setup="", answer="parent.say(message)")
 HALF = """
 import os, signal
 os.write(1, bytes([0, 0, 0, 12]) + b'{{"say"')
@@ -48,6 +48,13 @@ def running_child(code: str, **options: Any) -> Iterator[Child]:
         if child.is_open:
             child.kill()
             child.close()
+
+
+def serving_child(
+    setup: str = "", answer: str = "pass", **options: Any
+) -> AbstractContextManager[Child]:
+    """Give a child that sets something up, and then answers each message."""
+    return running_child(SERVES.format(setup=setup, answer=answer), **options)
 
 
 def receive_messages(
@@ -71,7 +78,7 @@ def test_messages_up_to_the_limit_arrive_unchanged() -> None:
         {"long": "x" * 1_000_000},
         {},
     ]
-    with running_child(ECHO) as child:
+    with serving_child(answer="parent.say(message)") as child:
         with pytest.raises(ValueError, match="exceeds"):
             child.send({"long": "x" * MAX_BYTES})
         for message in messages:
@@ -113,7 +120,7 @@ def test_message_cut_off_by_death_is_dropped() -> None:
 
 def test_full_pipe_neither_blocks_nor_loses_messages() -> None:
     answer = "parent.say({'length': len(message['long'])})"
-    with running_child(SERVES.format(setup="parent.say({})", answer=answer)) as child:
+    with serving_child("parent.say({})", answer) as child:
         assert receive_messages(child) == [{}]
         os.kill(child.pid, signal.SIGSTOP)
         wait_for_stop(child)
@@ -148,7 +155,7 @@ def test_invalid_message_ends_the_channel(pipe: tuple[int, int], content: bytes)
 
 def test_ask_returns_matching_answer_or_kills_on_timeout() -> None:
     answer = "parent.say({'id': message['id'] - 1}, {'id': message['id'], 'word': message['word']})"
-    with running_child(SERVES.format(setup="", answer=answer), name="the test process") as child:
+    with serving_child(answer=answer, name="the test process") as child:
         assert [child.ask(20.0, word=word)["word"] for word in "ab"] == ["a", "b"]
         pid = child.pid
         os.kill(pid, signal.SIGSTOP)
@@ -162,14 +169,13 @@ def test_ask_returns_matching_answer_or_kills_on_timeout() -> None:
 def test_death_without_answer_is_noticed_despite_open_pipe() -> None:
     setup = "os.fork() or time.sleep(30)"
     answer = "os.kill(os.getpid(), signal.SIGKILL)"
-    code = SERVES.format(setup=setup, answer=answer)
-    with running_child(code) as child, pytest.raises(ChildEndedError):
+    with serving_child(setup, answer) as child, pytest.raises(ChildEndedError):
         child.ask(20.0)
 
 
 def test_killed_process_takes_its_children_along(tmp_path: Path) -> None:
     setup = "parent.say({'pid': os.fork()})"
-    with running_child(SERVES.format(setup=setup, answer="pass")) as child:
+    with serving_child(setup) as child:
         below = [message["pid"] for message in receive_messages(child, 2)]
         child.kill()
         child.see_end()
@@ -208,20 +214,18 @@ def test_killed_process_takes_other_sessions_along() -> None:
     """The processes that a worker trains together with have a session each."""
     begin = "import subprocess; other = subprocess.Popen(['sleep', '60'], start_new_session=True)"
     setup = f"{begin}; parent.say({{'pid': other.pid}})"
-    with running_child(SERVES.format(setup=setup, answer="pass")) as child:
+    with serving_child(setup) as child:
         other = psutil.Process(receive_messages(child)[0]["pid"])
         other.suspend()
         child.kill()
         await_end(other)
 
 
-def test_unkillable_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unkillable_process_is_not_waited_for(monkeypatch: Patch) -> None:
     # As in the kernel, where the signal waits for a disk that does not answer.
     monkeypatch.setattr("pipeline.base.processes.child.kill_session", lambda _: None)
     monkeypatch.setattr("pipeline.base.processes.child.GRACE_SECONDS", 0.1)
-    with running_child(
-        SERVES.format(setup="os.kill(os.getpid(), signal.SIGSTOP)", answer="pass")
-    ) as child:
+    with serving_child("os.kill(os.getpid(), signal.SIGSTOP)") as child:
         wait_for_stop(child)
         process = psutil.Process(child.pid)
         assert child.see_end(0.0) == "does not end, not even by SIGKILL"
@@ -232,9 +236,7 @@ def test_unkillable_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
 
 def test_listening_process_sends_heartbeats_until_dismissed() -> None:
     setup = "parent.heartbeat = {'say': 'beat'}; parent.listen(parent.say, exit_code=7)"
-    with running_child(
-        SERVES.format(setup=setup, answer="").partition("while")[0] + "time.sleep(60)"
-    ) as child:
+    with serving_child(f"{setup}; time.sleep(60)") as child:
         child.send({"say": "x"})
         assert receive_messages(child, 3) == [{"say": "x"}, {"say": "beat"}, {"say": "beat"}]
         child.dismiss()
@@ -242,12 +244,12 @@ def test_listening_process_sends_heartbeats_until_dismissed() -> None:
 
 
 def test_child_environment_adds_and_removes_variables(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: Patch,
 ) -> None:
     """What libraries print is not taken for a message."""
     monkeypatch.setenv("GIVEN_BEFORE", "1")
     setup = "print('hello', flush=True); os.system('echo hello'); os.write(2, b'hello'); "
     setup += "parent.say({name: os.environ.get(name) for name in ('GIVEN_BEFORE', 'ADDED')})"
     environment = {"GIVEN_BEFORE": None, "ADDED": "2"}
-    with running_child(SERVES.format(setup=setup, answer="pass"), environment=environment) as child:
+    with serving_child(setup, environment=environment) as child:
         assert receive_messages(child) == [{"GIVEN_BEFORE": None, "ADDED": "2"}]

@@ -12,7 +12,7 @@ from helpers.fixture_types import Capture, Made, Patch
 from pipeline.base.processes.cpu import WAITING, bound_spinning, cgroup_quota, cores, thread_limit
 
 #: A network whose step is worth more threads than any machine has.
-WIDE = "model=mlp data=iris data.batch_size=10000 model.hidden=[2000,2000] trainer.max_epochs=1"
+WIDE = "model=mlp data=iris data.batch_size=10000 model.hidden=[1000,1000] trainer.max_epochs=1"
 V1, V2 = ("rw - cgroup cgroup rw,cpu,cpuacct", "rw - cgroup2 cgroup2 rw")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from faults.processes import await_end, is_running, wait_until
+from helpers.fixture_types import Patch
 
 from pipeline.base.processes.child import Child, ChildGoneError, python_module
 from pipeline.base.processes.fork_server import ForkServer, can_fork
@@ -73,9 +74,7 @@ def start_fork(server: ForkServer, **environment: str | None) -> tuple[Child, di
     return child, facts
 
 
-def test_fork_is_a_separate_process_with_known_end(
-    server: ForkServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fork_is_a_separate_process_with_known_end(server: ForkServer, monkeypatch: Patch) -> None:
     monkeypatch.setenv("SINCE", "is not the server's")
     os.umask(umask := os.umask(0))
     forks = [start_fork(server, MINE=value, HOME=None) for value in ("1", "2")]
@@ -214,7 +213,7 @@ def test_missing_module_is_reported_in_one_line() -> None:
 
 
 @pytest.mark.slow
-def test_no_thread_lives_when_workers_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_lives_when_workers_are_forked(monkeypatch: Patch) -> None:
     # BLAS's own threads end before a fork; of any other, one more task would be seen.
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with worker_server() as server:

@@ -1,13 +1,21 @@
-"""A page of HTML, read as a strict reader would, and what every page of ours must hold."""
+"""A page of HTML, read as a strict reader would, what every page of ours must hold, and its run."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-from pipeline.base.findings import Findings
+from helpers.sample_findings import made_findings
+
+from pipeline.base.ends import End
+from pipeline.base.findings import Findings, save_findings
 from pipeline.reporting.run_pair import RunPair
 from pipeline.reporting.subject import Subject
 from pipeline.scoring.bootstrap import Flips
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal_events import Header
+from pipeline.tracking.ownership import adopt
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
 
@@ -24,6 +32,40 @@ def flips_of(pair: RunPair) -> Flips:
     """The counts of a pair that was tested on the same rows."""
     assert pair.flips is not None
     return pair.flips
+
+
+def made_run(
+    name: str,
+    output: Path = Path("runs"),
+    *,
+    ended: bool = True,
+    seed: int | None = None,
+    stem: str = "20260101-120000",
+) -> Path:
+    """Write the journal of a run and, with a seed, its findings, of which little can be drawn."""
+    folder = output / f"{stem}-{name}-0a1b2c"
+    (folder / "artifacts").mkdir(parents=True)
+    tags = {"pipeline.command": "train", "command": f"pipeline train name={name}"}
+    params: dict[str, str | int] = {
+        "model._target_": "pipeline.networks.mlp.MLP",
+        "trainer.max_epochs": 4,
+        "seed": 3,
+    }
+    params |= {"tags.team": "a", "tags.team.lead": "b"}  # both are keys in a journal
+    params |= {"monitor": "val/f1"}  # what the null of the configuration has become
+    journal = Journal(adopt(folder))
+    journal.begin(Header(name=name, experiment="pipeline", uri="", params=params, tags=tags))
+    for epoch in (1, 2, 3):
+        journal.epoch(epoch, {"train/loss": 1 / epoch, "val/loss": 1.2 / epoch, "val/f1": 0.3})
+    if ended:
+        journal.epoch(3, {"best/epoch": 3.0, "test/f1": 0.625, "naive/f1": 0.25})
+        journal.end(End.COMPLETE)
+    journal.close()
+    if seed is not None:
+        few: dict[str, Any] = {"vitals": None, "activity": (), "importances": None}
+        findings = made_findings(rows=40, epochs=3, seed=seed, name=name, **few)
+        save_findings(findings, folder / "artifacts")
+    return folder
 
 
 @dataclass

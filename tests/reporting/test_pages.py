@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.fixture_types import Patch
 from helpers.sample_data import shipped
-from helpers.sample_findings import made_findings, scored_rows, with_test
+from helpers.sample_findings import UNMEASURED, made_findings, of_rows, scored_rows, with_test
 from markupsafe import escape
 from matplotlib.figure import Figure
 from reporting.pages import Page, against, flips_of, require_sound, subject
 from sklearn.datasets import load_iris
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
 
 from pipeline.base.ends import End
 from pipeline.base.findings import Findings
@@ -40,10 +41,6 @@ NASTY = (
 
 
 FEW_PICTURES: dict[str, Any] = {"vitals": None, "activity": ()}
-NOTHING: dict[str, Any] = {
-    **{"vitals": None, "activity": (), "test": None, "importances": None, "mistakes": None},
-    **{"history": {}, "metrics": {}, "intervals": {}, "training": {}},
-}
 
 
 def of_run(findings: Findings, **changes: Any) -> Page:
@@ -94,7 +91,7 @@ def test_advice_follows_the_overrides(cures: tuple[str, ...]) -> None:
     command = "pipeline sweep sweeps=folds data.split_seed=1"
     advice = f"check it, or more rows: {command}"
     found = Verdict(name="no_signal", evidence="none", numbers={}, cures=cures, advice=advice)
-    values = run_page(subject(made_findings(**NOTHING)))  # which has no pictures to draw
+    values = run_page(subject(made_findings(**UNMEASURED)))  # which has no pictures to draw
     first = [Diagnosis("run", [found]).section(), *values["first"][1:]]
     page = Page(render("run.html", {**values, "first": first}))
     after = page.texts("p")
@@ -107,21 +104,20 @@ def test_advice_follows_the_overrides(cures: tuple[str, ...]) -> None:
 def test_class_table_equals_scikit_learn() -> None:
     made = made_findings(seed=4)
     sheet = class_table(scores_by_class(made))
-    by_hand = precision_recall_fscore_support(
-        scored_rows(made).targets, scored_rows(made).outputs.argmax(1)
-    )
-    shown = np.array([[float(cell) for cell in line[6:9]] for line in sheet.lines])
-    assert shown == pytest.approx(np.array(by_hand[:3]).T, abs=5e-4)
-    assert [int(line[1]) for line in sheet.lines] == by_hand[3].tolist()
+    said = (scored_rows(made).targets, scored_rows(made).outputs.argmax(1))
+    by_hand = precision_recall_fscore_support(*said)
+    shown = np.array([[float(cell) for cell in line[1:9]] for line in sheet.lines])
+    assert shown[:, 5:] == pytest.approx(np.array(by_hand[:3]).T, abs=5e-4)
+    assert shown[:, 0].tolist() == by_hand[3].tolist()
+    counts = [[tp, fp, tn, fn] for (tn, fp), (fn, tp) in multilabel_confusion_matrix(*said)]
+    assert shown[:, 1:5].tolist() == counts
     assert sheet.notes == []
 
 
 def test_class_outside_the_mean_has_no_scores() -> None:
     made = made_findings(seed=4)
     kept = (scored_rows(made).targets != 2) & (scored_rows(made).outputs.argmax(1) != 2)
-    arrays = {key: getattr(scored_rows(made), key)[kept] for key in ("rows", "targets", "outputs")}
-    known = with_test(made, naive=None, linear=None, **arrays)
-    sheet = class_table(scores_by_class(known))
+    sheet = class_table(scores_by_class(of_rows(made, kept)))
     assert sheet.lines[2][6:] == ["–", "–", "–"]
     assert "–" not in sheet.lines[1]
     assert sheet.notes[1].startswith("–: neither in these rows nor predicted")
@@ -141,7 +137,7 @@ def report_with(*names: str) -> DataReport:
 
 
 def test_report_has_data_notes_and_rare_classes() -> None:
-    made, told = made_findings(**NOTHING), report_with("3 of 208 rows are left out")
+    made, told = made_findings(**UNMEASURED), report_with("3 of 208 rows are left out")
     words = "ew rows of class 3 of 208 rows are left out (3.0 %)"
     page = of_run(made, data=told)
     assert "3 of 208 rows are left out." in page.texts("li")
@@ -152,7 +148,7 @@ def test_report_has_data_notes_and_rare_classes() -> None:
 
 def test_report_has_the_tables_of_the_data() -> None:
     prepared = shipped("iris")
-    page = of_run(made_findings(**NOTHING), data=prepared.report)
+    page = of_run(made_findings(**UNMEASURED), data=prepared.report)
     (length,) = (row for row in page.texts("tr") if row.startswith("sepal length (cm)"))
     cells = load_iris().data[prepared.train.rows, 0]
     figures = [f"{value:.5g}" for value in (cells.mean(), cells.std(), cells.min(), cells.max())]
@@ -235,7 +231,7 @@ def test_comparison_lists_changed_settings_and_flipped_rows() -> None:
     page, both = of_two(first, second), against(first, second)
     require_sound(page)
     flipped = flips_of(both).first + flips_of(both).second
-    rows = [one for one in page.texts("tr") if " %)" in one]
+    rows = [row for row in page.texts("tr") if " %)" in row]
     assert len(rows) == min(flipped, 50) > 5
     assert "optimizer.lr" in page.text
     told = lines(both)
@@ -247,6 +243,13 @@ def test_comparison_lists_changed_settings_and_flipped_rows() -> None:
     assert "optimizer.lr 0.01 → 0.5" in told[3]
 
 
+@pytest.fixture
+def undrawn(monkeypatch: Patch) -> None:
+    """Leaves out the pictures, which take most of the time of a page of two runs."""
+    monkeypatch.setattr("pipeline.reporting.pair_page.draw_pictures", lambda _: [])
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_tested_metric_is_reported_without_common_test() -> None:
     tested = made_findings(metrics={"test/f1": 0.47}, test=None)
     other = made_findings(task="regression", metrics={"test/rmse": 2.0}, test=None)
@@ -277,31 +280,40 @@ def test_zero_width_interval_is_not_shown() -> None:
     assert " (95 % CI 0.30–0.40, 1 row), " in summary(subject(wide))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missing_interval_is_explained_below_the_table() -> None:
     made = made_findings()
-    known = dict.fromkeys(("accuracy", "precision", "recall", "f1", "auroc"), (0.3, 0.7))
     few = "–: no interval: all bootstrap samples give this value, or "
-    assert few not in of_run(replace(made, intervals=known)).text
-    known.pop("auroc")  # few rows of a class
-    assert few in of_run(replace(made, intervals=known)).text
+    assert few not in notes_of(replace(made, intervals=ALL_INTERVALS))
+    without_auroc = {key: ends for key, ends in ALL_INTERVALS.items() if key != "auroc"}
+    assert few in notes_of(replace(made, intervals=without_auroc))  # few rows of a class
     for other, is_told in ((made, True), (made_findings(seed=1), False)):
         assert (few in of_two(made, other).text) is is_told
-    short = made_findings(rows=60)
-    lacking = of_two(short, made_findings(rows=60, seed=1))
+    lacking = of_two(made_findings(rows=60), made_findings(rows=60, seed=1))
     assert "auroc" in lacking.text
     assert few in lacking.text
 
 
+ALL_INTERVALS = dict.fromkeys(("accuracy", "precision", "recall", "f1", "auroc"), (0.3, 0.7))
+
+
+def notes_of(findings: Findings) -> str:
+    """What stands below the table of results, on every page of a run."""
+    table = result_table(findings)
+    assert table is not None
+    return "\n".join(table.notes)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_own_metric_without_interval_has_a_reason() -> None:
     made = made_findings()
-    known = dict.fromkeys(("accuracy", "precision", "recall", "f1", "auroc"), (0.3, 0.7))
-    one = replace(made, intervals=known, metrics={**made.metrics, "test/cost": 0.5})
+    one = replace(made, intervals=ALL_INTERVALS, metrics={**made.metrics, "test/cost": 0.5})
     slow = "–: no interval of cost: too slow, undefined for most bootstrap samples, or equal for"
     no_pair = "–: no interval of cost: only built-in metrics have one"
     other = replace(made_findings(seed=1), metrics={"test/cost": 0.4})
-    for page, reason in ((of_run(one), slow), (of_two(one, other), no_pair)):
-        assert reason in page.text
-        assert "all bootstrap samples" not in page.text
+    for text, reason in ((notes_of(one), slow), (of_two(one, other).text, no_pair)):
+        assert reason in text
+        assert "all bootstrap samples" not in text
 
 
 KINDS = [("binary", "table"), ("multiclass", "images"), ("regression", "series")]
@@ -319,7 +331,7 @@ def test_every_task_and_data_kind_has_a_report(task: Any, kind: Any) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"end": End.DIVERGED, "kept": None}])
 def test_run_without_findings_has_a_valid_page(changes: dict[str, Any]) -> None:
-    made = made_findings(**NOTHING, **changes)
+    made = made_findings(**UNMEASURED, **changes)
     page = of_run(made)
     require_sound(page)
     assert page.all("img") or "Not drawn" in page.text

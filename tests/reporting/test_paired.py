@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from helpers.sample_findings import made_findings, scored_rows, with_test
+from helpers.sample_findings import made_findings, of_rows, scored_rows, with_test
 from reporting.pages import against, flips_of
 from scipy.stats import t as student  # type: ignore[import-untyped] # scipy brings no types
 from sklearn.metrics import f1_score
@@ -14,6 +14,12 @@ from sklearn.metrics import f1_score
 from pipeline.base.findings import Findings
 from pipeline.reporting.pair_page import verdict
 from pipeline.scoring.bootstrap import flips, paired_differences, units_of
+
+
+def nearer(findings: Findings) -> Findings:
+    """Findings of forecasts whose errors are a tenth of these."""
+    test = scored_rows(findings)
+    return with_test(findings, outputs=test.targets + 0.1 * (test.outputs - test.targets))
 
 
 def two_sided(first: int, second: int) -> float:
@@ -51,10 +57,7 @@ def test_block_difference_interval_is_students() -> None:
 def test_few_blocks_cannot_separate_two_forecasters() -> None:
     """100 forecasts of 12 steps: their errors overlap, whatever their means differ by."""
     first = replace(made_findings(task="regression", kind="series", rows=100, seed=1), horizon=12)
-    nearer = scored_rows(first).targets + 0.1 * (
-        scored_rows(first).outputs - scored_rows(first).targets
-    )
-    both = against(first, with_test(first, outputs=nearer))
+    both = against(first, nearer(first))
     assert both.figures["rmse"].interval is None
     assert both.better("rmse") == both.better("r2") == ""
 
@@ -62,10 +65,7 @@ def test_few_blocks_cannot_separate_two_forecasters() -> None:
 def test_lower_regression_error_is_better() -> None:
     """Equal networks have no better one."""
     first = made_findings(task="regression", kind="series", seed=1)
-    nearer = scored_rows(first).targets + 0.1 * (
-        scored_rows(first).outputs - scored_rows(first).targets
-    )
-    both = against(first, with_test(first, outputs=nearer))
+    both = against(first, nearer(first))
     assert (both.better("rmse"), both.better("r2"), both.flips) == ("B", "B", None)
     assert against(both.findings[1], first).better("mae") == "A"
     same = against(made_findings(), made_findings())
@@ -99,15 +99,10 @@ def test_headline_names_better_run_and_difference() -> None:
 
 def test_rows_of_a_group_count_as_one() -> None:
     """Each row 20 times over says no more than once, but of its own group of 20."""
-    one, other = made_findings(seed=1, rows=60), made_findings(seed=2, rows=60)
-    once = against(one, other)
+    pair = [made_findings(seed=seed, rows=60) for seed in (1, 2)]
+    once = against(*pair)
     rows = np.repeat(np.arange(60), 20)
-
-    def often(findings: Findings) -> Findings:
-        arrays = {key: getattr(scored_rows(findings), key)[rows] for key in ("targets", "outputs")}
-        return with_test(findings, rows=np.arange(1200), naive=None, linear=None, **arrays)
-
-    first, second = often(one), often(other)
+    first, second = (with_test(of_rows(one, rows), rows=np.arange(1200)) for one in pair)
     alone = against(first, second)
     # The later of two runs has its groups on record, the older one has not.
     grouped = against(first, with_test(second, groups=rows))
@@ -139,10 +134,8 @@ def test_group_p_value_counts_all_swaps() -> None:
 def test_macro_f1_difference_equals_scikit_learn() -> None:
     both = against(made_findings(seed=1, rows=120), made_findings(seed=2, rows=120))
     assert both.obstacle == ""
-    by_hand = [
-        f1_score(scored_rows(one).targets, scored_rows(one).called(one.threshold), average="macro")
-        for one in both.findings
-    ]
+    tests = [scored_rows(findings) for findings in both.findings]
+    by_hand = [f1_score(test.targets, test.called(0.5), average="macro") for test in tests]
     found = both.figures["f1"]
     assert [found.first, found.second] == pytest.approx(by_hand)
     assert found.interval is not None
@@ -152,9 +145,9 @@ def test_macro_f1_difference_equals_scikit_learn() -> None:
 def test_paired_interval_is_narrower_than_unpaired() -> None:
     """Two networks that differ in one row of a hundred: their own intervals overlap by far."""
     first = made_findings(rows=400, seed=3)
-    outputs = scored_rows(first).outputs.copy()
-    wrong = np.flatnonzero(outputs.argmax(1) != scored_rows(first).targets)[:12]
-    outputs[wrong] = np.eye(3, dtype=np.float32)[scored_rows(first).targets[wrong]]
+    targets, outputs = scored_rows(first).targets, scored_rows(first).outputs.copy()
+    wrong = np.flatnonzero(outputs.argmax(1) != targets)[:12]
+    outputs[wrong] = np.eye(3)[targets[wrong]]
     both = against(first, with_test(first, outputs=outputs))
     interval = both.figures["accuracy"].interval
     assert both.figures["accuracy"].value == pytest.approx(12 / 400)
@@ -180,9 +173,8 @@ def test_targets_rounded_to_float32_are_the_same() -> None:
 def test_different_rows_are_not_compared() -> None:
     first = made_findings()
     test = scored_rows(first)
-    shorter = {key: getattr(test, key)[:100] for key in ("rows", "targets", "outputs")}
     others = {
-        "A was tested on 240 rows, B on 100": with_test(first, **shorter),
+        "A was tested on 240 rows, B on 100": of_rows(first, slice(100)),
         "140 of the 240 test rows of A are test rows of B": with_test(first, rows=test.rows + 100),
         "their test rows have the same numbers but different targets": with_test(
             first, targets=(test.targets + 1) % 3

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers.chromium import browser as real_browser
+from helpers.fixture_types import Capture, Patch, Train
 from helpers.how_to_pages import work_through
 from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
@@ -49,9 +50,7 @@ def place(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def report(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Report:
+def report(place: Path, monkeypatch: Patch, capsys: Capture) -> Report:
     """Call the command `report` there; its exit code, and the lines of both streams."""
     monkeypatch.chdir(place)
 
@@ -96,7 +95,7 @@ def test_report_of_real_run_is_complete(place: Path, tmp_path: Path) -> None:
 
 
 def test_study_report_has_trials_and_seeds(
-    place: Path, tmp_path: Path, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, train: Train, monkeypatch: Patch
 ) -> None:
     page = sound(pages(place)[2], place / "runs" / STUDY, "report.html", tmp_path)
     rows = [one for one in page.texts("tr") if re.match(r"\d+ (complete|pruned) ", one)]

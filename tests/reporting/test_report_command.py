@@ -4,19 +4,13 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from helpers.sample_findings import made_findings
-from reporting.pages import Page, require_sound
+from helpers.fixture_types import Capture, Train
+from reporting.pages import Page, made_run, require_sound
 
-from pipeline.base.ends import End
-from pipeline.base.findings import ARRAYS_FILE, FINDINGS_FOLDER, LAYERS_FILE, save_findings
 from pipeline.report import main
-from pipeline.tracking.journal import Journal
-from pipeline.tracking.journal_events import Header
-from pipeline.tracking.ownership import adopt
 
 QUIET = "tracking=none"
 
@@ -25,7 +19,7 @@ Problem = Callable[..., str]
 
 
 @pytest.fixture
-def report(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Report:
+def report(own_folder: Path, capsys: Capture) -> Report:
     """Call a command that is accepted, and return the lines that it prints."""
 
     def call(*words: str) -> list[str]:
@@ -38,7 +32,7 @@ def report(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Report:
 
 
 @pytest.fixture
-def problem(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Problem:
+def problem(own_folder: Path, capsys: Capture) -> Problem:
     """Call a command that is refused, and return its one line."""
 
     def call(*words: str, code: int = 2) -> str:
@@ -50,40 +44,6 @@ def problem(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> Problem:
         return line.removeprefix("error: ")
 
     return call
-
-
-def made_run(
-    name: str,
-    output: Path = Path("runs"),
-    *,
-    ended: bool = True,
-    seed: int | None = None,
-    stem: str = "20260101-120000",
-) -> Path:
-    """Write the journal of a run and, with a seed, its findings, of which little can be drawn."""
-    folder = output / f"{stem}-{name}-0a1b2c"
-    (folder / "artifacts").mkdir(parents=True)
-    tags = {"pipeline.command": "train", "command": f"pipeline train name={name}"}
-    params: dict[str, str | int] = {
-        "model._target_": "pipeline.networks.mlp.MLP",
-        "trainer.max_epochs": 4,
-        "seed": 3,
-    }
-    params |= {"tags.team": "a", "tags.team.lead": "b"}  # both are keys in a journal
-    params |= {"monitor": "val/f1"}  # what the null of the configuration has become
-    journal = Journal(adopt(folder))
-    journal.begin(Header(name=name, experiment="pipeline", uri="", params=params, tags=tags))
-    for epoch in (1, 2, 3):
-        journal.epoch(epoch, {"train/loss": 1 / epoch, "val/loss": 1.2 / epoch, "val/f1": 0.3})
-    if ended:
-        journal.epoch(3, {"best/epoch": 3.0, "test/f1": 0.625, "naive/f1": 0.25})
-        journal.end(End.COMPLETE)
-    journal.close()
-    if seed is not None:
-        few: dict[str, Any] = {"vitals": None, "activity": (), "importances": None}
-        findings = made_findings(rows=40, epochs=3, seed=seed, name=name, **few)
-        save_findings(findings, folder / "artifacts")
-    return folder
 
 
 def page_of(lines: list[str]) -> tuple[Path, Page]:
@@ -168,7 +128,7 @@ def test_run_without_findings_is_reported_from_journal(report: Report) -> None:
     assert "Incomplete: this run has no findings, because" in page.text
     assert "f1 0.625 – 0.250" in page.text
     assert "3 of 4 epochs" in page.texts("p")[0]
-    file = made_run("damaged", seed=0) / "artifacts" / FINDINGS_FOLDER / ARRAYS_FILE
+    file = made_run("damaged", seed=0) / "artifacts" / "findings" / "arrays.npz"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     _, page = page_of(report("run=damaged"))
     told = "is damaged: its findings can't be read; this page shows the journal"
@@ -184,7 +144,7 @@ def test_run_without_findings_is_reported_from_journal(report: Report) -> None:
 
 
 def test_damaged_layers_are_left_out(report: Report) -> None:
-    file = made_run("deep") / "artifacts" / LAYERS_FILE
+    file = made_run("deep") / "artifacts" / "layers.txt"
     for content, is_shown in ((b"\xff linear", False), (b"1 linear", True)):
         file.write_bytes(content)
         assert ("linear" in page_of(report("run=deep"))[1].text) is is_shown
@@ -209,8 +169,8 @@ def test_report_of_two_runs_compares_them(report: Report) -> None:
 def test_range_test_report_shows_its_curve(
     report: Report,
     problem: Problem,
-    train: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
+    train: Train,
+    capsys: Capture,
 ) -> None:
     """A range test can't be compared with a run."""
     base = ("model=mlp", "data=iris", "name=ladder", "find_lr=true", "lr_range.steps=60")

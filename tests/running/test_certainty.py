@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.fixture_types import Capture, Made
-from helpers.run_files import artifact
+from helpers.run_files import artifact, findings_of
+from helpers.sample_findings import scored_rows
 
-from pipeline.base.findings import load_findings
 from pipeline.evaluate import main as evaluate
 from pipeline.report import main as report
 
@@ -47,8 +47,7 @@ def test_intervals_of_every_command_resample_groups(made: Made, capsys: Capture)
     run = train_and_compare(made, *QUICK, *GROUPED, "data.test=0.5", "verbose=0")
     assert "result" in capsys.readouterr().out
     assert artifact(run, "intervals.json")["units"] == "30 groups of rows"
-    test = load_findings(run / "artifacts").test
-    assert test is not None
+    test = scored_rows(findings_of(run))
     assert test.groups is not None
     names = [of_row[row] for row in test.rows]
     assert len(set(zip(names, test.groups.tolist(), strict=True))) == len(set(names)) == 30

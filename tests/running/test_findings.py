@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.fixture_types import Capture, Made, Patch, Train
-from helpers.run_files import artifact, epochs, events, only_run, predictions
+from helpers.run_files import artifact, epochs, events, findings_of, only_run, predictions
 from helpers.sample_data import shipped
+from helpers.sample_findings import scored_rows, vitals_of
 from matplotlib import pyplot
 from mlflow import MlflowClient
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.metrics import f1_score, log_loss
 
 from pipeline.base.ends import End
-from pipeline.base.findings import load_findings
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.pictures.gallery import drawing, read_list
@@ -33,19 +33,15 @@ def tags(run: Path) -> dict[str, str]:
 
 
 def test_findings_agree_with_tables_and_model(run: Path) -> None:
-    iris, lines = load_findings(run / "artifacts"), predictions(run)
-    assert iris.test is not None
-    assert [int(line["row"]) for line in lines] == iris.test.rows.tolist()
-    assert [line["target"] for line in lines] == [
-        iris.classes[target] for target in iris.test.targets
-    ]
+    iris, lines = findings_of(run), predictions(run)
+    test = scored_rows(iris)
+    assert [int(line["row"]) for line in lines] == test.rows.tolist()
+    classes = [iris.classes.index(line["target"]) for line in lines]
+    assert classes == test.targets.tolist()
     shares = [[float(line[f"probability of {name}"]) for name in iris.classes] for line in lines]
-    np.testing.assert_allclose(np.asarray(shares), iris.test.outputs, rtol=1e-6)
-    of_training = {
-        epoch: {key: value for key, value in values.items() if key != "time/epoch"}
-        for epoch, values in iris.history.items()
-    }
-    assert of_training == epochs(run)
+    np.testing.assert_allclose(np.asarray(shares), test.outputs, rtol=1e-6)
+    for epoch, values in epochs(run).items():
+        assert values.items() <= iris.history[epoch].items()
     assert iris.rows == {"train": 89, "validation": 23, "test": 38}
     assert sum(iris.shares) == pytest.approx(1)
     assert iris.intervals["f1"][0] <= iris.metrics["test/f1"] <= iris.intervals["f1"][1]
@@ -83,7 +79,7 @@ def test_run_is_judged_on_its_training_rows(made: Made, capsys: Capture) -> None
     """These are the first 24 rows, since each epoch has the same three batches."""
     words = ("data=breast_cancer", "data.batch_size=8", "debug=overfit", "trainer.max_epochs=9")
     run = made("model=mlp", *words)
-    findings, part = load_findings(run / "artifacts"), shipped("breast_cancer").train
+    findings, part = findings_of(run), shipped("breast_cancer").train
     note = f"note: each epoch trains on the first 24 of {len(part)} training rows (trainer.overfit"
     assert note in capsys.readouterr().out
     rows, targets = part.rows[:24], part.targets[:24].numpy()
@@ -100,9 +96,8 @@ def test_recorded_run_has_pictures_and_note(made: Made, monkeypatch: Patch) -> N
     run = made(*WORDS, "feature_maps.samples=[3,149]")
     pictures = run / "artifacts" / "pictures"
     written = read_list(pictures)
-    assert {"curves/loss", "classes/confusion", "layers/gradient_norms"} <= {
-        entry.name for entry in written
-    }
+    names = {entry.name for entry in written}
+    assert {"curves/loss", "classes/confusion", "layers/gradient_norms"} <= names
     assert [entry.reason for entry in written if entry.reason] == []
     assert all((pictures / entry.file).stat().st_size > 1000 for entry in written)
     page = (run / "artifacts" / "report.html").read_text(encoding="utf-8")
@@ -115,14 +110,11 @@ def test_recorded_run_has_pictures_and_note(made: Made, monkeypatch: Patch) -> N
     client = MlflowClient("sqlite:///mlflow.db")
     (stored,) = client.search_runs(["1"])
     assert stored.data.tags["doctor"] == run_tags["doctor"]
-    artifact_paths = {
-        entry.path
-        for place in ("", "pictures/curves")
-        for entry in client.list_artifacts(stored.info.run_id, place)
-    }
-    assert {"report.html", "pictures/curves/loss.png"} <= artifact_paths
+    artifacts = client.list_artifacts(stored.info.run_id)
+    artifacts += client.list_artifacts(stored.info.run_id, "pictures/curves")
+    assert {"report.html", "pictures/curves/loss.png"} <= {entry.path for entry in artifacts}
     # The rows that were asked for are looked at.
-    findings = load_findings(run / "artifacts")
+    findings = findings_of(run)
     assert findings.inside is not None
     assert findings.inside.rows.tolist() == [3, 149]
     assert findings.inside.labels == ("setosa", "virginica")
@@ -170,10 +162,9 @@ def test_diverged_run_is_diagnosed(train: Train, capsys: Capture) -> None:
     assert "exploding_gradient" in tags(run)["doctor"]
     assert "## Exploding gradient" in (run / "artifacts" / "doctor.md").read_text(encoding="utf-8")
     assert artifact(run, "doctor.json")
-    findings = load_findings(run / "artifacts")
+    findings = findings_of(run)
     assert findings.end is End.DIVERGED
-    assert findings.vitals is not None
-    assert len(findings.vitals.layers) == 4
+    assert len(vitals_of(findings).layers) == 4
     assert read_list(run / "artifacts" / "pictures")
     page = (run / "artifacts" / "report.html").read_text(encoding="utf-8")
     assert "<dt>status</dt>\n<dd>failed (diverged)</dd>" in page
@@ -215,22 +206,19 @@ def test_kept_test_rows_are_evenly_spaced(made: Made, monkeypatch: Patch) -> Non
     monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 10 * 100)
     words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
     run = made(*words, "pictures=true")
-    findings, rows = (
-        load_findings(run / "artifacts"),
-        [int(line["row"]) for line in predictions(run)],
-    )
-    assert findings.test is not None
+    findings = findings_of(run)
+    rows = [int(line["row"]) for line in predictions(run)]
+    kept_rows = scored_rows(findings).rows
     assert findings.rows["test"] == len(rows)
     expected_rows = [rows[round((len(rows) - 1) * number / 99)] for number in range(100)]
-    assert findings.test.rows.tolist() == expected_rows
+    assert kept_rows.tolist() == expected_rows
     assert findings.mistakes is not None
-    wrong_rows = findings.test.rows[findings.mistakes.positions]
+    wrong_rows = kept_rows[findings.mistakes.positions]
     assert len(wrong_rows) > 0
     pictures = load_digits().images[wrong_rows]
     shares = pictures / pictures.max()
-    np.testing.assert_allclose(
-        findings.mistakes.inputs[:, 0] / findings.mistakes.inputs.max(), shares
-    )
+    inputs = findings.mistakes.inputs[:, 0]
+    np.testing.assert_allclose(inputs / inputs.max(), shares)
 
 
 @pytest.mark.parametrize("place", ["activity_of", "_scores"])
@@ -255,4 +243,4 @@ def test_weighted_classes_are_scored_in_any_precision(
 ) -> None:
     run = made(*IRIS, "loss.class_weights=[1,2,5]", f"trainer.precision={precision}")
     assert capsys.readouterr().err == ""
-    assert load_findings(run / "artifacts").training["loss"] > 0
+    assert findings_of(run).training["loss"] > 0

@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.fixture_types import Capture, Train
-from helpers.run_files import checkpoint, epochs, events, final_values, only_run, runs
+from helpers.run_files import (
+    checkpoint,
+    epochs,
+    events,
+    final_values,
+    findings_of,
+    mlflow_id,
+    only_run,
+    runs,
+    set_mlflow_id,
+)
 from mlflow import MlflowClient
-
-from pipeline.base.findings import load_findings
-from pipeline.tracking.folders import State, read_state, write_state
 
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "trainer.max_epochs=3")
 MORE = ("trainer.max_epochs=4", "tracking=none", "verbose=0")
@@ -25,7 +32,7 @@ RUN_ID = "5c0ffee1" * 4
 @pytest.fixture(autouse=True)
 def recorded_as(run: Path) -> None:
     """Give the finished run a made-up MLflow id."""
-    write_state(run, State(uri="", run_id=RUN_ID, experiment_id="1", sent=0))
+    set_mlflow_id(run, RUN_ID)
 
 
 def write_journal(run: Path, journal_events: Iterable[dict[str, object]]) -> None:
@@ -47,6 +54,10 @@ def only_problem(capsys: Capture) -> str:
     return line.removeprefix("error: ")
 
 
+def contents_of(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
 def child_of(train: Train, run: Path, *words: str) -> Path:
     """Go on from a run under another config; return the new run."""
     earlier_runs = set(runs(run.parent))
@@ -60,14 +71,14 @@ def test_mlflow_records_resumed_run_and_child_run(train: Train) -> None:
     """With another config, the resumed run becomes a child of the first."""
     assert train(*WORDS, "output=recorded") == 0
     run = only_run(Path("recorded"))
-    run_id = read_state(run).run_id
+    run_id = mlflow_id(run)
     assert train(f"resume={run}", "trainer.max_epochs=5", "verbose=0") == 0
-    assert read_state(run).run_id == run_id
+    assert mlflow_id(run) == run_id
     client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
     assert [p.step for p in client.get_metric_history(run_id, "val/loss")] == [1, 2, 3, 4, 5]
     assert client.get_run(run_id).info.status == "FINISHED"
     child = child_of(train, run, "trainer.max_epochs=6", "optimizer.lr=0.1")
-    stored = client.get_run(read_state(child).run_id).data
+    stored = client.get_run(mlflow_id(child)).data
     assert stored.tags["mlflow.parentRunId"] == run_id
     assert stored.params["optimizer.lr"] == "0.1"
 
@@ -103,16 +114,16 @@ def test_training_time_of_resumed_run_is_total(
     took = re.search(r"took    .*, (.+) s of it training", capsys.readouterr().out)
     assert took is not None
     assert float(took[1]) < 60
-    findings = load_findings(run / "artifacts")
+    findings = findings_of(run)
     assert findings.seconds == final_values(run)["time/fit"]
     assert findings.epochs_words == "4 of 4"
 
 
-@pytest.mark.parametrize("prefix", ["12e45678", "1_000", "0x1f", "007", "1e5", "true"])
+@pytest.mark.parametrize("prefix", ["12e45678", "0x1f", "007", "true"])
 def test_numeric_looking_run_id_is_read_as_text(
     train: Train, run: Path, capsys: Capture, prefix: str
 ) -> None:
-    write_state(run, State(uri="", run_id=f"{prefix}9abc", experiment_id="1", sent=0))
+    set_mlflow_id(run, f"{prefix}9abc")
     assert train(f"resume={prefix}") == 2
     assert only_problem(capsys).startswith(f"{run.relative_to(Path.cwd())} has finished; continue")
 
@@ -187,18 +198,18 @@ def test_longer_cosine_schedule_is_refused(train: Train, capsys: Capture) -> Non
 
 def test_child_run_leaves_its_parent_unchanged(train: Train, run: Path) -> None:
     """It can be resumed itself."""
-    before = {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
+    before = contents_of(run)
     child, uninterrupted = (
         child_of(train, run, f"trainer.max_epochs={last}", "optimizer.lr=0.1", "tracking=none")
         for last in (5, 6)
     )
-    assert {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()} == before
+    assert contents_of(run) == before
     begin = events(child)[0]
     assert begin["parent"] == RUN_ID
     assert begin["params"]["optimizer.lr"] == 0.1
     assert list(epochs(child)) == [4, 5]
     assert final_values(child)["best/epoch"] in (4, 5)
-    assert load_findings(child / "artifacts").epochs_words == "4–5 of 5"
+    assert findings_of(child).epochs_words == "4–5 of 5"
     assert (child / "checkpoints" / "best.ckpt").exists()
     assert train(f"resume={child}", "trainer.max_epochs=6", "verbose=0") == 0
     assert epochs(child) == epochs(uninterrupted)

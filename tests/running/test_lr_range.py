@@ -66,24 +66,21 @@ def test_each_step_uses_its_learning_rate(accumulated: int) -> None:
     assert len(losses) == 25
 
 
+def generator_states() -> list[object]:
+    numpy_state = np.random.get_state(legacy=False)["state"]["key"].tolist()
+    return [torch.get_rng_state().tolist(), numpy_state, random.getstate()]
+
+
 def test_range_test_is_reproducible_and_leaves_no_trace(own_folder: Path) -> None:
     words = [*IRIS, "model.dropout=0.3", "trainer.max_epochs=3"]
     trained(planned(*words, "output=untouched"), None)
     plan = planned(*words, "output=tested")
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
-    generators = (
-        torch.get_rng_state(),
-        np.random.get_state(legacy=False)["state"]["key"].tolist(),
-        random.getstate(),
-    )
+    generators = generator_states()
     curve = try_rates(plan)
     after = plan.network.state_dict()
     assert all(torch.equal(after[key], weights[key]) for key in weights)
-    assert torch.equal(torch.get_rng_state(), generators[0])
-    assert (
-        np.random.get_state(legacy=False)["state"]["key"].tolist(),
-        random.getstate(),
-    ) == generators[1:]
+    assert generator_states() == generators
     trained(plan, None)
     first, second = (epochs(only_run(own_folder / name)) for name in ("untouched", "tested"))
     assert sorted(first) == [1, 2, 3]
@@ -162,12 +159,10 @@ def test_absent_suggestion_is_explained_in_one_line(
     options = (f"lr_range.lowest={lowest}", f"lr_range.highest={highest}", "model.norm=none")
     run = made(*IRIS[:3], *PLAIN_SGD, "find_lr=true", *options)
     printed = capsys.readouterr().out.splitlines()
-    (message,) = [
-        printed_line for printed_line in printed if printed_line.startswith("no suggestion: ")
-    ]
+    (message,) = [line for line in printed if line.startswith("no suggestion: ")]
     assert message.startswith(f"no suggestion: the loss {why}")
     assert "such as lr_range." in message
-    assert not any(printed_line.startswith("train ") for printed_line in printed)
+    assert not any(line.startswith("train ") for line in printed)
     assert found_rate(run) == "none"
     assert (run / "artifacts" / "find_lr" / "lr_range.png").exists()
 
@@ -175,9 +170,8 @@ def test_absent_suggestion_is_explained_in_one_line(
 def test_optimizer_without_learning_rate_is_refused(
     train: Train, tmp_path: Path, capsys: Capture
 ) -> None:
-    config_words = written(
-        tmp_path / "own", {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"}
-    )
+    files: dict[str, str | bytes] = {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"}
+    config_words = written(tmp_path / "own", files)
     assert train(*config_words, *IRIS, "optimizer=rprop", "find_lr=true") == 2
     assert capsys.readouterr().err == (
         "error: find_lr=true searches optimizer.lr, but this optimizer's YAML has no lr; add it.\n"
@@ -281,10 +275,8 @@ def test_suggested_rate_beats_lower_and_higher_rates(train: Train, own_folder: P
     for factor in (1.0, 0.1, 30.0):
         options = (f"output=times{factor}", f"optimizer.lr={factor * rate}")
         assert train(*words, "test=false", *options) in (0, 4)
-        values = epochs(only_run(own_folder / f"times{factor}")).values()
-        losses[factor] = min(
-            (epoch_values["val/loss"] for epoch_values in values), default=math.inf
-        )
+        history = epochs(only_run(own_folder / f"times{factor}")).values()
+        losses[factor] = min((values["val/loss"] for values in history), default=math.inf)
     assert losses[1.0] < min(losses[0.1], losses[30.0])
 
 
@@ -294,14 +286,11 @@ def test_range_test_is_recorded_in_mlflow(made: Made, own_folder: Path) -> None:
 
     rate = found_rate(made(*IRIS[:2], "find_lr=true", "verbose=0"))
     client = MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
-    experiments = [entity.experiment_id for entity in client.search_experiments()]
-    (recorded_run,) = client.search_runs(experiments)
-    assert recorded_run.info.status == "FINISHED"
-    assert (recorded_run.data.tags["find_lr"], recorded_run.data.params["find_lr"]) == (
-        rate,
-        "true",
-    )
-    assert recorded_run.data.metrics == {}
-    stored = {entity.path for entity in client.list_artifacts(recorded_run.info.run_id, "find_lr")}
-    assert stored == {"find_lr/lr_range.csv", "find_lr/lr_range.png"}
-    assert client.list_artifacts(recorded_run.info.run_id, "model") == []
+    (stored,) = client.search_runs(["1"])
+    assert stored.info.status == "FINISHED"
+    assert stored.data.tags["find_lr"] == rate
+    assert stored.data.params["find_lr"] == "true"
+    assert stored.data.metrics == {}
+    paths = {entry.path for entry in client.list_artifacts(stored.info.run_id, "find_lr")}
+    assert paths == {"find_lr/lr_range.csv", "find_lr/lr_range.png"}
+    assert client.list_artifacts(stored.info.run_id, "model") == []

@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from helpers.fixture_types import Made
 from helpers.sample_data import Given, labelled, options
 from helpers.sample_findings import config_of, made_findings
 from serving import made_models
@@ -177,7 +176,7 @@ def test_markup_in_names_stays_text() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", ["model=mlp data=breast_cancer", "model=gru data=airline"])
-def test_every_score_on_card_is_recorded(words: str, made: Callable[..., Path]) -> None:
+def test_every_score_on_card_is_recorded(words: str, made: Made) -> None:
     run = made(*words.split(), "trainer.max_epochs=2", "tracking=none", "verbose=0")
     text = (run / "model" / "card.md").read_text(encoding="utf-8")
     assert (run / "artifacts" / "card.md").read_text(encoding="utf-8") == text

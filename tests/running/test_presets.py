@@ -7,10 +7,10 @@ import pytest
 from helpers.fixture_types import Made
 from helpers.run_files import checkpoint, epochs, events, final_values
 from helpers.sample_data import names, shipped
+from helpers.server_processes import ROOT
 from omegaconf import OmegaConf
 
-from pipeline.base.paths import conf_folder
-
+CONF = ROOT / "conf"
 SHORT = ("trainer.max_epochs=1", "tracking=none", "verbose=0")
 FEW = ("trainer.limit_train_batches=4", *SHORT)
 IRIS = ("model=mlp", "data=iris", *SHORT[1:])
@@ -22,19 +22,19 @@ MODEL_OF = {
 
 
 def choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def lacks(experiment: str) -> set[str]:
     """Return the keys for which an experiment needs a value, such as a path to own data."""
-    file = conf_folder() / "experiment" / f"{experiment}.yaml"
+    file = CONF / "experiment" / f"{experiment}.yaml"
     return OmegaConf.missing_keys(OmegaConf.load(file))
 
 
 EXPERIMENTS = [one for one in choices("experiment") if not lacks(one)]
 QUICK = list({name.split("_")[0]: name for name in EXPERIMENTS}.values())
 """The last experiment of each data set, in the order of the alphabet."""
-TEXTS = [(conf_folder() / "experiment" / f"{one}.yaml").read_text("utf-8") for one in QUICK]
+TEXTS = [(CONF / "experiment" / f"{one}.yaml").read_text("utf-8") for one in QUICK]
 
 
 @pytest.fixture

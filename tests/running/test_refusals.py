@@ -1,6 +1,5 @@
 """Runs that can't do what they say are refused in one line, before anything is created."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ REFUSED = {
 }
 
 
-def refusal(run: Callable[..., int], capsys: Capture, *words: str) -> str:
+def refusal(run: Train, capsys: Capture, *words: str) -> str:
     """Return the only line of a refused command, which has created nothing."""
     assert run(*words) == 2
     (line,) = capsys.readouterr().err.splitlines()

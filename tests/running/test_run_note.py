@@ -86,10 +86,9 @@ def test_main_pictures_are_shown_and_others_linked(tmp_path: Path) -> None:
     linked = re.findall(r"\]\(#/experiments/7/runs/\w+/artifacts/pictures/([\w/]+)\.png\?", note)
     assert set(linked) == set(LINKED)
     # One wider than the page is linked, one without a file is left out.
+    wide = written_picture(tmp_path, "curves/loss", width=1800)
     lost = PictureFile(name="classes/confusion", title="c", alt="", file="", reason="one class")
-    note = note_text(
-        made_findings(), tmp_path, [written_picture(tmp_path, "curves/loss", width=1800), lost]
-    )
+    note = note_text(made_findings(), tmp_path, [wide, lost])
     assert images(note) == []
     assert "artifacts/pictures/curves/loss.png" in note
     assert "confusion" not in note
@@ -116,19 +115,14 @@ def test_long_note_drops_links_to_fit_tag(tmp_path: Path) -> None:
     assert len(note) <= MOST
     assert len(images(note)) == 4
     assert "Layer 1 " not in note
-    note = note_text(
-        made_findings(),
-        tmp_path,
-        [*(replace(picture, alt="w" * 2500) for picture in pictures), *many],
-    )
+    long = [replace(picture, alt="w" * 2500) for picture in pictures]
+    note = note_text(made_findings(), tmp_path, [*long, *many])
     assert len(note) <= MOST
     assert images(note) == ["curves/loss", "classes/confusion"]
     assert "pipeline train model=mlp" in note
 
 
-def test_note_without_mlflow_run_has_no_links(
-    tmp_path: Path,
-) -> None:
+def test_note_without_mlflow_run_has_no_links(tmp_path: Path) -> None:
     """The note of a diverged run says so."""
     findings = replace(made_findings(), run_id="")
     note = note_text(findings, tmp_path, [written_picture(tmp_path, "curves/loss")])

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from helpers.fixture_types import Capture, Made, Patch, Train
-from helpers.run_files import checkpoint, epochs, events, final_values, only_run, predictions
+from helpers.run_files import (
+    checkpoint,
+    epochs,
+    events,
+    final_values,
+    only_run,
+    predictions,
+    values_with,
+)
 from mlflow.entities import ViewType
 
 from pipeline.evaluate import main as evaluate
@@ -90,9 +98,8 @@ def test_scores_count_every_row_exactly_once(made: Made, own_folder: Path) -> No
     assert len(rows) == len(set(rows)) == 451  # which two ranks can not share equally
     for split, stage in (("test", "test"), ("validation", "val")):
         assert evaluate([f"model_from={run}", f"split={split}", *QUIET, f"output={stage}"]) == 0
-        judged = final_values(only_run(own_folder / stage))
+        compared = values_with(only_run(own_folder / stage), f"{stage}/")
         best = "best/" if stage == "val" else ""
-        compared = {k: value for k, value in judged.items() if k.startswith(f"{stage}/")}
         assert len(compared) >= 5
         assert compared == pytest.approx({k: figures[best + k] for k in compared}, abs=1e-6)
     # One run on record, whatever the number of processes.

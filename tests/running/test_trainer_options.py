@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.fixture_types import Capture, Made, Patch, Train
-from helpers.run_files import checkpoint, epochs, events, final_values, predictions
+from helpers.run_files import (
+    checkpoint,
+    epochs,
+    events,
+    final_values,
+    predictions,
+    values_with,
+)
 
 from pipeline.config.compose import compose
 
@@ -87,7 +94,7 @@ def test_early_stopping_is_off_without_validation(made: Made, capsys: Capture, w
         "stopping is off and the learning rate stays as it is"
     ]
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
-    assert not any(key.startswith(("val/", "best/")) for key in final_values(run))
+    assert values_with(run, "val/", "best/") == {}
     assert "test/f1" in final_values(run)
 
 
@@ -139,7 +146,7 @@ def test_limited_test_scores_baselines_on_same_rows(made: Made) -> None:
     majority = final_values(run)["naive/accuracy"]
     assert majority in [pytest.approx(truth.count(name) / 10) for name in set(truth)] + [0.0]
     run = made(*IRIS, "trainer.limit_test_batches=0", "output=none")
-    assert not any(key.startswith(("test/", "naive/")) for key in final_values(run))
+    assert values_with(run, "test/", "naive/") == {}
     assert not (run / "artifacts" / "test_predictions.csv").exists()
 
 
@@ -204,11 +211,10 @@ def test_precision_is_that_of_the_weights(made: Made, data: str, precisions: lis
 def test_accumulated_batches_equal_one_larger_batch(made: Made) -> None:
     common = ("model.norm=none", "optimizer=sgd", "optimizer.momentum=0", "data.shuffle=false")
     words = (*IRIS, *common, "trainer.max_steps=1", "trainer.gradient_clip_val=null")
-    whole_run = made(*words, "data.batch_size=64", "output=whole")
-    accumulated_run = made(
-        *words, "data.batch_size=32", "trainer.accumulate_grad_batches=2", "output=parts"
-    )
-    first, second = (checkpoint(run, "last")["state_dict"] for run in (whole_run, accumulated_run))
+    whole = made(*words, "data.batch_size=64", "output=whole")
+    halves = ("data.batch_size=32", "trainer.accumulate_grad_batches=2")
+    parts = made(*words, *halves, "output=parts")
+    first, second = (checkpoint(run, "last")["state_dict"] for run in (whole, parts))
     torch.testing.assert_close(second, first, rtol=1e-5, atol=1e-7)
 
 
@@ -216,8 +222,8 @@ def test_accumulated_batches_equal_one_larger_batch(made: Made) -> None:
     ("algorithm", "threshold"), [("norm", "0.01"), ("value", "0.0001"), ("norm", "null")]
 )
 def test_clipping_takes_effect_and_is_recorded(made: Made, algorithm: str, threshold: str) -> None:
-    words = (f"gradient_clip_algorithm={algorithm}", f"trainer.gradient_clip_val={threshold}")
-    values = epochs(made(*IRIS, *f"trainer.{' '.join(words)}".split()))[1]
+    words = (f"gradient_clip_algorithm={algorithm}", f"gradient_clip_val={threshold}")
+    values = epochs(made(*IRIS, *(f"trainer.{word}" for word in words)))[1]
     if threshold == "null":
         assert values["grad/clipped"] == 0
         assert values["grad/norm_clipped"] == values["grad/norm"]

@@ -26,8 +26,8 @@ from pipeline.base.ends import End
 from pipeline.base.errors import EnvironmentFaultError
 from pipeline.config.plain import flatten
 from pipeline.study.ledger.rows import Progress, Row, RowState
-from pipeline.study.study_run import StudyRun
 from pipeline.study.missing_runs import leftovers
+from pipeline.study.study_run import StudyRun
 from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal_events import Header

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from faults.processes import crowding
+from helpers.fixture_types import Patch
 
 from pipeline.tracking.facts import code_of, command_line, environment_tags, write_environment
 
@@ -54,9 +55,7 @@ CANARIES = {
 }
 
 
-def test_missing_or_hanging_git_gives_no_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_or_hanging_git_gives_no_code(tmp_path: Path, monkeypatch: Patch) -> None:
     """A git process that hangs is waited for at most a few seconds."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert code_of(tmp_path) is None
@@ -117,7 +116,7 @@ def test_command_line_is_reusable_without_secrets() -> None:
 
 
 def test_run_facts_are_correct_fast_and_secret_free(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Patch
 ) -> None:
     """They take less than 0.1 s."""
     commit = git(repository, "rev-parse", "HEAD")

@@ -6,6 +6,7 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 from helpers.server_processes import run_script
 
 from pipeline.base.ends import End
@@ -16,6 +17,8 @@ from pipeline.tracking.fields import COMMAND_TAG, field_name, param_text
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import BeginEvent, EndEvent, Header
 from pipeline.tracking.run_record import RunRecord
+
+Begun = Callable[..., Journal]
 
 
 def times_of(journal: Journal) -> list[int]:
@@ -36,18 +39,8 @@ def test_damaged_journal_line_hides_no_other(tmp_path: Path, damage: bytes) -> N
     assert len(lines) == 2 + damage.count(b"\n")
 
 
-def test_repeated_epoch_keeps_first_time_and_values(tmp_path: Path) -> None:
-    first = Journal(tmp_path)
-    first.epoch(1, {"train/loss": 0.5})
-    time.sleep(0.01)
-    resumed = Journal(tmp_path)
-    resumed.epoch(1, {"train/loss": 0.75, "val/f1": 0.9})
-    assert resumed.read().epochs == {1: {"train/loss": 0.5, "val/f1": 0.9}}
-    assert len(set(times_of(resumed))) == 1
-
-
-def test_record_of_a_resumed_run(begun: Callable[..., Journal]) -> None:
-    """The last beginning and its end count; an epoch keeps the first value of each name."""
+def test_record_of_a_resumed_run(begun: Begun) -> None:
+    """The last beginning and its end count; an epoch keeps its time and first values."""
     journal = begun("sqlite:///a.db", name="first", at=1000, order=7)
     journal.epoch(1, {"val/f1": 0.5}, at=2000)
     journal.end(End.INTERRUPTED, at=3000)
@@ -64,12 +57,13 @@ def test_record_of_a_resumed_run(begun: Callable[..., Journal]) -> None:
     assert not record.is_lost
     assert (record.uri, record.order, record.command) == ("sqlite:///b.db", 7, "train")
     assert record.epochs == {1: {"val/f1": 0.5, "val/loss": 2.0}, 2: {"val/f1": 0.25}}
+    assert times_of(resumed)[:6] == [1000, 2000, 3000, 4000, 2000, 6000]
     assert record.values == {"val/f1": 0.25, "val/loss": 2.0}
     assert record.tags == {"doctor": "healthy"}
     assert record.unsent(2) == 5  # an end, a beginning, two new values and a tag
 
 
-def test_status_of_a_long_journal(begun: Callable[..., Journal]) -> None:
+def test_status_of_a_long_journal(begun: Begun) -> None:
     """It is that of the whole journal, whether a bound lies among the last lines or not."""
     journal = begun("")
     for end in (None, End.INTERRUPTED, End.COMPLETE):
@@ -88,13 +82,11 @@ def test_status_of_a_long_journal(begun: Callable[..., Journal]) -> None:
 def test_record_of_missing_folder_is_empty(tmp_path: Path) -> None:
     assert RunRecord.read_status(tmp_path / "gone").lease is None
     record = RunRecord.read(tmp_path / "gone")
-    assert not record.has_begun
     assert (record.begin, record.lease, record.end, record.epochs) == (None, None, None, {})
-    assert not record.is_lost
-    assert not record.is_damaged
+    assert {record.has_begun, record.is_lost, record.is_damaged} == {False}
 
 
-def test_finish_does_not_end_another_process_run(begun: Callable[..., Journal]) -> None:
+def test_finish_does_not_end_another_process_run(begun: Begun) -> None:
     """The run goes on in a process that resumed it."""
     journal = begun("")
     record = RunJournal(folder=journal.folder, journal=journal, uri="")
@@ -107,7 +99,7 @@ def test_finish_does_not_end_another_process_run(begun: Callable[..., Journal]) 
     assert kinds == [BeginEvent, EndEvent, BeginEvent]
 
 
-def test_nonfinite_values_are_counted(begun: Callable[..., Journal]) -> None:
+def test_nonfinite_values_are_counted(begun: Begun) -> None:
     """As parameters they become texts."""
     journal = begun("", params={"a": nan, "b": inf, "c": None})
     assert journal.read().begins[0].params == {"a": "nan", "b": "inf", "c": None}
@@ -115,7 +107,7 @@ def test_nonfinite_values_are_counted(begun: Callable[..., Journal]) -> None:
     assert journal.read().epochs == {1: {"val/f1": 0.0, "nonfinite": 2.0}}
 
 
-def test_journal_times_never_decrease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_times_never_decrease(tmp_path: Path, monkeypatch: Patch) -> None:
     hour = 3600 * 10**9
     now = time.time_ns()
     first = Journal(tmp_path)
@@ -128,7 +120,7 @@ def test_journal_times_never_decrease(tmp_path: Path, monkeypatch: pytest.Monkey
     assert times_of(resumed) == sorted(times_of(resumed))
 
 
-def test_no_secret_reaches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_reaches_the_file(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("DB_PASSWORD", "canary-in-variable")
     journal = Journal(tmp_path)
     journal.begin(

@@ -9,22 +9,15 @@ from urllib.parse import urlsplit
 import pytest
 from faults.portal import PORTAL_ANSWERS, Portal
 from faults.stores import TrackingServer
+from helpers.fixture_types import Capture, Patch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from tracking.model_runs import begun_with_model
 
 from pipeline.base.ends import End
 from pipeline.runs import main as runs
 from pipeline.tracking.folders import STATE, State, read_state
-from pipeline.tracking.journal import Journal
-from pipeline.tracking.journal_events import Header, ModelScore
-from pipeline.tracking.ownership import adopt
 
-INTERFACE = {
-    "kind": "table",
-    "inputs": [{"name": "age", "type": "double"}],
-    "outputs": [{"name": "prediction", "type": "string"}],
-}
-FIGURE = ModelScore(data="a" * 64, monitor="val/f1", value=0.9, better="max")
 #: More tries than a journal has kinds of calls.
 TRIES = 60
 
@@ -39,39 +32,30 @@ def portal(served: TrackingServer) -> Iterator[Portal]:
 
 
 @pytest.fixture
-def unsent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def unsent(tmp_path: Path, monkeypatch: Patch) -> Callable[[str], Path]:
     """Writes the folder of a finished run with a model and a file, of which nothing is sent."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     def write(uri: str) -> Path:
-        folder = tmp_path / "runs" / f"20260101-000000-{tmp_path.name}"
-        model = folder / "model"
-        model.mkdir(parents=True)
-        (model / "interface.json").write_text(json.dumps(INTERFACE))
-        (model / "example.json").write_text(json.dumps([{"age": 51.0}]))
-        (model / "model.ckpt").write_bytes(tmp_path.name.encode())
-        tables = folder / "artifacts" / "tables"
-        tables.mkdir(parents=True)
-        (tables / "scores.csv").write_text("label,f1\na,1\n")
-        journal = Journal(adopt(folder))
         name = tmp_path.name
-        header = Header(
-            name="mlp",
+        journal = begun_with_model(
+            tmp_path / "runs" / f"20260101-000000-{name}",
+            uri,
             experiment=name,
-            uri=uri,
+            register=name,
             params={"seed": 0, "data._target_": "pipeline.data.iris.Iris"},
             tags={"data.hash": "a" * 64},
-            register=name,
             rows={"train": 3},
         )
-        journal.begin(header)
-        for epoch in (1, 2, 3):
+        tables = journal.folder / "artifacts" / "tables"
+        tables.mkdir(parents=True)
+        (tables / "scores.csv").write_text("label,f1\na,1\n")
+        for epoch in (2, 3):
             journal.epoch(epoch, {"train/loss": 1 / epoch})
-        journal.model(FIGURE)
         journal.end(End.COMPLETE)
-        return folder
+        return journal.folder
 
     return write
 
@@ -110,7 +94,7 @@ def test_portal_answers_leave_the_run_unsent(
     portal: Portal,
     unsent: Callable[[str], Path],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
     name: str,
 ) -> None:
     folder = unsent(portal.uri)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 from helpers.server_processes import ROOT
 from mlflow.tracking import MlflowClient
 
@@ -59,15 +60,6 @@ def ending(store: Store, run_id: str) -> tuple[str, str | None]:
     return run.info.status, run.data.tags.get("end_reason")
 
 
-def test_run_of_dead_process_is_closed_as_lost(store: Store, gone: Lease) -> None:
-    run_id = add_run(store, gone)
-    started_at = time.monotonic()
-    assert [run.info.run_id for run in reap(store, grace=60)] == [run_id]
-    assert time.monotonic() - started_at < 10
-    assert ending(store, run_id) == LOST
-    assert reap(store, grace=60) == []
-
-
 @pytest.mark.parametrize(
     ("end", "status", "reason"),
     [
@@ -89,7 +81,7 @@ def test_late_end_replaces_lost_status(
     assert ending(store, replay.state.run_id) == (status, reason)
 
 
-def test_only_silent_runs_are_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_silent_runs_are_lost(store: Store, monkeypatch: Patch) -> None:
     """Live processes, rising counters and runs of other programs stay, at any clock time."""
     elsewhere = replace(own_lease(), host="elsewhere")
     with sleeping() as (stopped, process):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from faults.stores import free_port
+from helpers.fixture_types import Capture, Patch
 from helpers.server_processes import run_script, start_mlflow, stop_server
 from mlflow.entities import LoggedModel
 from mlflow.models.utils import _enforce_schema
@@ -97,7 +98,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> I
 
 
 @pytest.fixture
-def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(trained: Path, monkeypatch: Patch) -> Path:
     """The same folder as the current one, its database the one that MLflow asks."""
     monkeypatch.chdir(trained)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(trained / "mlflow.db"))
@@ -290,9 +291,7 @@ STUDY = (
 
 
 @pytest.mark.slow
-def test_study_registers_only_its_winner_once(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_study_registers_only_its_winner_once(own_folder: Path, capsys: Capture) -> None:
     assert sweep(STUDY) == 0
     first = capsys.readouterr().out.splitlines()
     assert sweep(STUDY) == 0
@@ -320,9 +319,7 @@ def test_study_registers_only_its_winner_once(
     assert f"| accuracy | {model.facts['metrics']['test/accuracy']:.2f} |" in card
 
 
-def test_comparison_without_winner_cannot_be_registered(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_comparison_without_winner_cannot_be_registered(own_folder: Path, capsys: Capture) -> None:
     words = ["model=mlp", "data=iris", "seed=1,2", "sweep.sampler=grid", "register=iris"]
     assert sweep(words) == 2
     assert capsys.readouterr().err == (

@@ -1,4 +1,4 @@
-import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from faults.processes import wait_until
 from faults.stores import TrackingServer
+from helpers.fixture_types import Patch
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
+from tracking.model_runs import begun_with_model, figure
 
 from pipeline.base.ends import End
 from pipeline.base.errors import ConfigError, EnvironmentFaultError
@@ -25,44 +27,15 @@ from pipeline.tracking.client import RecorderClient
 from pipeline.tracking.fetch import fetched, fetched_run
 from pipeline.tracking.folders import STATE, read_state
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.journal_events import Header, ModelScore
+from pipeline.tracking.journal_events import ModelScore
 from pipeline.tracking.mlflow_store import Store
 from pipeline.tracking.models import verdict, version_tags
-from pipeline.tracking.ownership import adopt
 from pipeline.tracking.sync import sync
 from pipeline.tracking.uri import StoreError
-
-INTERFACE = {
-    "kind": "table",
-    "inputs": [{"name": "age", "type": "double"}, {"name": "city", "type": "string"}],
-    "outputs": [{"name": "prediction", "type": "string"}],
-}
-EXAMPLE = [{"age": 51.0, "city": "Oslo"}, {"age": None, "city": "Rome"}]
-
-
-def figure(value: float | None, *, data: str = "a" * 64) -> ModelScore:
-    return ModelScore(data=data, monitor="val/f1", value=value, better="max")
-
 
 GOOD = figure(0.9)
 OTHER_DATA = figure(0.99, data="b" * 64)
 RMSE = ModelScore(data="a" * 64, monitor="val/rmse", value=3.0, better="min")
-
-
-def begun_with_model(
-    folder: Path, uri: str, judged: ModelScore = GOOD, *, register: str = "ward"
-) -> Journal:
-    """Write a run folder whose training has finished, and its journal but for the end."""
-    model = folder / "model"
-    model.mkdir(parents=True)
-    (model / "interface.json").write_text(json.dumps(INTERFACE))
-    (model / "example.json").write_text(json.dumps(EXAMPLE))
-    (model / "model.ckpt").write_bytes(f"the weights of {folder.name}".encode())
-    journal = Journal(adopt(folder))
-    journal.begin(Header(name="mlp", experiment="pipeline", uri=uri, register=register))
-    journal.epoch(1, {"train/loss": 0.5})
-    journal.model(judged)
-    return journal
 
 
 def ended(recorder: RecorderClient, journal: Journal) -> str | None:
@@ -71,6 +44,13 @@ def ended(recorder: RecorderClient, journal: Journal) -> str | None:
     journal.end(End.COMPLETE)
     assert recorder.close(journal.folder) == 0
     return recorder.registered
+
+
+def refusal(reference: str, uri: str) -> str:
+    """The message of a model that is not fetched."""
+    with pytest.raises(ConfigError) as refused:
+        fetched(reference, uri)
+    return str(refused.value)
 
 
 def run_of(uri: str, folder: Path) -> Run:
@@ -249,13 +229,12 @@ def test_model_is_fetched_by_each_of_its_names(
         "models:/ward": r"expected models:/NAME@ALIAS, models:/NAME/VERSION",
     }
     for name, line in wrong.items():
-        with pytest.raises(ConfigError, match=line):
-            fetched(name, database)
+        assert re.search(line, refusal(name, database))
 
 
 @pytest.mark.slow
 def test_tags_decide_no_path_of_a_model(
-    served: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: TrackingServer, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     """They choose neither a folder nor an entry of the cache."""
     cache, uri = tmp_path / "cache", served.uri
@@ -280,10 +259,8 @@ def test_tags_decide_no_path_of_a_model(
     shutil.rmtree(cache)
     (logged,) = served.folder.rglob(f"{mine}/**/model.ckpt")
     logged.write_bytes(b"others")
-    with pytest.raises(
-        ConfigError, match=r"'models:/mine/1' in .* have changed since they were logged"
-    ):
-        weights("mine/1", uri)
+    said = refusal("models:/mine/1", uri)
+    assert re.search("'models:/mine/1' in .* have changed since they were logged", said)
     assert list((cache / "pipeline" / "models").iterdir()) == []
 
 
@@ -337,13 +314,13 @@ def test_version_files_on_another_server_are_refused(database: str) -> None:
     client.create_registered_model("ward")
     for address in ("http://127.0.0.1:9/x", "mlflow-artifacts://127.0.0.1:9/x"):
         number = client.create_model_version("ward", source=address).version
-        with pytest.raises(ConfigError, match=r"are on another server \(.*127\.0\.0\.1:9/x\)"):
-            fetched(f"models:/ward/{number}", database)
+        line = r"are on another server \(.*127\.0\.0\.1:9/x\)"
+        assert re.search(line, refusal(f"models:/ward/{number}", database))
 
 
 def test_model_lookup_creates_no_database(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is unknown: .*absent\.db' does not exist"):
-        fetched("models:/ward@champion", f"sqlite:///{tmp_path}/absent.db")
+    said = refusal("models:/ward@champion", f"sqlite:///{tmp_path}/absent.db")
+    assert said.endswith("absent.db' does not exist")
     assert not (tmp_path / "absent.db").exists()
 
 
@@ -361,7 +338,7 @@ class Listener(ThreadingTCPServer):
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def patience(monkeypatch: Patch) -> None:
     """A server that is slow beside other tests is no subject here."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
@@ -393,13 +370,13 @@ def test_files_outside_of_a_database_are_refused(
     database: str, listener: Listener, address: str
 ) -> None:
     reference = registered(database, address.format(listener.place))
-    with pytest.raises(ConfigError, match=rf"the files of '{reference}' are (on|not in) .*/x\)"):
-        fetched(reference, database)
+    line = rf"the files of '{reference}' are (on|not in) .*/x\)"
+    assert re.search(line, refusal(reference, database))
     assert listener.connections == 0
 
 
 def test_only_folders_beside_a_database_are_read(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for folder in ("private", "mlartifacts/theirs", "mlruns/theirs"):
@@ -407,14 +384,11 @@ def test_only_folders_beside_a_database_are_read(
         (tmp_path / folder / "model.ckpt").write_bytes(folder.encode())
         (tmp_path / folder / "MLmodel").touch()
     (tmp_path / "mlartifacts" / "link").symlink_to(tmp_path / "private")
-    outside = (tmp_path / "private", tmp_path / "mlartifacts" / "link", "/etc")
-    for place in outside:
-        for address in (f"file://{place}", str(place)):
-            with pytest.raises(ConfigError, match=r"are not in the tracking database .*=FOLDER$"):
-                fetched(registered(database, address), database)
-    escape = f"file://{tmp_path}/mlartifacts/../private"
-    with pytest.raises(ConfigError, match="are not in the tracking database"):
-        fetched(registered(database, escape), database)
+    artifacts = f"{tmp_path}/mlartifacts"
+    for place in (f"{tmp_path}/private", f"{artifacts}/link", "/etc", f"{artifacts}/../private"):
+        for address in (f"file://{place}", place):
+            said = refusal(registered(database, address), database)
+            assert re.search("are not in the tracking database .*=FOLDER$", said)
     assert not (tmp_path / "cache" / "pipeline" / "models").exists()
     for folder in ("mlartifacts/theirs", "mlruns/theirs"):
         reference = registered(database, (tmp_path / folder).as_uri())
@@ -433,8 +407,8 @@ def test_files_outside_of_a_server_are_refused(
             taken.append(registered(served.uri, place))
     assert len(taken) >= len(places) // 2
     for reference in taken:
-        with pytest.raises(ConfigError, match=rf"the files of '{reference}' are (on|not in) "):
-            fetched(reference, served.uri)
+        line = f"the files of '{reference}' are (on|not in) "
+        assert re.search(line, refusal(reference, served.uri))
     assert listener.connections == 0
 
 
@@ -488,7 +462,7 @@ def test_missing_library_is_named(tmp_path: Path, empty_database: Path) -> None:
         )
         with pytest.raises(EnvironmentFaultError, match=line):
             fetched(reference, server.uri)
-        with pytest.raises(ConfigError, match="are not in the tracking server"):
-            fetched(registered(server.uri, "s3://elsewhere/r/1/x"), server.uri)
+        elsewhere = registered(server.uri, "s3://elsewhere/r/1/x")
+        assert "are not in the tracking server" in refusal(elsewhere, server.uri)
     finally:
         server.kill()

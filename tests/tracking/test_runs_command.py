@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from faults.stores import free_port
+from helpers.fixture_types import Capture, Patch
 from helpers.pty_terminal import terminal
 from mlflow.tracking import MlflowClient
 
@@ -44,9 +45,7 @@ HEADINGS = ["name", "status", "end_reason", "validation", "test", "age", "run", 
 
 
 @pytest.fixture
-def listed_runs(
-    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., list[list[str]]]:
+def listed_runs(begun: Begun, tmp_path: Path, capsys: Capture) -> Callable[..., list[list[str]]]:
     """Lists a running, a lost, a stopped and two finished runs; returns the cells of all lines."""
     now = round(time.time() * 1000)
     begun("", name="running", at=now - 40 * 60_000)
@@ -96,7 +95,7 @@ def test_run_list_is_sorted_limited_and_filtered(
 
 
 def test_run_list_fits_80_columns(
-    listed_runs: Callable[..., list[list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    listed_runs: Callable[..., list[list[str]]], tmp_path: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with terminal() as shown:
@@ -116,7 +115,7 @@ def test_run_list_fits_80_columns(
 def test_empty_run_list_names_available_values(
     listed_runs: Callable[..., list[list[str]]],
     own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Capture,
 ) -> None:
     for word, there in (
         ("doctor=plateau", "verdicts are: class collapse (1), healthy (1), overfitting (1)"),
@@ -128,7 +127,7 @@ def test_empty_run_list_names_available_values(
 
 
 def test_sync_sends_pending_runs_once(
-    begun: Begun, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    begun: Begun, database: str, tmp_path: Path, capsys: Capture
 ) -> None:
     journal = finished(begun, database)
     words = ["action=sync", f"output={tmp_path}/runs", f"tracking.uri={database}"]
@@ -141,7 +140,7 @@ def test_sync_sends_pending_runs_once(
 
 
 def test_sent_journals_are_not_read_again(
-    begun: Begun, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    begun: Begun, database: str, tmp_path: Path, capsys: Capture
 ) -> None:
     """Neither by the start of a run nor by a sync: the size on record tells that all is sent."""
     journal = begun(database)
@@ -187,8 +186,8 @@ def bytes_read() -> int:
 def test_sync_without_server_or_password_exits_with_3(
     begun: Begun,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    monkeypatch: Patch,
 ) -> None:
     def said(uri: str) -> str:
         for name in ("1", "2"):
@@ -208,14 +207,16 @@ def test_sync_without_server_or_password_exits_with_3(
 
 
 def test_reap_closes_only_lost_runs(begun: Begun, database: str, tmp_path: Path) -> None:
-    """`action=sync` closes none."""
+    """That of an ended process is closed at once; `action=sync` closes none."""
     journals = [begun(database, name=name) for name in ("live", "lost")]
     for journal in journals:
         journal.epoch(1, {"val/f1": 0.75})
     pretend_lost(journals[1])
     where = [f"output={tmp_path}/runs", f"tracking.uri={database}"]
-    for words in (("action=reap", "grace=0.1"), ("action=sync",)):
+    began_at = time.monotonic()
+    for words in (("action=reap", "grace=120"), ("action=sync",)):
         assert main([*words, *where]) == 0
+        assert time.monotonic() - began_at < 120
         ids = [read_state(journal.folder).run_id for journal in journals]
         runs = [MlflowClient(database).get_run(run_id) for run_id in ids]
         ends = [(run.info.status, run.data.tags.get("end_reason")) for run in runs]
@@ -223,15 +224,13 @@ def test_reap_closes_only_lost_runs(begun: Begun, database: str, tmp_path: Path)
         assert all(run.data.metrics == {"val/f1": 0.75} for run in runs)
 
 
-def test_reap_of_invalid_database_exits_with_2(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_reap_of_invalid_database_exits_with_2(own_folder: Path, capsys: Capture) -> None:
     (own_folder / "mlflow.db").write_text("text\n" * 999)
     assert main(["action=reap"]) == 2
     assert "mlflow.db' is not a database" in capsys.readouterr().err
 
 
-def test_wrong_values_are_reported_together(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_values_are_reported_together(capsys: Capture) -> None:
     assert main(["clena"]) == 2
     line = "error: 'clena' is not KEY=VALUE. Did you mean 'action=clean'?\n"
     assert capsys.readouterr().err == line
@@ -266,7 +265,7 @@ def test_wrong_values_are_reported_together(capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_key_unused_by_the_action_is_refused(
-    own_folder: Path, capsys: pytest.CaptureFixture[str], words: str, problems: str
+    own_folder: Path, capsys: Capture, words: str, problems: str
 ) -> None:
     assert main(words.split()) == 2
     assert capsys.readouterr().err.replace("error: ", "") == f"{problems}\n"
@@ -281,9 +280,7 @@ def add_run(
     return folder
 
 
-def test_run_is_found_by_path_name_or_id(
-    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_is_found_by_path_name_or_id(begun: Begun, tmp_path: Path, capsys: Capture) -> None:
     """Of several matches it is the newest."""
     output = tmp_path / "runs"
 
@@ -306,6 +303,8 @@ def test_run_is_found_by_path_name_or_id(
         assert find_run("lstm", output, preferred=preferred.__eq__) == expected
     line = r"unknown below .* mean '20260101-000000-lstm-aaaaaa'"
     says("20260101-000000-lstm-aaaaab", line)
+    trial = add_run(begun, "study/trials/abc-0001", "14f45678" * 4, at=4)
+    assert find_run("lstm", output) == trial
 
 
 def test_last_is_the_newest_training_run(begun: Begun, tmp_path: Path) -> None:
@@ -336,9 +335,7 @@ def test_last_is_the_newest_training_run(begun: Begun, tmp_path: Path) -> None:
         '"better": "max", "other": 1}}',
     ],
 )
-def test_journal_line_of_wrong_types_is_skipped(
-    begun: Begun, capsys: pytest.CaptureFixture[str], line: str
-) -> None:
+def test_journal_line_of_wrong_types_is_skipped(begun: Begun, capsys: Capture, line: str) -> None:
     journal = finished(begun, "")
     with journal.path.open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
@@ -350,7 +347,7 @@ def test_journal_line_of_wrong_types_is_skipped(
     ("key", "value"), [("tags", '["x"]'), ("name", "null"), ("time", '"x"'), ("lease", "[]")]
 )
 def test_damaged_run_is_named_and_others_listed(
-    begun: Begun, capsys: pytest.CaptureFixture[str], key: str, value: str
+    begun: Begun, capsys: Capture, key: str, value: str
 ) -> None:
     output = finished(begun, "").folder.parent
     damaged = begun("", name="damaged")

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from helpers.fixture_types import Patch
 
 from pipeline.base.errors import ConfigError
 from pipeline.config.options import TrackingOptions
@@ -13,13 +14,13 @@ def options(uri: str | None = None, kind: str = "local") -> TrackingOptions:
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def test_tracking_option_overrides_environment_and_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: Patch
 ) -> None:
     assert tracking_uri(options()) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://one:5000")
