@@ -122,7 +122,7 @@ def test_worker_refuses_data_changed_since_earlier_trial(worker: Conversation) -
         f"data.path={table}: the data had the hash {str(first.data)[:12]} in this study and now "
         f"have {str(now)[:12]};"
     )
-    tested = worker.test(job, into=None, leave=".", data=first.data)
+    tested = worker.test(job, tables_folder=None, model_folder=".", data=first.data)
     assert (tested.problem, tested.exit_code) == (refused.message, 2)
 
 
@@ -140,7 +140,7 @@ def test_kept_weights_are_tested_like_a_single_run(
 ) -> None:
     job, tables = job_of(*words), Path("tables").absolute()
     assert worker.train(job).end is End.COMPLETE
-    tested = worker.test(job, into=str(tables))
+    tested = worker.test(job, tables_folder=str(tables))
     assert tested.problem is None
     assert tested.baselines == ("majority class", "logistic regression")
     assert train(*BASE, *words, "verbose=0") == 0
@@ -159,7 +159,7 @@ def test_kept_weights_are_tested_like_a_single_run(
 def test_weights_not_kept_cannot_be_tested(worker: Conversation) -> None:
     job = job_of(keep=False)
     assert worker.train(job).end is End.COMPLETE
-    tested = worker.test(job, into="tables")
+    tested = worker.test(job, tables_folder="tables")
     path = f"{job.folder}/checkpoints/kept.ckpt"
     assert tested.problem == f"{path} does not exist; expected a checkpoint"
     assert (tested.exit_code, Path("tables").exists()) == (2, False)
