@@ -319,25 +319,25 @@ def _draw_several(
 class Reliability(NamedTuple):
     """Mean probabilities and shares of right rows, in bins of equal width.
 
-    For each non-empty bin, (bins,): `given` is the mean probability, `found` the share of rows that
-    were right, `counts` the number of rows.
+    For each non-empty bin, (bins,): `confidence` is the mean probability, `accuracy` the share of
+    rows that were right, `counts` the number of rows.
     """
 
-    given: Vector
-    found: Vector
+    confidence: Vector
+    accuracy: Vector
     counts: Counts
 
     @property
     def error(self) -> float:
         """Expected calibration error: the mean distance over the rows (Naeini et al. 2015)."""
-        return float(np.average(np.abs(self.given - self.found), weights=self.counts))
+        return float(np.average(np.abs(self.confidence - self.accuracy), weights=self.counts))
 
     @property
     def spread(self) -> tuple[Vector, Vector]:
         """Ends of Wilson's 95 % interval of each share, (bins,) and (bins,)."""
         z = 1.96
         rows = self.counts
-        share = self.found
+        share = self.accuracy
         centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
         half = z * np.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2) / (1 + z**2 / rows)
         return centre - half, centre + half
@@ -388,11 +388,11 @@ def _draw_calibration(
     upper, lower = axes[:, 0]
     upper.plot((0, 1), (0, 1), color=style.NAIVE, linestyle=":", label="perfect calibration")
     low, high = calibration.spread
-    ends = np.clip((calibration.found - low, high - calibration.found), 0, None)
+    ends = np.clip((calibration.accuracy - low, high - calibration.accuracy), 0, None)
     look: dict[str, Any] = {"color": style.NETWORK, "marker": "o", "ms": 5, "capsize": 3}
     look["label"] = "network, 95 % CI" if has_intervals else "network"
     yerr = ends if has_intervals else None
-    upper.errorbar(calibration.given, calibration.found, yerr=yerr, **look)
+    upper.errorbar(calibration.confidence, calibration.accuracy, yerr=yerr, **look)
     upper.set(ylim=(-0.03, 1.03), ylabel="observed frequency")
     upper.set_title(f"expected calibration error {calibration.error:.3f}")
     lower.hist(probabilities, bins=np.linspace(0, 1, BINS + 1), color=style.NETWORK, rwidth=0.9)

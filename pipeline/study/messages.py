@@ -67,17 +67,17 @@ class TestJob:
     """The kept weights of an ended trial, to test once and to save as a model.
 
     `folder` is the trial's run folder; `config`, `trust` and `data` are those of its `Job`. The
-    tables (config, predictions, classes, history) are written to the folder `into`, and the model
-    to the folder `leave`; `None` = no test, or no model.
+    tables (config, predictions, classes, history) are written to `tables_folder`, and the model to
+    `model_folder`; `None` = no test, or no model.
     """
 
     __test__ = False  # tells pytest that this is not a test class
 
     folder: str
-    into: str | None
+    tables_folder: str | None
     config: dict[str, Any]
     trust: list[str]
-    leave: str | None = None
+    model_folder: str | None = None
     data: str | None = None
 
 

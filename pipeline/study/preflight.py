@@ -23,7 +23,7 @@ from pipeline.running.devices import available
 from pipeline.running.failures import BUG
 from pipeline.study.messages import Job, WorkerDied
 from pipeline.study.preflight_plan import PreflightPlan
-from pipeline.study.rehearsals import OWN, Rehearsal, count_words, failure_lines
+from pipeline.study.rehearsals import ITS_OWN, Rehearsal, count_words, failure_lines
 from pipeline.study.workers.pool import Worker, WorkerPool
 
 #: Most workers on CPUs and on a GPU; a worker takes seconds to start, a run a fraction of one.
@@ -137,7 +137,8 @@ class Preflight:
             slow = f"it took longer than sweep.trial_timeout={self._plan.options.trial_timeout}"
             ended = TrialEnd(end=End.ERROR, message=slow, exit_code=ended.code)
         message = ended.message or f"it ended as {ended.end}"
-        is_misfit = MISFIT in message and rehearsal.cell.column != OWN  # combined by the preflight
+        combines = rehearsal.cell.column != ITS_OWN  # the preflight has chosen the model
+        is_misfit = combines and MISFIT in message
         diverged = ended.end is End.DIVERGED and rehearsal.cell.is_study
         if not ended.end.is_failure or is_misfit or diverged:
             message = ""

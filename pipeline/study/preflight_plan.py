@@ -11,7 +11,7 @@ from pipeline.config.options import SweepOptions
 from pipeline.config.overrides import key_of
 from pipeline.config.values import validated, written
 from pipeline.study.ledger.definition import read_objectives
-from pipeline.study.rehearsals import OWN, PreflightCell, Rehearsal
+from pipeline.study.rehearsals import ITS_OWN, PreflightCell, Rehearsal
 from pipeline.study.space.space import Space, read_ranges
 from pipeline.study.space.space_reading import read_space
 from pipeline.study.space.trial_configs import TrialConfigs
@@ -82,7 +82,7 @@ class PreflightPlan:
         if self._limited - {"experiment"}:
             return  # no experiments if the command line limits the models or the data
         for name in self._choices["experiment"]:
-            cell = PreflightCell(f"experiment={name}", OWN)
+            cell = PreflightCell(f"experiment={name}", ITS_OWN)
             yield _composed(cell, self._trials, {"experiment": name})
 
     def _sweeps(self) -> Iterator[Rehearsal]:
@@ -105,7 +105,7 @@ class PreflightPlan:
     def _of_file(self, file: str, *, is_own: bool) -> Iterator[Rehearsal]:
         """Yield a study with each model that suits it, or with its own."""
         errors: dict[PreflightCell, ConfigError] = {}
-        columns = [OWN] if is_own else [f"model={model}" for model in self._choices["model"]]
+        columns = [ITS_OWN] if is_own else [f"model={model}" for model in self._choices["model"]]
         for column in columns:
             cell = PreflightCell(f"sweeps={file}", column)
             group = [] if is_own or "model" in self._fixed else [column]

@@ -11,13 +11,13 @@ from pipeline.base.redaction import redact_word
 from pipeline.study.outcome.summary import point_words
 
 #: Column of rows that choose their model themselves: experiments, and studies of several models.
-OWN = "its own"
+ITS_OWN = "its own"
 #: Number of failing places that an error line names; the rest are only counted.
 NAMED = 3
 
 
 class PreflightCell(NamedTuple):
-    """A data set, an experiment or a study to try, and a model or `OWN`, as overrides."""
+    """A data set, an experiment or a study to try, and a model or `ITS_OWN`, as overrides."""
 
     row: str
     column: str
@@ -30,7 +30,7 @@ class PreflightCell(NamedTuple):
     @property
     def words(self) -> str:
         """The overrides of the cell, as on a command line."""
-        if self.column == OWN:
+        if self.column == ITS_OWN:
             return self.row
         if self.row.startswith("data="):
             return f"{self.column} {self.row}"
@@ -112,7 +112,7 @@ def _places(failures: Sequence[Rehearsal], counts: Mapping[PreflightCell, int]) 
     places: list[str] = []
     for word in dict.fromkeys(chain(*failing)):
         cells = {cell for cell in counts if word in cell}  # a whole row or column
-        if word != OWN and len(cells) > 1 and cells <= failing.keys():
+        if word != ITS_OWN and len(cells) > 1 and cells <= failing.keys():
             places.append(word)
             for cell in cells:
                 del failing[cell]

@@ -15,7 +15,7 @@ from pipeline.study.study_plan import StudyPlan
 from pipeline.tracking.journal_events import ModelScore
 
 #: Fact of a study: number of the trial whose weights are the study's model.
-LEFT = "left"
+MODEL_TRIAL = "left"
 
 
 def winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
@@ -61,7 +61,7 @@ def score_trial(
     facts = driver.ledger.facts
     earlier_tests = facts.get(TESTED, {})
     tests = plan.run.test and str(row.number) not in earlier_tests
-    is_saved = facts.get(LEFT) == row.number and (plan.folder / FOLDER).is_dir()
+    is_saved = facts.get(MODEL_TRIAL) == row.number and (plan.folder / FOLDER).is_dir()
     saves = saves_model and not is_saved
     folder = plan.trial_folder(row.number)
     # If there are no weights, the trial was trained on another machine.
@@ -72,10 +72,10 @@ def score_trial(
     config = plan.trial_config(row.overrides, number=row.number)
     job = TestJob(
         folder=str(folder),
-        into=str(tables) if tests else None,
+        tables_folder=str(tables) if tests else None,
         config=config,
         trust=list(plan.run.trust),
-        leave=str(plan.folder) if saves else None,
+        model_folder=str(plan.folder) if saves else None,
         data=driver.ledger.data_of(config),
     )
     result = driver.pool.test(job, other_work)
@@ -86,7 +86,7 @@ def score_trial(
         raise EnvironmentFaultError(problem)
     if result.figure is not None:
         driver.run.record_model(ModelScore(**result.figure))
-        driver.ledger.set_fact(LEFT, row.number)
+        driver.ledger.set_fact(MODEL_TRIAL, row.number)
     if tests:
         test = {
             "metrics": dict(result.metrics),

@@ -27,7 +27,7 @@ def test_calibration_equals_scikit_learn() -> None:
     """Its error equals that of a loop."""
     ours = reliability(SCORES, OWN, bins=10)
     found, given = calibration_curve(OWN, SCORES, n_bins=10, strategy="uniform")
-    np.testing.assert_allclose([ours.found, ours.given], [found, given])
+    np.testing.assert_allclose([ours.accuracy, ours.confidence], [found, given])
     off = [rows * abs(a - b) for rows, a, b in zip(ours.counts, found, given, strict=True)]
     assert ours.counts.sum() == 200
     assert ours.error == pytest.approx(sum(off) / 200)

@@ -108,7 +108,7 @@ def test_kept_weights_are_tested_like_a_single_run(
 ) -> None:
     job, tables = job_of(*words), Path("tables").absolute()
     assert worker.train(job).end is End.COMPLETE
-    tested = worker.test(job, into=str(tables))
+    tested = worker.test(job, tables_folder=str(tables))
     assert tested.problem is None
     assert tested.baselines == ("majority class", "logistic regression")
     assert train(*BASE, *words, "verbose=0") == 0
@@ -128,7 +128,7 @@ def test_weights_not_kept_cannot_be_tested(worker: Conversation) -> None:
     job = job_of(keep=False)
     assert worker.train(job).end is End.COMPLETE
     tables = Path("tables").absolute()
-    tested = worker.test(job, into=str(tables))
+    tested = worker.test(job, tables_folder=str(tables))
     path = f"{job.folder}/checkpoints/kept.ckpt"
     assert tested.problem == f"{path} does not exist; expected a checkpoint"
     assert (tested.exit_code, tables.exists()) == (2, False)
@@ -136,7 +136,7 @@ def test_weights_not_kept_cannot_be_tested(worker: Conversation) -> None:
 
 def test_model_of_other_data_is_not_saved(worker: Conversation) -> None:
     model = Path("model").absolute()
-    tested = worker.test(job_of(), into=None, leave=str(model), data="0" * 64)
+    tested = worker.test(job_of(), tables_folder=None, model_folder=str(model), data="0" * 64)
     assert tested.problem is not None
     assert "the data had the hash 000000000000 in this study" in tested.problem
     assert (tested.exit_code, model.exists()) == (2, False)

@@ -69,15 +69,15 @@ class TrialTrainer:
         try:
             with torch_settings_kept():
                 # A model contains a report on its data, which would take trials too much time.
-                datasets = self._datasets if job.leave is None else Datasets()
-                context = RunContext(datasets=datasets, lean=job.leave is None)
+                datasets = self._datasets if job.model_folder is None else Datasets()
+                context = RunContext(datasets=datasets, lean=job.model_folder is None)
                 plan = self._plan(job, context)
                 run = read_weights(plan, Path(job.folder) / CHECKPOINTS / KEPT)
-                test = None if job.into is None else run.test(Path(job.into))
+                test = None if job.tables_folder is None else run.test(Path(job.tables_folder))
                 figure = None
-                if job.leave is not None:
-                    winner = findings_of_winner(run, Path(job.leave), test)
-                    figure = asdict(run.write(Path(job.leave), winner))
+                if job.model_folder is not None:
+                    winner = findings_of_winner(run, Path(job.model_folder), test)
+                    figure = asdict(run.write(Path(job.model_folder), winner))
             if test is None:
                 return TestResult(figure=figure)
             ends = {} if test.intervals is None else test.intervals.ends
