@@ -1,5 +1,7 @@
 """What a run gets of its data: hash, notes, refusals, windows; what training rows teach."""
 
+import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +16,7 @@ from helpers.sample_data import (
     array_of,
     inputs_of,
     labelled,
+    names,
     parts_of,
     prepared_of,
     series,
@@ -324,6 +327,13 @@ def test_categories_equal_scikit_learn(raw: np.ndarray, fitted: Encoder) -> None
         np.testing.assert_array_equal(ours[:, fitted.features.index(name) - 1], theirs_of)
 
 
+def test_rows_outside_training_do_not_change_encoding(raw: np.ndarray, fitted: Encoder) -> None:
+    changed = raw.copy()
+    changed[200:, 0] = 1e6
+    changed[200:, 1] = 25.0
+    assert fit_encoder(changed, COLUMNS, TRAIN) == fitted
+
+
 def test_unknown_category_counts_as_other(fitted: Encoder) -> None:
     (row,) = fitted.encoded(np.array([[5.0, UNKNOWN]]))
     assert dict(zip(fitted.features, row, strict=True))["colour=other"] == 1
@@ -332,6 +342,16 @@ def test_unknown_category_counts_as_other(fitted: Encoder) -> None:
     encoder = fit_encoder(np.array([[0.0], [1.0], [1.0]]), columns, np.arange(3))
     assert encoder.features == ("sex=m", "sex=f")
     np.testing.assert_array_equal(encoder.encoded(np.array([[UNKNOWN], [0.0]])), [[0, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("name", names())
+def test_schema_survives_weights_only_checkpoint(name: str) -> None:
+    schema = shipped(name).schema
+    file = io.BytesIO()
+    torch.save(schema.to_dict(), file)
+    file.seek(0)
+    assert Schema.from_dict(torch.load(file, weights_only=True)) == schema
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
 
 
 def test_code_with_unknown_fields_is_refused(fitted: Encoder) -> None:

@@ -177,7 +177,9 @@ airline
 """
 
 
-@pytest.mark.parametrize("description", SHIPPED.strip().split("\n\n"))
+@pytest.mark.parametrize(
+    "description", SHIPPED.strip().split("\n\n"), ids=lambda text: text.partition("\n")[0]
+)
 def test_report_describes_each_data_set(description: str) -> None:
     """Its name, its line, and the title and the first row of its table."""
     name, *data, shown_table = description.splitlines()

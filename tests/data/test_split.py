@@ -293,15 +293,8 @@ def test_seed_suggested_for_a_missing_class_works(
         except DataError as error:
             remedies.add(str(error).partition(", or set ")[2])
     (remedy,) = remedies
-    prepared_of(
-        samples,
-        **{
-            **changes,
-            **from_yaml(
-                "\n".join(word.replace("=", ": ").removeprefix("data.") for word in remedy.split())
-            ),
-        },
-    )
+    keys = [word.removeprefix("data.").replace("=", ": ") for word in remedy.split()]
+    prepared_of(samples, **{**changes, **from_yaml("\n".join(keys))})
 
 
 WRONG_FOLDS = """

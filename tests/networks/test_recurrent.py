@@ -52,6 +52,13 @@ def test_readout_may_use_all_states(readout: str) -> None:
     torch.testing.assert_close(network(windows), head_of(network)(read))
 
 
+@pytest.mark.parametrize("model", ["gru", "lstm"])
+def test_relu_recurrence_passes_gradcheck(model: str) -> None:
+    layer = make_layer(model, "relu")
+    windows = torch.randn(2, 4, FEATURES, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda values: layer(values)[0], (windows,))
+
+
 @pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
 def test_second_layer_reads_normalized_states(model: str) -> None:
     network = build(model, (5, 2), 3, hidden=16, layers=2, norm="layer", bidirectional=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.case_tables import cases, refusals
+from helpers.case_tables import cases, from_yaml, refusals
 from helpers.fixture_types import Capture
 from helpers.refused_calls import refusal
 from serving.made_models import model, schema
@@ -147,46 +147,46 @@ def test_line_of_progress_is_overwritten_and_removed(capsys: Capture) -> None:
     assert lines[-2:] == ["30,000 of 30,000 rows, 1,000 rows/s, 30 s\x1b[K", "\x1b[K"]
 
 
-@pytest.mark.parametrize(
-    ("made", "outputs", "columns"),
-    [
-        (  # only above the threshold is a row positive
-            model(BINARY, Decision(threshold=0.25, rule="best_f1")),
-            [0.0, 0.25, 0.375, 1.0],
-            {
-                "prediction": ["no", "no", "yes", "yes"],
-                "probability of yes": [0.0, 0.25, 0.375, 1.0],
-            },
-        ),
-        (
-            model(schema("multiclass", outputs=3, classes=["x", "y", "z"])),
-            [[0.25, 0.5, 0.25], [0.125, 0.25, 0.625]],
-            {
-                "prediction": ["y", "z"],
-                "probability of x": [0.25, 0.125],
-                "probability of y": [0.5, 0.25],
-                "probability of z": [0.25, 0.625],
-            },
-        ),
-        (  # an interval lies around a value by the residuals of its own output
-            model(schema(outputs=2), Decision(intervals=((-1.0, 2.0), (-0.5, 0.25)))),
-            [[10.0, 1.0]],
-            {
-                "prediction 1": [10.0],
-                "prediction 1 low": [9.0],
-                "prediction 1 high": [12.0],
-                "prediction 2": [1.0],
-                "prediction 2 low": [0.5],
-                "prediction 2 high": [1.25],
-            },
-        ),
-    ],
-    ids=["binary", "multiclass", "values"],
-)
+# Only above the threshold is a row positive.
+ABOVE = """
+prediction: ["no", "no", "yes", "yes"]
+probability of yes: [0.0, 0.25, 0.375, 1.0]
+"""
+LIKELIEST = """
+prediction: [b, c]
+probability of a: [0.25, 0.125]
+probability of b: [0.5, 0.25]
+probability of c: [0.25, 0.625]
+"""
+# An interval lies around a value by the residuals of its own output.
+AROUND = """
+prediction 1: [10.0]
+prediction 1 low: [9.0]
+prediction 1 high: [12.0]
+prediction 2: [1.0]
+prediction 2 low: [0.5]
+prediction 2 high: [1.25]
+"""
+ANSWERS = [
+    (model(BINARY, Decision(threshold=0.25, rule="best_f1")), [0.0, 0.25, 0.375, 1.0], ABOVE),
+    (
+        model(schema("multiclass", outputs=3, classes=["a", "b", "c"])),
+        [[0.25, 0.5, 0.25], [0.125, 0.25, 0.625]],
+        LIKELIEST,
+    ),
+    (
+        model(schema(outputs=2), Decision(intervals=((-1.0, 2.0), (-0.5, 0.25)))),
+        [[10.0, 1.0]],
+        AROUND,
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "outputs", "columns"), ANSWERS, ids=["binary", "many", "values"])
 def test_outputs_become_classes_or_values_with_intervals(
-    made: Model, outputs: Any, columns: Any
+    made: Model, outputs: list[Any], columns: str
 ) -> None:
-    assert answers(made, torch.tensor(outputs)) == columns
+    assert answers(made, torch.tensor(outputs)) == from_yaml(columns)
     # No row is answered with the columns of the interface.
     described = interface(made.schema, made.decision)["outputs"]
     assert answers(made, torch.tensor(outputs)[:0]) == {output["name"]: [] for output in described}

@@ -1,5 +1,6 @@
 """A series in a file: its columns, order, holes, and the same for a trained model."""
 
+import io
 from pathlib import Path
 from typing import Any, cast
 
@@ -391,6 +392,21 @@ def test_unknown_column_names_are_reported_together() -> None:
 HOLE = float("nan")
 
 
+def test_holes_are_filled_by_previous_or_linear() -> None:
+    values = np.random.default_rng(1).normal(size=(200, 3))
+    values[np.random.default_rng(2).random((200, 3)) < 0.3] = np.nan
+    values[[0, -1]] = 1.0
+    times = np.arange(200)
+    previous = filled(values, "previous", borders=(50, 120))
+    line = filled(values, "linear", borders=())
+    for channel in range(3):
+        known = np.flatnonzero(~np.isnan(values[:, channel]))
+        content = values[known, channel]
+        last = np.searchsorted(known, times, "right") - 1
+        np.testing.assert_array_equal(previous[:, channel], content[last])
+        np.testing.assert_allclose(line[:, channel], np.interp(times, known, content))
+
+
 def test_interpolation_stops_at_part_borders() -> None:
     """After a border a line begins at the last known value."""
     values = np.array([[0.0], [1.0], [HOLE], [HOLE], [HOLE], [5.0]])
@@ -450,6 +466,19 @@ def content(rows: int, *, columns: str = "a,b") -> str:
 
 def again(series: SeriesFile, schema: Schema) -> Part:
     return reader_of(schema).evaluated(series, budget=64)[2]
+
+
+def test_new_series_is_scaled_as_in_training() -> None:
+    schema = prepared(source(content(80)), window=3, scale="standard").schema
+    frame = pd.read_csv(io.StringIO(content(40)), index_col="month") + 50.0
+    lifted = source(frame.to_csv(), "new.csv")
+    values = lifted.read().values
+    part = again(lifted, schema)
+    raw = schema.input_scaler.unscaled(inputs_of(part)).numpy()
+    np.testing.assert_allclose(raw[0], values[:3], rtol=1e-5)
+    targets = schema.to_units(part.targets, None)[:, 0].numpy()
+    np.testing.assert_allclose(targets, values[3:, 0], rtol=1e-5)
+    assert part.offsets is None
 
 
 def test_test_rows_are_read_again_bit_exactly() -> None:
