@@ -5,16 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from pipeline.base.errors import (
-    ConfigError,
-    EnvironmentFaultError,
-    some,
-    typed_text,
-)
+from pipeline.base.errors import ConfigError, EnvironmentFaultError, some, typed_text
 from pipeline.base.markup import print_rows
 from pipeline.base.paths import conf_folder
 from pipeline.base.regular_files import require_plain_folder
@@ -43,9 +37,6 @@ from pipeline.tracking.ownership import adopt, adopt_words, is_own, owner_of
 from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
 from pipeline.tracking.uri import how_to_delete, how_to_name, tracking_uri
-
-if TYPE_CHECKING:
-    pass
 
 
 def body(options: RunsOptions) -> int:

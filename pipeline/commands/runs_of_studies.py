@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.base.ends import End
-from pipeline.base.errors import (
-    ConfigError,
-    StoresDifferError,
-    typed,
-)
+from pipeline.base.errors import ConfigError, StoresDifferError, typed
 from pipeline.base.markup import print_rows
 from pipeline.base.regular_files import require_plain_folder
 from pipeline.base.terminal import ago
@@ -136,12 +132,10 @@ def clean_study(options: RunsOptions) -> int:
         with removal_of(studies, store, name, Path(options.output) / name) as (line, remove):
             if options.apply:
                 remove()
-    after = (
-        f"removed; {how_to_delete(tracking_uri(options.tracking))}"
-        if options.apply
-        else "remove it with apply=true"
-    )
-    print(f"{line}: {after}")
+    if options.apply:
+        print(f"{line}: removed; {how_to_delete(tracking_uri(options.tracking))}")
+    else:
+        print(f"{line}: remove it with apply=true")
     return 0
 
 

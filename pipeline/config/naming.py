@@ -150,8 +150,8 @@ def _has_no_name(tree: DictConfig) -> bool:
 def _joined(words: Iterable[object], longest: int) -> str:
     """Return the words with hyphens between them, cut to the longest name."""
     parts = []
-    for word in words:
+    for word in filter(None, words):
         part = _NOT_IN_NAMES.sub("-", str(word)).strip("-")
-        if word and part:
+        if part:
             parts.append(part)
     return "-".join(parts)[:longest].rstrip("-.")

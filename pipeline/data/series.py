@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -21,11 +21,6 @@ from pipeline.data.preparation.content import Content, Part
 from pipeline.data.preparation.prepare import Filling, cut_windows, differenced, filled
 from pipeline.data.preparation.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.preparation.schema import Schema
-from pipeline.data.source import ColumnNames, Samples, Series, Source, local_file
-
-if TYPE_CHECKING:
-    pass
-
 from pipeline.data.series_values import (
     FRAME,
     SeriesLayout,
@@ -35,6 +30,7 @@ from pipeline.data.series_values import (
     read_file,
     read_frame,
 )
+from pipeline.data.source import ColumnNames, Samples, Series, Source, local_file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from math import isqrt, prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,6 @@ from pipeline.data.parsing.tables.conversion import read_samples
 from pipeline.data.parsing.tables.roles import Keys
 from pipeline.data.preparation.table_reader import TableReader
 from pipeline.data.source import Samples, Source, local_file
-
-if TYPE_CHECKING:
-    pass
 
 #: Rows that are looked at for pixels.
 PIXEL_ROWS = 100

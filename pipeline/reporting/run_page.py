@@ -31,11 +31,7 @@ from pipeline.reporting.page import (
     template_of,
 )
 from pipeline.reporting.subject import Subject, find_subject, local_subject
-from pipeline.running.run_document import (
-    data_section,
-    making_section,
-    run_document,
-)
+from pipeline.running.run_document import data_section, making_section, run_document
 from pipeline.running.run_document import summary as summary_of_findings
 
 

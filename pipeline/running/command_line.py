@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
@@ -22,9 +21,6 @@ from pipeline.config.plain import RETIRED
 from pipeline.tracking.folders import find_run
 from pipeline.tracking.journal import COMMAND
 from pipeline.tracking.ownership import require_own
-
-if TYPE_CHECKING:
-    pass
 
 NEWEST_UNFINISHED = "auto"
 #: A reference that is more than the name of another key, such as `${oc.env:HOME}`.

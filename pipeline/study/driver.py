@@ -6,12 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pipeline.base.ends import End, TrialEnd, end_of
-from pipeline.base.errors import (
-    ChangedDataError,
-    EnvironmentFaultError,
-    Interrupted,
-    PipelineError,
-)
+from pipeline.base.errors import ChangedDataError, EnvironmentFaultError, Interrupted, PipelineError
 from pipeline.base.processes.lease import BEAT_SECONDS, LOOKS
 from pipeline.base.signals import stop
 from pipeline.base.terminal import waiting_for

@@ -3,13 +3,9 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from pipeline.study.ledger.rows import Row
 from pipeline.tracking.fields import MlflowTrial
-
-if TYPE_CHECKING:
-    pass
 
 
 def metric_names(objectives: Iterable[str]) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 from optuna import delete_study
@@ -25,9 +24,6 @@ from pipeline.tracking.folders import mark, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.run_record import RunRecord
 from pipeline.tracking.uri import sqlite_path
-
-if TYPE_CHECKING:
-    pass
 
 _READ_NAMES = "SELECT study_name FROM studies"
 #: Number of checks of a silent trial within the grace time.

@@ -15,9 +15,7 @@ from pipeline.config.compose import leave_out_fixed, without_hydra
 from pipeline.config.composer import Composer
 from pipeline.config.options import SweepConfig
 from pipeline.study.space.ranges import text_of, value_of
-from pipeline.study.space.space import (
-    value_at,
-)
+from pipeline.study.space.space import value_at
 
 #: Hydra's texts by key or group, as a `Space` gives them.
 Point = Mapping[str, str]
