@@ -172,7 +172,8 @@ class _Recurrent(nn.Module):
             training, 0 <= dropout < 1.
         bidirectional: Whether each layer has a second half that reads the steps backwards.
         readout: What the output reads: `last`, the state after the last step that each direction
-            reads; `mean`, the mean of all states; `flatten`, all states side by side.
+            reads; `mean`, the mean of all states; `flatten`, all states side by side. `None` is
+            `mean`; where a configuration is composed, it becomes `last` for forecasts.
         init: Scheme of the initial weights.
         gain: Factor of the initial weights, > 0; `None` = 1, and 0.02 for `normal`.
     """
@@ -194,7 +195,7 @@ class _Recurrent(nn.Module):
         norm: StateNorm,
         dropout: Share,
         bidirectional: bool,
-        readout: Readout,
+        readout: Readout | None,
         init: Init,
         gain: Gain | None,
     ) -> None:
@@ -202,7 +203,7 @@ class _Recurrent(nn.Module):
         steps, inputs = input_shape
         self.hidden = hidden
         self.bidirectional = bidirectional
-        self.readout = readout
+        self.readout = readout or "mean"
         width = hidden * (2 if bidirectional else 1)
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(1, layers + 1):

@@ -7,6 +7,8 @@ from helpers.numpy_cells import CELLS, run_by_hand
 from helpers.sample_networks import build, head_of, layers_of, module_of, recurrent_of
 from torch import nn
 
+from pipeline.config.compose import compose
+
 FEATURES, HIDDEN = 3, 4
 
 
@@ -41,6 +43,20 @@ def test_last_readout_has_read_all_steps(model: str, activation: str) -> None:
     states = layers_of(network)(windows)  # (6, 5, 8)
     expected = head_of(network)(torch.cat((states[:, 4, :4], states[:, 0, 4:]), dim=1))
     torch.testing.assert_close(network(windows), expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "readout"),
+    [
+        (("data=airline",), "last"),
+        (("data=airline", "data.window=${oc.env:NO_SUCH_VARIABLE}"), "last"),
+        (("data=airline", "model.readout=mean"), "mean"),
+        (("data=mnist1d",), "mean"),
+    ],
+)
+def test_forecasts_read_the_last_state(words: tuple[str, ...], readout: str) -> None:
+    """Classes are read from the mean of the states, unless the command says otherwise."""
+    assert compose(["model=gru", *words]).model.readout == readout
 
 
 @pytest.mark.parametrize("readout", ["mean", "flatten"])

@@ -233,7 +233,7 @@ trainer.max_epochs=interval(5, 40)
 
 model=lstm  model.readout=choice(mean, lats)  seed=choice(1, -1)
 - sweep.space.model.readout=choice(mean, lats): model.readout='lats' is not allowed; expected one of
-  last, mean, flatten. Did you mean 'last'?
+  last, mean, flatten or null. Did you mean 'last'?
 - sweep.space.seed=choice(1, -1): seed=-1 is not allowed; expected a whole number ≥ 0 and
   < 4294967296.
 
