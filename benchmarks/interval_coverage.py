@@ -17,10 +17,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings no types
+from scipy.stats import binom  # type: ignore[import-untyped] # scipy brings no types
 
 from pipeline.base.findings import TestRows
 from pipeline.scoring import scores as scoring
-from pipeline.scoring.bootstrap import Units, flips, intervals, paired_differences, units_of
+from pipeline.scoring.bootstrap import (
+    Units,
+    flips,
+    intervals,
+    paired_differences,
+    proportion_interval,
+    units_of,
+)
 from pipeline.serving.model import conformal
 
 DRAWS = 200
@@ -223,6 +231,19 @@ def predicted(rows: int, *, horizon: int, group: int, repetitions: int) -> float
     return held / repetitions
 
 
+def exact_coverage(rows: int, share: float) -> float:
+    """Return how often the interval of a share of independent rows contains the true share.
+
+    This is no simulation: the numbers of hits have a binomial distribution.
+    """
+    hits = np.arange(rows + 1)
+    contains = []
+    for count in hits:
+        low, high = proportion_interval(float(count), float(rows))
+        contains.append(low <= share <= high)
+    return float(binom.pmf(hits, rows, share)[np.array(contains)].sum())
+
+
 FORECASTS = [
     *(Forecasts(rows=rows, horizon=12) for rows in (13, 25, 100)),
     Forecasts(rows=300, horizon=24),
@@ -239,6 +260,8 @@ GROUPS = [
     Classes(groups=80, size=10, shared=0.5, uneven=True),
     Classes(groups=200, size=5, shared=0.5, positive=0.2),
 ]
+SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995)
+PROPORTION_ROWS = (10, 20, 50, 100, 200, 500)
 ROWS = [
     Classes(groups=50),
     Classes(groups=100, positive=0.2),
@@ -271,6 +294,10 @@ def _tables(repetitions: int) -> Iterator[str]:
         cells = [f"{case.groups}{size}", f"{case.positive:.0%}", found.units if size else "rows"]
         shares = [_share(found.better["f1"]), _share(found.p)]
         yield _line([*cells, *_held(found, ("accuracy", "f1", "auroc")), *shares])
+    yield "\n| rows | " + " | ".join(f"true share {share}" for share in SHARES) + " |"
+    yield "|---" * (1 + len(SHARES)) + "|"
+    for rows in PROPORTION_ROWS:
+        yield _line([f"{rows:,}", *(_share(exact_coverage(rows, share)) for share in SHARES)])
     yield "\n| validation rows | what they are | truth within 'nine of ten' |"
     yield "|---|---|---|"
     for rows in (8, 18, 19, 20, 50, 200):

@@ -12,7 +12,7 @@ from scipy.stats import binomtest, bootstrap  # type: ignore[import-untyped] # s
 from scipy.stats import t as student
 from torch import Tensor
 
-from benchmarks.interval_coverage import Classes, Forecasts, coverage
+from benchmarks.interval_coverage import Classes, Forecasts, coverage, exact_coverage
 from pipeline.metrics import Metric, all_metrics, bounds, of_task
 from pipeline.metrics._rows import ScoredRows
 from pipeline.scoring.bootstrap import (
@@ -96,13 +96,40 @@ def test_draw_takes_whole_units() -> None:
     assert (alone == 0).mean() == pytest.approx((1 - 1 / 1000) ** 1000, abs=0.003)
 
 
-def test_accuracy_interval_equals_wilson() -> None:
-    outputs, targets = binary(1000)
-    found = found_for((outputs, targets))
-    right = int(((outputs > 0.5) == targets).sum())
-    theirs = binomtest(right, 1000).proportion_ci(0.95, method="wilson")
-    assert found.ends["accuracy"] == pytest.approx((theirs.low, theirs.high), abs=0.003)
-    assert (found.draws, found.units) == (1000, "1,000 rows")
+@pytest.mark.parametrize(("rows", "wrong"), [(50, 0), (50, 3), (12, 12), (400, 4)])
+def test_shares_of_rows_have_exact_intervals(rows: int, wrong: int) -> None:
+    """Accuracy, recall and precision are shares of rows; all may be right, or none."""
+    targets = np.arange(rows) % 2
+    is_wrong = np.arange(rows) < wrong
+    outputs = np.where(is_wrong, 1 - targets, targets) * 0.8 + 0.1
+    ends = found_for((outputs, targets)).ends
+    calls = outputs > 0.5
+    hits = int((calls & (targets == 1)).sum())
+    for key, part, total in (
+        ("accuracy", rows - wrong, rows),
+        ("recall", hits, int(targets.sum())),
+        ("precision", hits, int(calls.sum())),
+    ):
+        oracle = binomtest(part, total).proportion_ci(0.95, method="exact")
+        assert ends[key] == pytest.approx((oracle.low, oracle.high), abs=1e-9)
+
+
+def test_exact_interval_covers_at_least_its_level() -> None:
+    covered = []
+    for rows in (10, 50, 200, 500):
+        for share in (0.5, 0.9, 0.99, 0.995):
+            covered.append(exact_coverage(rows, share))
+    assert min(covered) >= 0.95
+    assert np.mean(covered) < 0.99
+
+
+def test_macro_scores_keep_the_bootstrap() -> None:
+    """Their means over classes are no shares of one number of rows."""
+    ends = found_for(multiclass(200)).ends
+    assert ends.keys() >= {"accuracy", "precision", "recall", "f1"}
+    right = int((multiclass(200)[0].argmax(1) == multiclass(200)[1]).sum())
+    oracle = binomtest(right, 200).proportion_ci(0.95, method="exact")
+    assert ends["accuracy"] == pytest.approx((oracle.low, oracle.high), abs=1e-9)
 
 
 def test_regression_intervals_equal_scipy_bootstrap() -> None:
@@ -225,9 +252,10 @@ def test_same_seed_gives_same_interval() -> None:
 def test_undefined_or_constant_metric_has_no_interval() -> None:
     alike = np.full(50, 0.7), np.ones(50, dtype=np.int64)
     single = np.ones((1, 1)), np.ones((1, 1))
-    for pair, draws in ((alike, 1000), (single, 0)):
-        found = found_for(pair)
-        assert (found.draws, dict(found.ends)) == (draws, {})
+    of_alike = found_for(alike)
+    assert of_alike.ends.keys() == {"accuracy", "precision", "recall"}  # which are exact
+    of_single = found_for(single)
+    assert (of_single.draws, dict(of_single.ends)) == (0, {})
 
 
 @pytest.mark.parametrize(

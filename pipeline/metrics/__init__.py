@@ -46,8 +46,11 @@ class Metric:
         rank: Place among the metrics that represent a run in lists; `None` = it represents none.
             The first one of a task is monitored by default.
         may_monitor: Whether the metric may choose the kept epoch.
-        is_share: Whether the value is a share of rows, or is built from shares: its interval is
-            Wilson's.
+        is_share: Whether the value is a share of rows, or is built from shares: its bootstrap
+            interval is Wilson's.
+        proportion: Maps `ClassCounts` to the hits and the rows, (draws,) each, that the value is
+            the share of; `None` = it is a mean of several shares. A share of independent rows has
+            an exact interval. Without this function the metric never has one.
         ranks_rows: Whether the score sorts the rows and compares pairs of them. Then the interval
             rests on the rows of the rarest class, and large tests have none.
         has_interval_in_time: Whether forecasts have an interval; a few stretches of time don't
@@ -69,6 +72,7 @@ class Metric:
     rank: int | None = None
     may_monitor: bool = True
     is_share: bool = False
+    proportion: Callable[[Any], tuple[Any, Any] | None] | None = None
     ranks_rows: bool = False
     has_interval_in_time: bool = True
     scores_draws: bool = True

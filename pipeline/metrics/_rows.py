@@ -93,6 +93,13 @@ class ClassCounts(ScoredRows):
             return positive
         return class_mean(shares, self.counted_classes)
 
+    def positive_share(self, total: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Return hits and rows of the positive class, (draws,) each; `None` with more classes.
+
+        `total` has the denominators of all classes, (draws, classes).
+        """
+        return (self.hits[:, 1], total[:, 1]) if self.is_binary else None
+
     def row_mean(self, values: Values) -> Values:
         """Average values of rows (rows,) over the drawn rows, (draws,)."""
         if self.weights is None:

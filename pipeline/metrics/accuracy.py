@@ -15,4 +15,5 @@ METRIC = Metric(
     is_main=True,
     rank=2,
     is_share=True,
+    proportion=lambda rows: (rows.correct, rows.total),
 )

@@ -14,4 +14,5 @@ METRIC = Metric(
     order=2,
     is_main=True,
     is_share=True,
+    proportion=lambda rows: rows.positive_share(rows.calls),
 )

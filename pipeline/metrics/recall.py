@@ -17,4 +17,5 @@ METRIC = Metric(
     order=3,
     is_main=True,
     is_share=True,
+    proportion=lambda rows: rows.positive_share(rows.members),
 )

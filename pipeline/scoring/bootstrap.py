@@ -1,6 +1,8 @@
 """95 % intervals of test figures and of the difference between two networks, and McNemar's test.
 
-Independent units are drawn with replacement: rows, whole groups, or blocks of neighbouring
+A share of independent rows has the exact interval of Clopper and Pearson (1934). All others are
+bootstrap intervals:
+independent units are drawn with replacement: rows, whole groups, or blocks of neighbouring
 forecasts. Metrics are computed for all draws at once from how often each row was drawn (Efron and
 Tibshirani 1993). Their standard deviation gives an interval by Student's t, on a scale that keeps
 it inside the metric's range. `benchmarks/interval_coverage.py` measures how often an interval
@@ -8,7 +10,7 @@ contains the true value.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, thread_time
 from typing import Literal
@@ -220,11 +222,14 @@ def intervals(
         return Intervals(draws=0, units=units.words, ends={})
     draws = _affordable(draws, outputs.size)
     metrics = _sampled([*main_metrics(task_of(outputs, targets)), *more], draws * outputs.size)
-    scores = weighted_scores(metrics, outputs, targets, threshold=threshold)
-    values = scores(np.ones((1, len(targets))))
-    halves = _half_widths(scores, metrics, units, targets, draws=draws, seed=seed)
     ends = {}
-    for metric in metrics:
+    if units.kind == "row":
+        ends = _exact_intervals(metrics, outputs, targets, threshold=threshold)
+    sampled = [metric for metric in metrics if metric.name not in ends]
+    scores = weighted_scores(sampled, outputs, targets, threshold=threshold)
+    values = scores(np.ones((1, len(targets))))
+    halves = _half_widths(scores, sampled, units, targets, draws=draws, seed=seed)
+    for metric in sampled:
         value = float(values[metric.name][0])
         half = halves.get(metric.name, 0.0)
         is_possible = units.kind != "block" or metric.has_interval_in_time
@@ -243,6 +248,36 @@ def intervals(
             if len(sample) < draws:
                 fewer[metric.name] = len(sample)
     return Intervals(draws=draws, units=units.words, ends=ends, fewer=fewer)
+
+
+def _exact_intervals(
+    metrics: Iterable[Metric], outputs: Array, targets: Array, *, threshold: float
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of the metrics that are shares of independent rows, by name."""
+    proportions = [metric for metric in metrics if metric.proportion is not None]
+    if not proportions:
+        return {}
+    rows = drawn_rows(outputs, targets, threshold=threshold)(np.ones((1, len(targets))))
+    ends = {}
+    for metric in proportions:
+        assert metric.proportion is not None
+        share = metric.proportion(rows)
+        if share is not None and share[1][0] > 0:
+            ends[metric.name] = proportion_interval(float(share[0][0]), float(share[1][0]))
+    return ends
+
+
+def proportion_interval(hits: float, rows: float, *, level: float = LEVEL) -> tuple[float, float]:
+    """Return both ends of the interval of a share of independent rows (Clopper and Pearson 1934).
+
+    It contains the true share with a probability of at least `level`, however few rows there are.
+    """
+    from scipy.special import betaincinv
+
+    outside = (1 - level) / 2
+    low = betaincinv(hits, rows - hits + 1, outside) if hits > 0 else 0.0
+    high = betaincinv(hits + 1, rows - hits, 1 - outside) if hits < rows else 1.0
+    return float(low), float(high)
 
 
 class _TimeLimit:
@@ -412,6 +447,7 @@ def paired_differences(
     units: Units,
     seed: int = 0,
     more: Iterable[Metric] = (),
+    names: Collection[str] | None = None,
 ) -> Mapping[str, PairedDifference]:
     """Return each metric of two networks on the same rows, with the interval of the difference.
 
@@ -425,10 +461,14 @@ def paired_differences(
         units: What counts as independent among the rows.
         seed: Seed of the draws.
         more: Metrics besides the main ones of the task.
+        names: Names of the metrics; `None` = all of these.
     """
     draws = _affordable(DRAWS, first.outputs.size)
     task = task_of(first.outputs, first.targets)
-    metrics = _sampled([*main_metrics(task), *more], draws * first.outputs.size)
+    metrics = []
+    for metric in _sampled([*main_metrics(task), *more], draws * first.outputs.size):
+        if names is None or metric.name in names:
+            metrics.append(metric)
     targets = first.targets
     first_scores = weighted_scores(metrics, first.outputs, targets, threshold=thresholds[0])
     second_scores = weighted_scores(metrics, second.outputs, targets, threshold=thresholds[1])
