@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.doctor.diagnosis import load_rules
 from pipeline.metrics import all_metrics
+from pipeline.scoring.baselines import all_baselines
 
 DOCS = Path(__file__).parent
 
@@ -36,11 +37,20 @@ def metric_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def baseline_table() -> str:
+    """Return the table of the glossary with a row for each baseline."""
+    rows = ["| baseline | meaning | 中文 |", "|---|---|---|"]
+    for kind in all_baselines().values():
+        rows.append(f"| {kind.name} | {kind.glossary} | {kind.chinese} |")
+    return "\n".join(rows) + "\n"
+
+
 #: What returns each part, by its page and its name.
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("how-to/doctor.md", "verdicts"): verdict_sections,
     ("glossary.md", "verdicts"): verdict_table,
     ("glossary.md", "metrics"): metric_table,
+    ("glossary.md", "baselines"): baseline_table,
 }
 
 

@@ -102,7 +102,7 @@ def _carry_out(
                 options, plain(config), context=context, started_at=started_at, command=command
             )
         if fits:
-            context.datasets.begin_baselines(plan.prepared)
+            context.datasets.begin_baselines(plan.prepared, options)
         return _train(plan, helpers, shows)
 
 

@@ -76,8 +76,8 @@ def test_damaged_or_unknown_findings_are_one_line_error(file: str, tmp_path: Pat
 
 def test_findings_of_another_format_are_refused(tmp_path: Path) -> None:
     file = save_findings(made_findings(), tmp_path)
-    file.write_bytes(file.read_bytes().replace(b'"format": 2', b'"format": 99'))
-    with pytest.raises(ConfigError, match="has format 99; this version reads format 2"):
+    file.write_bytes(file.read_bytes().replace(b'"format": 3', b'"format": 99'))
+    with pytest.raises(ConfigError, match="has format 99; this version reads format 3"):
         load_findings(tmp_path)
 
 

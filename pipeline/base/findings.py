@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,10 @@ from pipeline.base.regular_files import read_json
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-FORMAT = 2
+FORMAT = 3
+#: Format of older runs, whose test has a field for each of three baselines.
+THREE_BASELINES = 2
+FIRST_BASELINES = ("naive", "linear", "seasonal")
 #: Folder among a run's artifacts, and the files in it.
 FINDINGS_FOLDER = "findings"
 FINDINGS_FILE = "findings.json"
@@ -117,9 +120,7 @@ class TestRows:
         rows: Numbers of the rows in the source, int64 (rows,).
         targets: Classes, int64 (rows,), or values in units, (rows, outputs).
         outputs: Probabilities (rows,) or (rows, classes), or values in units (rows, outputs).
-        naive: Outputs of the naive baseline, shaped as `outputs`; `None` = there is none.
-        linear: Outputs of the linear baseline, shaped as `outputs`; `None` = there is none.
-        seasonal: Outputs of the seasonal baseline, shaped as `outputs`; `None` = there is none.
+        baselines: Outputs of each baseline by name, shaped as `outputs`.
         groups: Number of each row's group, int64 (rows,); `None` = the rows are independent.
     """
 
@@ -128,9 +129,7 @@ class TestRows:
     rows: Array
     targets: Array
     outputs: Array
-    naive: Array | None = None
-    linear: Array | None = None
-    seasonal: Array | None = None
+    baselines: Mapping[str, Array] = field(default_factory=dict)
     groups: Array | None = None
 
     @property
@@ -289,7 +288,9 @@ class Findings:
         metrics: Final values by name: `test/f1`, `naive/f1`, `best/val/f1`, …
         training: Scores of the kept weights on training rows, in evaluation mode: `loss`, `f1`, …
         intervals: 95 % intervals of the test metrics by name: `f1`, …
-        baselines: Names of the baselines, in the order of `markup.BASELINES`.
+        baselines: What each baseline is, by name: `majority class`; or why it was not fitted.
+        comparison: Whether the network or the best baseline is better, in a sentence; empty =
+            unknown.
         rows: Number of rows in the parts `train`, `validation`, `test`; of the first one, those
             that the network was trained on.
         repeated: Number of test rows whose inputs are also in the training part; `None` = unknown.
@@ -333,7 +334,8 @@ class Findings:
     metrics: Mapping[str, float]
     training: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]]
-    baselines: tuple[str, ...] = ()
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    comparison: str = ""
     rows: Mapping[str, int]
     repeated: int | None = None
     shares: tuple[float, ...] = ()
@@ -391,7 +393,9 @@ def load_findings(artifacts: Path) -> Findings:
     try:
         content = read_json(folder / FINDINGS_FILE)
         form = content["format"]
-        if form == FORMAT:
+        if form == THREE_BASELINES:
+            content = _with_all_baselines(content)
+        if form in (THREE_BASELINES, FORMAT):
             _require_bounded(folder / ARRAYS_FILE)
             with np.load(folder / ARRAYS_FILE, allow_pickle=False) as arrays:
                 return _findings(content, dict(arrays))
@@ -402,6 +406,23 @@ def load_findings(artifacts: Path) -> Findings:
     except _DAMAGE as error:
         raise ConfigError(f"{str(folder)!r} is damaged: its findings can't be read") from error
     raise ConfigError(f"{str(folder)!r} has format {form!r}; this version reads format {FORMAT}")
+
+
+def named_baselines(words: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Return what each baseline is, by name; older runs and studies have it in a fixed order."""
+    if isinstance(words, Mapping):
+        return dict(words)
+    return dict(zip(FIRST_BASELINES, words, strict=False))
+
+
+def _with_all_baselines(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the findings of format `THREE_BASELINES` in the present one."""
+    test = content["test"]
+    if test is not None:
+        outputs = {name: test[name] for name in FIRST_BASELINES if test[name] is not None}
+        test = {**test, "baselines": outputs}
+    baselines = named_baselines(content["baselines"])
+    return {**content, "test": test, "baselines": baselines, "comparison": ""}
 
 
 def _require_bounded(file: Path) -> None:

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import Field, fields
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -58,6 +59,14 @@ def load_records(package: str, kind: type[Kind]) -> dict[str, Kind]:
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return records
+
+
+def record_names(package: str) -> list[str]:
+    """Return the names of the records of a package whose files have their names, unimported."""
+    spec = find_spec(package)
+    assert spec is not None
+    modules = pkgutil.iter_modules(spec.submodule_search_locations)
+    return [module.name for module in modules if not module.name.startswith("_")]
 
 
 def _records_of(path: str, kind: type[Kind]) -> list[Kind]:

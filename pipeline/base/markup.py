@@ -21,8 +21,6 @@ NO_INTERVAL = (
     f"{MISSING}: no interval: all bootstrap samples give this value, or the test rows are too few "
     "or too many for this metric"
 )
-#: Kinds of the baselines, in the order of the names that a run keeps.
-BASELINES = ("naive", "linear", "seasonal")
 #: Part of the width of an interval, or of its ends, that is an error of rounding.
 ROUNDING = 1e-6
 #: Lines of a list in a terminal, unless it is given a limit.
@@ -141,7 +139,7 @@ def score_rows(
         values: Metrics by name: `test/f1`, `naive/f1`, …
         intervals: 95 % intervals of the network's metrics by name: `f1`, …
         names: Names of the metrics.
-        baselines: Kinds of the baselines, of `BASELINES`.
+        baselines: Names of the baselines.
     """
     kinds = ("test", *baselines)
     lines = []
@@ -153,20 +151,6 @@ def score_rows(
             cells.append(MISSING if value is None else rounded(value, ends))
         lines.append([name, cells[0], interval_text(ends), *cells[1:]])
     return lines
-
-
-def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict[str, str]:
-    """Return the heading of each baseline that has metrics, such as `naive: majority class`.
-
-    `values` are metrics by name (`naive/f1`, …); `names` are those of the baselines, if known.
-    """
-    names_by_kind = dict(zip(BASELINES, names, strict=False))
-    headings: dict[str, str] = {}
-    for kind in BASELINES:
-        if any(key.startswith(f"{kind}/") for key in values):
-            has_name = kind in names_by_kind
-            headings[kind] = f"{kind}: {names_by_kind[kind]}" if has_name else kind
-    return headings
 
 
 def show(output: Console, table: TextTable) -> None:

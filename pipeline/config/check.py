@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig
 
 from pipeline.base.errors import ConfigError, did_you_mean, shown
+from pipeline.base.kinds import record_names
 from pipeline.base.paths import leads_out, name_problem, output_problem
 from pipeline.config.options import (
     REFUSED,
@@ -38,6 +39,8 @@ from pipeline.config.values import as_tree, resolved, validate, written
 from pipeline.metrics import all_metrics, monitored
 
 #: Names that a user's own metric can't have, besides those of the program's metrics.
+#: Package of the baselines, which stands above this one.
+BASELINES = "pipeline.scoring.baselines"
 TAKEN = {"loss", "time", "parameters", "epoch"}
 
 Run = TypeVar("Run", bound=RunConfig)
@@ -252,6 +255,7 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
         yield not is_name, line
     if output := _at(values, "output", str):
         yield from _output_rules(output)
+    yield from _baseline_rules(values)
     yield from _metric_rules(values)
     yield from _range_test_rules(values)
     yield from _training_rules(_section(values, "data"), _section(values, "trainer"))
@@ -280,6 +284,14 @@ def _output_rules(output: str) -> Iterator[tuple[object, str]]:
             line = f"output={output!r} is inside the run {str(path)!r}; choose another folder."
             yield True, line
             return
+
+
+def _baseline_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
+    known_names = record_names(BASELINES)
+    names = values.get("baselines")
+    for name in names if isinstance(names, list) else ():
+        line = f"baselines: {shown(name)} is unknown; expected some of {', '.join(known_names)}."
+        yield name not in known_names, line + did_you_mean(str(name), known_names)
 
 
 def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:

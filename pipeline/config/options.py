@@ -225,6 +225,7 @@ class RunConfig(Registration):
     monitor: Text | None
     keep: Literal["best", "last"]
     test: bool
+    baselines: list[Text] | None = None
     verbose: Annotated[int, Field(ge=0, le=2)] | None
     details: bool
     pictures: bool | None

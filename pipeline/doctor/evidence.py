@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pipeline.base.findings import Array, Findings, Vitals
-from pipeline.base.markup import BASELINES
 from pipeline.scoring.bootstrap import LEVEL, Units, units_of_test
 
 #: Training error as a share of the naive error: less than a quarter of it is explained.
@@ -31,7 +30,6 @@ NARROW = 8
 #: Share of the test rows with the same prediction.
 ONE_FOR_ALL = 0.95
 RECURRENT = ("RNN", "GRU", "LSTM")
-Baseline = Literal["naive", "linear", "seasonal"]
 _OF_RECURRENT = {"model.norm": ("layer",), "model.activation": ("tanh", "relu")}
 
 #: Lowest learning rate that is offered, as a share of the present one.
@@ -49,8 +47,8 @@ class Gain(NamedTuple):
     Each class has the same weight, so that predicting the most frequent class gains nothing.
 
     Args:
-        baseline: Kind of the baseline.
-        name: Its name in words.
+        baseline: Name of the baseline in keys, such as `naive`.
+        name: What it is, in words.
         mean: The gain, as a share of rows or of the baseline's squared error.
         low: Lower end of its interval.
         high: Upper end of its interval.
@@ -58,7 +56,7 @@ class Gain(NamedTuple):
         theirs: The baseline's share of right rows, or its RMSE.
     """
 
-    baseline: Baseline
+    baseline: str
     name: str
     mean: float
     low: float
@@ -215,17 +213,16 @@ class Evidence:
                 recall = (recall + (accuracy - positives * recall) / negatives) / 2
         return recall is not None and 1 - recall >= UNLEARNED * (1 - 1 / classes)
 
-    def gain(self, baseline: Baseline, *, level: float = LEVEL) -> Gain | None:
+    def gain(self, baseline: str, *, level: float = LEVEL) -> Gain | None:
         """Compare the network with a baseline row by row; `None` if there was no test.
 
         `level` is the probability with which the interval contains the true gain.
         """
         test = self.findings.test
-        outputs = None if test is None else getattr(test, baseline)
+        outputs = None if test is None else test.baselines.get(baseline)
         if test is None or outputs is None or self.tested < 2:
             return None
-        names = dict(zip(BASELINES, self.findings.baselines, strict=False))
-        name = names.get(baseline, f"the {baseline} baseline")
+        name = self.findings.baselines.get(baseline, f"the {baseline} baseline")
         if self.is_regression:
             losses = np.square(test.outputs - test.targets).mean(1)
             other_losses = np.square(outputs - test.targets).mean(1)

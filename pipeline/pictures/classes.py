@@ -282,8 +282,9 @@ def _draw_binary(
     axes: "Axes", plot: _CurvePlot, findings: Findings, test: TestRows, curve: ThresholdCurve
 ) -> None:
     positive = test.targets == 1
-    if test.linear is not None and np.isfinite(test.linear).all():
-        line = plot.curve(test.linear, positive)
+    linear = test.baselines.get("linear")
+    if linear is not None and np.isfinite(linear).all():
+        line = plot.curve(linear, positive)
         name = f"linear: {line.area:.3f}"
         plot.draw(axes, line, color=style.LINEAR, linestyle="--", label=name)
     name = f"{label(findings.classes[1])}: {curve.area:.3f}"

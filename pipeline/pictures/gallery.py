@@ -60,7 +60,8 @@ def gallery(findings: Findings) -> Iterator[Picture]:
 def texts(findings: Findings) -> Iterator[str]:
     """Yield each name from the data, the network or the user, for which a font is looked up."""
     yield from (findings.name, findings.model, findings.label, findings.units)
-    yield from (*findings.classes, *findings.features, *findings.targets, *findings.baselines)
+    yield from (*findings.classes, *findings.features, *findings.targets)
+    yield from findings.baselines.values()
     yield from set().union(*findings.history.values())
     yield from (activity.layer for activity in findings.activity)
     if findings.vitals is not None:

@@ -213,9 +213,9 @@ def _lines(test: TestRows) -> Iterator[tuple[dict[str, Any], Array]]:
     if not np.isfinite(test.outputs).any():
         raise NotDrawnError("all predictions are NaN or infinite")
     marks: dict[str, Any] = {"marker": style.mark(len(test.rows)), "ms": 3}
-    if test.naive is not None:
+    if "naive" in test.baselines:
         look = {"color": style.NAIVE, "linestyle": ":", "linewidth": 1.3, "label": "naive"}
-        yield look, test.naive
+        yield look, test.baselines["naive"]
     yield {"color": style.foreground(), "linewidth": 1.6, "label": "true", **marks}, test.targets
     look = {"color": style.NETWORK, "linestyle": "--", "linewidth": 1.8, "label": "network"}
     yield look | marks, test.outputs
@@ -260,8 +260,8 @@ def _residuals(findings: Findings, test: TestRows) -> "Figure":
 
 def _draw_histogram(axes: "Axes", test: TestRows, residuals: Vector) -> None:
     samples = [_finite(residuals)]
-    if test.naive is not None:
-        samples.append(_finite(_residuals_of(test.naive, test.targets)))
+    if "naive" in test.baselines:
+        samples.append(_finite(_residuals_of(test.baselines["naive"], test.targets)))
     bins = np.histogram_bin_edges(np.concatenate(samples), bins="fd")
     if len(bins) > MOST_BINS:
         bins = np.linspace(bins[0], bins[-1], MOST_BINS + 1)

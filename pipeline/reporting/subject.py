@@ -29,7 +29,7 @@ from pipeline.data.preparation.report import DataReport
 from pipeline.metrics import default_name, direction
 from pipeline.reporting.page import publish
 from pipeline.tracking.fetch import fetched_run
-from pipeline.tracking.fields import COMMAND_TAG, EVALUATE, FINAL, FIND_LR, SWEEP
+from pipeline.tracking.fields import COMMAND_TAG, EVALUATE, FIND_LR, SWEEP, final_prefixes
 from pipeline.tracking.folders import LAST, State, find_run, newest_study, read_state, standing
 from pipeline.tracking.journal_events import BeginEvent
 from pipeline.tracking.run_record import RunRecord
@@ -177,10 +177,11 @@ def _of_journal(
     trainer = config.get("trainer") or {}
     metrics: dict[str, float] = {}
     history: dict[int, dict[str, float]] = {}
+    prefixes = final_prefixes()
     for epoch, values in epochs.items():
         history[epoch] = {}
         for key, value in values.items():
-            scores = metrics if key.startswith(FINAL) else history[epoch]
+            scores = metrics if key.startswith(prefixes) else history[epoch]
             scores[key] = value
     if begin.command == EVALUATE:  # epochs and their number are those of the training
         epochs = {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +18,9 @@ from pipeline.config.targets import build
 from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared, prepare
 from pipeline.data.source import Source
-from pipeline.scoring.baselines import Baseline, Limits, begin_linear, linear, naive, seasonal
-from pipeline.scoring.linear_fit import FittingProcess
+from pipeline.scoring.baseline_fits import begin_fits, predictions
+from pipeline.scoring.baselines import Limits, Prediction
+from pipeline.scoring.fitting_process import FittingProcess
 
 BASELINE_LIMITS = Limits(rows=20_000, seconds=20.0)
 
@@ -34,11 +37,15 @@ def build_source(options: RunConfig) -> Source:
 
 @dataclass(slots=True, eq=False)
 class _KeptData:
-    """Data that stay in memory; `moved` holds parts on other devices, by id and device."""
+    """Data that stay in memory.
+
+    `moved` holds parts on other devices, by id and device; `baselines` what these predict, by the
+    options of `Datasets.baselines`.
+    """
 
     prepared: Prepared
     moved: dict[tuple[int, torch.device], Part] = field(default_factory=dict)
-    baselines: tuple[Baseline, ...] | None = None
+    baselines: dict[str, Mapping[str, Prediction]] = field(default_factory=dict)
     writes: int = 0
 
     def parts(self) -> list[Part]:
@@ -56,7 +63,11 @@ class _KeptData:
         return tensors
 
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors())
+        cells = self.prepared.train.cells
+        raw_bytes = 0
+        if cells is not None and isinstance(cells.raw, np.ndarray):
+            raw_bytes = cells.raw.nbytes
+        return raw_bytes + sum(tensor.nbytes for tensor in self.tensors())
 
     def count_writes(self) -> int:
         """Return how many writes into the data or views of them torch has counted."""
@@ -69,7 +80,7 @@ class Datasets:
     Args:
         keeps: Keep the newest data, up to a gibibyte, for later runs of the process. Kept data have
             no report.
-        fitting: Fits the linear baseline that `begin_baselines` begins; `None` = no process does.
+        fitting: Fits the baselines that `begin_baselines` begins; `None` = no process does.
     """
 
     def __init__(self, *, keeps: bool = False, fitting: FittingProcess | None = None) -> None:
@@ -112,34 +123,30 @@ class Datasets:
             data.writes = data.count_writes()
         return moved
 
-    def begin_baselines(self, prepared: Prepared) -> None:
+    def begin_baselines(self, prepared: Prepared, options: RunConfig) -> None:
         """Begin what `baselines` returns, for one data set, while the caller does other work."""
         if self._fitting is not None:
-            begin_linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
+            fit_options = _fit_options(prepared, options)
+            begin_fits(prepared, **fit_options, limits=BASELINE_LIMITS, process=self._fitting)
 
-    def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return predictions of the test rows in the order of `markup.BASELINES`.
+    def baselines(self, prepared: Prepared, options: RunConfig) -> Mapping[str, Prediction]:
+        """Return what the baselines predict for the test rows, by name, in the order of tables.
 
-        There are none without training rows; a seasonal one comes only after a linear one.
+        There are none without training rows.
         """
+        if not len(prepared.train):
+            return {}
+        fit_options = _fit_options(prepared, options)
+        key = json.dumps(fit_options)
         data = self._kept_data_of(prepared.test)
-        if data is not None and data.baselines is not None:
-            return data.baselines
-        baselines: tuple[Baseline, ...] = ()
-        if len(prepared.train):
-            baselines = self._fit_baselines(prepared)
+        if data is not None and key in data.baselines:
+            return data.baselines[key]
+        baselines = predictions(
+            prepared, **fit_options, limits=BASELINE_LIMITS, process=self._fitting
+        )
         if data is not None:
-            data.baselines = baselines
+            data.baselines[key] = baselines
         return baselines
-
-    def _fit_baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        linear_baseline = linear(prepared, limits=BASELINE_LIMITS, process=self._fitting)
-        if linear_baseline is None:
-            return (naive(prepared),)
-        seasonal_baseline = seasonal(prepared)
-        if seasonal_baseline is None:
-            return (naive(prepared), linear_baseline)
-        return (naive(prepared), linear_baseline, seasonal_baseline)
 
     def forget_changed(self) -> None:
         """Drop data that a run has written into, so that the next run reads them again."""
@@ -152,6 +159,14 @@ class Datasets:
             if part in data.parts():
                 return data
         return None
+
+
+def _fit_options(prepared: Prepared, options: RunConfig) -> dict[str, Any]:
+    """Return which baselines a run has, and the weights of the classes in their fits."""
+    return {
+        "names": options.baselines,
+        "class_weights": prepared.class_weights(options.loss.class_weights),
+    }
 
 
 def _states(name: str) -> Iterator[tuple[str, int, int]]:

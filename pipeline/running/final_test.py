@@ -11,13 +11,15 @@ import numpy as np
 from pytorch_lightning import Trainer
 
 from pipeline.base.findings import TestRows
-from pipeline.base.markup import BASELINES
 from pipeline.base.paths import replace_json
+from pipeline.config.options import RunConfig
 from pipeline.data.preparation.schema import Schema
 from pipeline.modules.task import Task
 from pipeline.running.plan import Plan
 from pipeline.running.scoring import more_metrics, scores_of
 from pipeline.running.trainer import build_trainer, evaluated_batches
+from pipeline.scoring.baseline_comparison import compared_with_baselines
+from pipeline.scoring.baselines import all_baselines
 from pipeline.scoring.bootstrap import LEVEL, Intervals, intervals, units_of
 from pipeline.scoring.scores import ClassScores, class_scores, measured_words
 from pipeline.serving.files import cell, write_csv
@@ -30,19 +32,22 @@ class ScoredTest:
 
     Args:
         rows: Targets and predictions of the test rows.
-        baselines: Names of the baselines, in the order of `markup.BASELINES`.
+        baselines: What each baseline is, by name: `majority class`; or why it was not fitted.
         metrics: Values by name: `test/f1`, `naive/f1`, `linear/f1`, …
         classes: Counts and scores of each class; empty for a regression.
         threshold: Probability above which a row of a binary task counts as positive.
         intervals: 95 % intervals of the metrics; `None` = they were not computed.
+        comparison: Whether the network or the best baseline is better, in a sentence; empty = not
+            computed.
     """
 
     rows: TestRows
-    baselines: tuple[str, ...]
+    baselines: Mapping[str, str]
     metrics: Mapping[str, float]
     classes: tuple[ClassScores, ...]
     threshold: float
     intervals: Intervals | None = None
+    comparison: str = ""
 
     def words(self, schema: Schema) -> str:
         """Return the number of rows, and what the metrics are of: a class, a mean or a unit."""
@@ -93,8 +98,8 @@ class ScoredTest:
 def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | None) -> ScoredTest:
     """Test the current weights of the task once on the test rows.
 
-    `decision` holds the threshold found on the validation rows. The linear baseline, which has no
-    validation rows, keeps the threshold of the training; the naive one uses 0.5, which gives the
+    `decision` holds the threshold found on the validation rows. Fitted baselines, which have no
+    validation rows, keep the threshold of the training; the naive one uses 0.5, which gives the
     most frequent class. If `trainer` is `None`, a new Trainer runs the test; results are equal.
     """
     options = plan.options
@@ -110,20 +115,22 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     for key, value in trainer.callback_metrics.items():
         if key.startswith("test/"):
             values[key] = float(value)
-    baselines = plan.context.datasets.baselines(plan.prepared)
+    baselines = plan.context.datasets.baselines(plan.prepared, options)
     predictions = {}
-    for kind, baseline in zip(BASELINES, baselines, strict=False):
-        predicted = baseline.outputs[:rows]
-        threshold = options.metrics.first_threshold if kind == "linear" else 0.5
+    for name, prediction in baselines.items():
+        if prediction.outputs is None:
+            continue
+        predicted = prediction.outputs[:rows]
+        threshold = baseline_threshold(name, options)
         scores = scores_of(options, schema, threshold=threshold)(predicted, targets)
-        values |= {f"{kind}/{key}": float(value) for key, value in scores.items()}
-        predictions[kind] = predicted.numpy()
+        values |= {f"{name}/{key}": float(value) for key, value in scores.items()}
+        predictions[name] = predicted.numpy()
     test_rows = TestRows(
         rows=np.asarray(part.rows[:rows], dtype=np.int64),
         targets=(targets if part.actual is None else part.actual[:rows]).numpy(),
         outputs=outputs.numpy(),
         groups=None if part.groups is None else part.groups[:rows],
-        **predictions,
+        baselines=predictions,
     )
     classes: tuple[ClassScores, ...] = ()
     if schema.task != "regression":
@@ -131,26 +138,39 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
         classes = class_scores(predicted_classes, test_rows.targets, schema.classes)
     return ScoredTest(
         rows=test_rows,
-        baselines=tuple(baseline.name for baseline in baselines),
+        baselines={name: prediction.words for name, prediction in baselines.items()},
         metrics=values,
         classes=classes,
         threshold=decision.threshold,
     )
 
 
+def baseline_threshold(name: str, options: RunConfig) -> float:
+    """Return the probability above which a baseline calls a row positive."""
+    return options.metrics.first_threshold if all_baselines()[name].is_fitted else 0.5
+
+
 def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
-    """Return a test with the 95 % intervals of its metrics."""
+    """Return a test with the 95 % intervals of its metrics, and its comparison with baselines."""
+    options = plan.options
     schema = plan.prepared.schema
     horizon = None if schema.window is None else schema.horizon
     rows = test.rows
+    units = units_of(len(rows.targets), groups=rows.groups, horizon=horizon, stride=schema.stride)
     metric_intervals = intervals(
         rows.outputs,
         rows.targets,
-        units=units_of(
-            len(rows.targets), groups=rows.groups, horizon=horizon, stride=schema.stride
-        ),
+        units=units,
         threshold=test.threshold,
-        seed=plan.options.seed,
-        more=more_metrics(plan.options, schema.task),
+        seed=options.seed,
+        more=more_metrics(options, schema.task),
     )
-    return replace(test, intervals=metric_intervals)
+    comparison = compared_with_baselines(
+        rows,
+        test.metrics,
+        metric=(options.monitor or "").rpartition("/")[2],
+        threshold=test.threshold,
+        thresholds={name: baseline_threshold(name, options) for name in rows.baselines},
+        units=units,
+    )
+    return replace(test, intervals=metric_intervals, comparison=comparison)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.base.processes.child import Child, python_module
 from pipeline.config.options import RunConfig
-from pipeline.scoring.linear_fit import FittingProcess
+from pipeline.scoring.fitting_process import FittingProcess
 from pipeline.tracking.client import RecorderClient
 
 #: Environment variable; `0` turns pictures off if the config does not decide.
@@ -22,7 +22,7 @@ REPORTER = "pipeline.reporting.run_page"
 
 @dataclass(frozen=True, slots=True)
 class Helpers:
-    """The process that fills MLflow and the one that fits the linear baseline; `None` = unused."""
+    """The process that fills MLflow and the one that fits baselines; `None` = unused."""
 
     recorder: RecorderClient | None
     fitting: FittingProcess | None

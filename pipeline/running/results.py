@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pipeline.base.markup import BASELINES, TextTable, score_rows, show
+from pipeline.base.markup import TextTable, score_rows, show
 from pipeline.base.streams import single_line
 from pipeline.base.terminal import (
     CAUTION,
@@ -95,8 +95,11 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
     baselines are is said with `details`, or if steps or numbers of rows are part of it.
     """
     intervals = test.intervals
-    kinds = dict(zip(BASELINES, test.baselines, strict=False))
-    notes = []
+    kinds = test.baselines
+    notes = [test.comparison] if test.comparison else []
+    for name, words in kinds.items():
+        if name not in test.rows.baselines:  # it was not fitted
+            notes.append(f"{name}: {words}")
     if intervals is not None and not intervals.draws:
         notes.append(no_intervals_words(intervals.units))
     if intervals is not None and intervals.note:

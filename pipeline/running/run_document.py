@@ -6,13 +6,11 @@ import numpy as np
 
 from pipeline.base.findings import Findings
 from pipeline.base.markup import (
-    BASELINES,
     MISSING,
     Block,
     Command,
     Section,
     TextTable,
-    baseline_headings,
     interval_text,
     score_rows,
 )
@@ -23,6 +21,7 @@ from pipeline.data.preparation.report_text import facts_of, few_rows, tables, wa
 from pipeline.metrics import default_name, direction, metric_label, ranked
 from pipeline.pictures.style import short
 from pipeline.running.scoring import no_interval_notes, tested_names
+from pipeline.scoring.baselines import all_baselines, baseline_headings
 from pipeline.scoring.bootstrap import no_intervals_words, units_of_test
 from pipeline.scoring.scores import ClassScores, class_scores, measured_words
 
@@ -121,7 +120,7 @@ def _outcome(findings: Findings, status: str) -> str:
     precision = f" ({', '.join(notes)})" if notes else ""
     value_text = rounded(findings.metrics[f"test/{name}"], ends)
     figures = [f"test {metric_label(name)} {value_text}{precision}"]
-    for kind in BASELINES:
+    for kind in all_baselines():
         if f"{kind}/{name}" in findings.metrics:
             figures.append(f"{kind} {rounded(findings.metrics[f'{kind}/{name}'], ends)}")
     return ", ".join(figures)
@@ -159,12 +158,14 @@ def result_table(findings: Findings) -> TextTable | None:
     units = units_of_test(findings)
     scores = scores_by_class(findings)
     measured = measured_words(findings.task, findings.classes, findings.units, scores)
-    notes = [MACRO] if findings.task == "multiclass" else []
+    notes = [findings.comparison] if findings.comparison else []
+    if findings.task == "multiclass":
+        notes.append(MACRO)
     if findings.intervals:
         resampled = "the test rows" if findings.test is None else units.words
         notes.append(
-            f"95 % CI: bootstrap of {resampled}; it does not cover the variation between training "
-            "runs"
+            f"95 % CI: bootstrap of {resampled}, exact for shares of independent rows; it does not "
+            "cover the variation between training runs"
         )
         without_interval = [line[0] for line in lines if line[2] == MISSING]
         notes += no_interval_notes(findings.task, without_interval, own_reason=OWN_REASON)
@@ -230,7 +231,7 @@ def _limits(findings: Findings, data: DataReport | None) -> Iterator[str]:
     # Mention each baseline that is at least as good as the network.
     key = default_name(findings.task)
     score = findings.metrics.get(f"test/{key}")
-    for kind, name in zip(BASELINES, findings.baselines, strict=False):
+    for kind, name in findings.baselines.items():
         baseline = findings.metrics.get(f"{kind}/{key}")
         if score is None or baseline is None:
             continue

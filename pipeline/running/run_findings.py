@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
@@ -116,6 +115,7 @@ def _with_test(findings: Findings, test: ScoredTest | None) -> Findings:
         metrics=test.metrics,
         intervals={} if test.intervals is None else test.intervals.ends,
         baselines=test.baselines,
+        comparison=test.comparison,
         test=_sampled_rows(test.rows),
     )
 
@@ -169,7 +169,8 @@ def _sampled_rows(test: TestRows) -> TestRows:
     count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.size))
     positions = evenly_spaced(len(test.targets), count).numpy()
     arrays: dict[str, Any] = {}
-    for field in dataclasses.fields(test):
-        values = getattr(test, field.name)
-        arrays[field.name] = None if values is None else values[positions]
-    return TestRows(**arrays)
+    for name in ("rows", "targets", "outputs", "groups"):
+        values = getattr(test, name)
+        arrays[name] = None if values is None else values[positions]
+    baselines = {name: outputs[positions] for name, outputs in test.baselines.items()}
+    return TestRows(**arrays, baselines=baselines)

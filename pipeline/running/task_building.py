@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from pipeline.base.paths import cache_folder, create_folder
@@ -44,23 +44,14 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
                 "test": prepared.test.offsets if prepared.test else None,
             },
         )
+    weights = prepared.class_weights(options.loss.class_weights)
     return Classifier(
         network,
         scores=scores,
         optimization=optimization,
-        class_weights=_class_weights(options, prepared),
+        class_weights=None if weights is None else torch.tensor(weights),
         label_smoothing=options.loss.label_smoothing,
     )
-
-
-def _class_weights(options: RunConfig, prepared: Prepared) -> Tensor | None:
-    weights = options.loss.class_weights
-    if weights is None:
-        return None
-    if weights == "balanced":
-        counts = torch.bincount(prepared.train.targets, minlength=len(prepared.schema.classes))
-        return counts.sum() / (len(counts) * counts.clamp(min=1))
-    return torch.tensor(weights)
 
 
 def _optimization(options: RunConfig) -> Optimization:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from pipeline.base.ends import End, TrialEnd, end_on_record
 from pipeline.base.errors import EnvironmentFaultError
-from pipeline.tracking.fields import FINAL
+from pipeline.tracking.fields import final_prefixes
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.run_record import RunRecord
 
@@ -96,7 +96,8 @@ class TestResult:
 
     Args:
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty if nothing was tested.
-        baselines: Names of the baselines, in the order of `markup.BASELINES`.
+        baselines: What each baseline is, by name, or why it was not fitted.
+        comparison: Whether the network or the best baseline is better, in a sentence.
         intervals: 95 % intervals of the network's metrics: `f1`, …
         rows: The tested rows in words: `1,000 rows, mean over 10 classes`; empty = none.
         figure: What the saved model is compared by; `None` = no model was saved.
@@ -107,7 +108,8 @@ class TestResult:
     __test__ = False  # tells pytest that this is not a test class
 
     metrics: Mapping[str, float] = field(default_factory=dict)
-    baselines: tuple[str, ...] = ()
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    comparison: str = ""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     rows: str = ""
     figure: Mapping[str, Any] | None = None
@@ -180,9 +182,10 @@ def _end_of_older_version(record: RunRecord) -> TrialEnd | None:
     threads = first_begin.params.get("trainer.threads")
     if isinstance(threads, int):
         attributes["threads"] = threads
+    prefixes = final_prefixes()
     for values in record.epochs.values():
         for key, value in values.items():
-            if key.startswith(FINAL):
+            if key.startswith(prefixes):
                 attributes[key] = value
     if end is not End.COMPLETE:
         return TrialEnd(end=end, attributes=attributes)

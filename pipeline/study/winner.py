@@ -90,7 +90,8 @@ def score_trial(
     if tests:
         test = {
             "metrics": dict(result.metrics),
-            "baselines": list(result.baselines),
+            "baselines": dict(result.baselines),
+            "comparison": result.comparison,
             "intervals": dict(result.intervals),
             "rows": result.rows,
         }

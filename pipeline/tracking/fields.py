@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.metrics import default_names, ranked
+from pipeline.scoring.baselines import all_baselines
 
 COMMAND_TAG = "pipeline.command"
 #: Value of `COMMAND_TAG` for a study.
@@ -42,15 +43,15 @@ NOTE_TAG = "mlflow.note.content"
 #: Ends the address of a page; without it MLflow shows its pages for language models.
 TRAINING_PAGES = "workflowType=machine_learning"
 
-#: Prefixes of values that belong to a run rather than to an epoch.
-FINAL = ("test/", "naive/", "linear/", "seasonal/", "best/", "decision/", "time/fit", "model/")
+#: Prefixes of values that belong to a run rather than to an epoch, besides those of baselines.
+_RUN_VALUES = ("test/", "best/", "decision/", "time/fit", "model/")
 #: Key of the view that the links of this program open, among the saved views of an experiment.
 VIEW = "pipeline"
 #: Columns of the view after those of metrics.
 COLUMNS = ("params.`optimizer.lr`", "tags.`doctor`", "attributes.`Dataset`")
-#: Sections of charts in the view, the curves first; the others are folded.
+#: Sections of charts in the view, the curves first; those of tests and the last ones are folded.
 CURVES = ("val", "train", "grad", "time", "Model metrics")
-FOLDED = ("test", "linear", "naive", "seasonal", "best", "best/val", "System metrics")
+_FOLDED_LAST = ("best", "best/val", "System metrics")
 
 _REFUSED = re.compile(r"[^/\w.\- :]")
 
@@ -68,6 +69,11 @@ class MlflowTrial:
     status: str
     end_reason: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def final_prefixes() -> tuple[str, ...]:
+    """Return the prefixes of values that belong to a run rather than to an epoch."""
+    return (*_RUN_VALUES, *(f"{name}/" for name in all_baselines()))
 
 
 def field_name(name: str) -> str:
@@ -110,7 +116,7 @@ def columns() -> list[str]:
     defaults = default_names()
     keys = []
     for name in defaults:
-        keys += [f"{stage}/{name}" for stage in ("best/val", "val", "test", "linear")]
+        keys += [f"{stage}/{name}" for stage in ("best/val", "val", "test", "linear", "trees")]
     keys += [f"test/{name}" for name in ranked() if name not in defaults]
     return [*(f"metrics.`{key}`" for key in keys), *COLUMNS]
 
@@ -118,7 +124,7 @@ def columns() -> list[str]:
 def view_tag() -> dict[str, str]:
     """Return the tag by which MLflow's page of an experiment offers the view with our columns."""
     sections = []
-    for name in CURVES + FOLDED:
+    for name in (*CURVES, "test", *all_baselines(), *_FOLDED_LAST):
         sections.append(
             {"uuid": name, "name": name, "display": name in CURVES, "isReordered": True}
         )

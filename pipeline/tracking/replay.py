@@ -18,11 +18,11 @@ from pipeline.base.redaction import redact
 from pipeline.base.regular_files import folder_problem, is_regular, lock_regular, open_regular
 from pipeline.tracking.fields import (
     EVALUATE,
-    FINAL,
     IDENTITY_TAGS,
     PARENT_TAG,
     SWEEP,
     data_set,
+    final_prefixes,
     param_texts,
 )
 from pipeline.tracking.folders import FOREIGN, STATE, State, read_state, remove_marked, write_state
@@ -213,9 +213,9 @@ class Replay:
 
     def _points_of(self, events: Iterable[RunEvent | None]) -> list["Point"]:
         """Return the values of epochs; MLflow draws one of step 0 as a bar, others as a curve."""
-        bars: tuple[str, ...] = FINAL
+        bars = final_prefixes()
         if self.record.command == SWEEP:  # the best value of a study is a curve
-            bars = tuple(prefix for prefix in FINAL if prefix != "best/")
+            bars = tuple(prefix for prefix in bars if prefix != "best/")
         points = []
         for event in events:
             if isinstance(event, EpochEvent):

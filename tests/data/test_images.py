@@ -27,7 +27,8 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.base.errors import EnvironmentFaultError
 from pipeline.data.images import PictureHeader, Pictures, decode, read_header
 from pipeline.data.preparation.reader import reader_of
-from pipeline.scoring.baselines import Limits, linear
+from pipeline.scoring.baseline_fits import predictions
+from pipeline.scoring.baselines import Limits
 
 RANDOM = np.random.default_rng(0)
 COLOURS = RANDOM.integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
@@ -420,14 +421,16 @@ def test_pixel_columns_are_scaled_together(own_folder: Path) -> None:
 
 def test_pixel_table_linear_baseline_equals_logistic_regression(own_folder: Path) -> None:
     found = prepared_table(text(pixels()), **KEYS)
-    baseline = linear(found, limits=Limits(rows=10_000, seconds=5))
-    assert baseline is not None
+    limits = Limits(rows=10_000, seconds=5)
+    baselines = predictions(found, names=["linear"], class_weights=None, limits=limits)
+    outputs = baselines["linear"].outputs
     train, test = (DIGITS.data[part.rows] for part in (found.train, found.test))
     oracle = LogisticRegression(max_iter=1000).fit(
         (train - train.mean()) / train.std(), DIGITS.target[found.train.rows]
     )
     expected = oracle.predict_proba((test - train.mean()) / train.std())
-    np.testing.assert_allclose(baseline.outputs, expected, atol=1e-3)
+    assert outputs is not None
+    np.testing.assert_allclose(outputs, expected, atol=1e-3)
 
 
 def test_pixel_like_columns_suggest_image_shape(own_folder: Path) -> None:

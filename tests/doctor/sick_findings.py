@@ -135,14 +135,15 @@ def no_better(baseline: str, task: Task = "multiclass") -> Findings:
     metrics = dict(made.metrics)
     if baseline == "naive":
         dealt_out = np.random.default_rng(0).permutation(len(test.outputs))
-        random = test.naive if task == "regression" else test.outputs[dealt_out]
+        random = test.baselines["naive"] if task == "regression" else test.outputs[dealt_out]
         intervals = {key: ends for key, ends in made.intervals.items() if key != "auroc"}
         metrics |= {} if task == "regression" else {"test/auroc": 0.5}
         return replace(with_test(made, outputs=random), metrics=metrics, intervals=intervals)
     for key in {"test/accuracy", "test/rmse"} & metrics.keys():
         line = key.replace("test", "linear")
         metrics[key], metrics[line] = metrics[line], metrics[key]
-    return replace(with_test(made, outputs=test.linear, linear=test.outputs), metrics=metrics)
+    swapped = with_test(made, outputs=test.baselines["linear"], linear=test.outputs)
+    return replace(swapped, metrics=metrics)
 
 
 def leaked() -> Findings:

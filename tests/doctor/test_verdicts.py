@@ -257,7 +257,7 @@ def test_network_worse_than_naive_is_reported() -> None:
 def test_network_worse_than_seasonal_baseline_is_reported() -> None:
     made = replace(
         worse_than("naive", network=4.0, theirs=12.0, rows=400),
-        baselines=("last value", "least squares", "value 12 steps before"),
+        baselines={"naive": "last value", "seasonal": "value 12 steps before"},
         season=12,
     )
     targets, noise = scored_rows(made).targets, np.random.default_rng(2).normal(size=(400, 1))
@@ -558,9 +558,7 @@ def test_auroc_without_interval_is_not_chance() -> None:
     targets = np.arange(800) < 28  # too few of one class for an interval of the area
     outputs = np.where(targets, -1.0, -3.0) + np.random.default_rng(0).normal(0, 0.5, 800)
     outputs[:3] = 1.0
-    arrays = {"targets": targets, "outputs": outputs, "naive": np.full(800, -3.0)}
-    of_run = {key: getattr(made.test, key) for key in arrays}
-    arrays = {k: v.astype(of_run[k].dtype).reshape(of_run[k].shape) for k, v in arrays.items()}
+    arrays = {"targets": targets.astype(np.int64), "outputs": outputs, "naive": np.full(800, -3.0)}
     metrics = {**made.metrics, "test/auroc": 0.98, "test/accuracy": 775 / 800}
     found = replace(made, metrics=metrics, intervals={"accuracy": (0.955, 0.981)})
     assert "no_better_than_naive" not in names(with_test(found, **arrays))

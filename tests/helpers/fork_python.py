@@ -153,6 +153,7 @@ def load(folder: str) -> None:
     quiet_mlflow()
     import matplotlib.pyplot  # noqa: F401
     import pytorch_lightning  # noqa: F401
+    import sklearn.ensemble
     import sklearn.linear_model
     import sklearn.pipeline  # noqa: F401
     from PIL import Image

@@ -28,7 +28,7 @@ def events(run: Path) -> list[dict[str, Any]]:
 
 def epochs(run: Path) -> dict[int, dict[str, float]]:
     """The values of each epoch that training has recorded, without the final ones."""
-    final = ("test/", "naive/", "linear/", "best/", "time/")
+    final = ("test/", "naive/", "linear/", "trees/", "seasonal/", "mean/", "best/", "time/")
     merged: dict[int, dict[str, float]] = {}
     for event in events(run):
         if event["event"] == "epoch":

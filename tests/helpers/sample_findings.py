@@ -1,7 +1,7 @@
 """Findings such as a healthy run leaves, made without training one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from pipeline.base.findings import (
 from pipeline.config.compose import compose
 from pipeline.config.plain import plain
 from pipeline.scoring import scores as scoring
+from pipeline.scoring.baselines import all_baselines
 from pipeline.scoring.bootstrap import intervals, units_of
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -135,11 +136,10 @@ def made_findings(
         metrics=_metrics(test, history[best], task, best),
         training={"loss": history[best]["train/loss"], metric: history[best][f"val/{metric}"]},
         intervals=found.ends,
-        baselines=(
-            ("training mean", "ridge")
-            if is_regression
-            else ("majority class", "logistic regression")
-        ),
+        baselines={
+            "naive": "training mean" if is_regression else "majority class",
+            "linear": "ridge" if is_regression else "logistic regression",
+        },
         rows={"train": 3 * rows, "validation": rows, "test": rows},
         shares=tuple(1 / len(names) for _ in names),
         parameters=2048,
@@ -180,14 +180,22 @@ def vitals_of(findings: Findings) -> Vitals:
 
 
 def with_test(findings: Findings, **changes: Any) -> Findings:
-    """Findings with other values of their test rows."""
-    return replace(findings, test=replace(scored_rows(findings), **changes))
+    """Findings with other values of their test rows, or of a baseline; `None` removes one."""
+    test = scored_rows(findings)
+    baselines = dict(test.baselines)
+    for name in [name for name in changes if name in all_baselines()]:
+        outputs = changes.pop(name)
+        baselines.pop(name, None)
+        if outputs is not None:
+            baselines[name] = outputs
+    return replace(findings, test=replace(test, baselines=baselines, **changes))
 
 
 def of_rows(findings: Findings, kept: Array | slice) -> Findings:
     """Findings of some of their test rows, named by their positions or by a mask."""
     test = scored_rows(findings)
-    arrays = {field.name: getattr(test, field.name) for field in fields(test)}
+    arrays = {name: getattr(test, name) for name in ("rows", "targets", "outputs", "groups")}
+    arrays |= test.baselines
     some = {name: array[kept] for name, array in arrays.items() if array is not None}
     return with_test(findings, **some)
 
@@ -215,8 +223,7 @@ def _test_rows(task: Task, classes: int, rows: int, generator: np.random.Generat
             rows=numbers,
             targets=targets,
             outputs=targets + noise[0],
-            naive=true[:-1] + 2 * noise[1],
-            linear=targets + 1.5 * noise[1],
+            baselines={"naive": true[:-1] + 2 * noise[1], "linear": targets + 1.5 * noise[1]},
         )
     indices = np.arange(rows, dtype=np.int64) % classes
     shares = np.full((rows, classes), 1 / classes, dtype=np.float32)
@@ -225,8 +232,10 @@ def _test_rows(task: Task, classes: int, rows: int, generator: np.random.Generat
         rows=numbers,
         targets=indices,
         outputs=_probabilities(indices, classes, 2.2, task, generator),
-        naive=shares[:, 1] if task == "binary" else shares,
-        linear=_probabilities(indices, classes, 1.4, task, generator),
+        baselines={
+            "naive": shares[:, 1] if task == "binary" else shares,
+            "linear": _probabilities(indices, classes, 1.4, task, generator),
+        },
     )
 
 
@@ -272,7 +281,7 @@ def _metrics(test: TestRows, kept: Mapping[str, float], task: Task, best: int) -
     targets = torch.from_numpy(test.targets)
     values = {"best/epoch": float(best), "time/fit": 4.2}
     values |= {f"best/{key}": value for key, value in kept.items() if key.startswith("val/")}
-    for stage, outputs in (("test", test.outputs), ("naive", test.naive), ("linear", test.linear)):
+    for stage, outputs in {"test": test.outputs, **test.baselines}.items():
         scored = scores(torch.from_numpy(np.asarray(outputs)), targets)
         values |= {f"{stage}/{key}": float(value) for key, value in scored.items()}
     return values | {"test/loss": kept["val/loss"]}

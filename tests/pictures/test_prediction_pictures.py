@@ -37,7 +37,9 @@ def several_steps(*, channels: int, horizon: int, rows: int = 60) -> Findings:
     steps = np.repeat(np.arange(horizon), channels)
     offsets = np.tile(1000 * np.arange(channels), horizon)
     targets = (numbers[:, None] + steps + offsets).astype(np.float64)
-    test = TestRows(rows=numbers, targets=targets, outputs=targets + 0.5, naive=targets - 1)
+    test = TestRows(
+        rows=numbers, targets=targets, outputs=targets + 0.5, baselines={"naive": targets - 1}
+    )
     return replace(forecasts(), targets=names, features=names, horizon=horizon, test=test)
 
 
@@ -45,7 +47,7 @@ def test_one_step_forecast_is_drawn_beside_truth() -> None:
     """The naive forecast is drawn too."""
     findings = forecasts()
     test, drawn = scored_rows(findings), lines_of(axes_of(findings, "forecast/truth"))
-    held = {"true": test.targets, "network": test.outputs, "naive": test.naive}
+    held = {"true": test.targets, "network": test.outputs, "naive": test.baselines["naive"]}
     assert set(drawn) == set(held)
     for name, values in held.items():
         assert values is not None

@@ -64,7 +64,7 @@ def nasty(**more: Any) -> Findings:
         device=NASTY[1],
         label=SCRIPT,
         features=NASTY[:4],
-        baselines=("<i>majority</i>", NASTY[4]),
+        baselines={"naive": "<i>majority</i>", "linear": NASTY[4]},
         importances=named,
     )
 

@@ -47,7 +47,7 @@ FACTS: dict[str, Any] = {
     "tags": {"command": "pipeline train model=mlp", "version.torch": "2.13.0"},
     "reference": "0123abcd",
 }
-UNTESTED: dict[str, Any] = {"metrics": {}, "intervals": {}, "test": None, "baselines": ()}
+UNTESTED: dict[str, Any] = {"metrics": {}, "intervals": {}, "test": None, "baselines": {}}
 
 
 def card_text(findings: dict[str, Any] | None = None, **changes: Any) -> str:
@@ -62,7 +62,9 @@ def test_score_stands_beside_interval_and_baselines() -> None:
     figures = section(card_text(), "Result")
     assert "| metric | network | 95 % CI | naive: majority class | linear: logistic" in figures
     assert "| f1 | 0.81 | 0.70–0.90 | 0.00 | 0.75 |" in figures
-    assert "95 % CI: bootstrap of 125 rows; it does not cover the variation between" in figures
+    assert (
+        "95 % CI: bootstrap of 125 rows, exact for shares of independent rows; it does" in figures
+    )
 
 
 def test_first_sentences_describe_the_model() -> None:

@@ -307,7 +307,9 @@ def test_note_shows_best_trials_scores_and_command(tmp_path: Path) -> None:
     place(tmp_path, ())
     base = {"test/f1": 0.8, "test/accuracy": 0.81}
     study = made_summary([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
-    study = replace(study, folder=tmp_path, baselines=["majority class", "ridge"])
+    study = replace(
+        study, folder=tmp_path, baselines={"naive": "majority class", "linear": "ridge"}
+    )
     note = search_note(replace(study, intervals={"f1": (0.81, 0.86)}))
     assert note.startswith("- 6 trials: 6 complete\n- best trial 1: val/f1 0.9000, 0.4000 better")
     assert f"`{COMMAND}`" in note

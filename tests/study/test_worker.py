@@ -110,10 +110,14 @@ def test_kept_weights_are_tested_like_a_single_run(
     assert worker.train(job).end is End.COMPLETE
     tested = worker.test(job, tables_folder=str(tables))
     assert tested.problem is None
-    assert tested.baselines == ("majority class", "logistic regression")
+    assert tested.baselines == {
+        "naive": "majority class",
+        "linear": "logistic regression",
+        "trees": "boosted trees",
+    }
     assert train(*BASE, *words, "verbose=0") == 0
     run = only_run(Path("runs"))
-    kinds = ("test/", "naive/", "linear/")
+    kinds = ("test/", "naive/", "linear/", "trees/")
     single = {key: value for key, value in final_values(run).items() if key.startswith(kinds)}
     assert tested.metrics == single
     same = {"test_predictions.csv", "classes.csv", "intervals.json"}

@@ -62,7 +62,11 @@ class LazyInputs:
 
     def take(self, indices: Tensor) -> Tensor:
         """Return the part's rows at `indices` as the network gets them, (indices, *input_shape)."""
-        return self.schema.to_inputs(self.raw[self.rows[indices.numpy()]])
+        return self.schema.to_inputs(self.take_raw(indices))
+
+    def take_raw(self, indices: Tensor) -> Array:
+        """Return the part's raw rows at `indices`, (indices, *raw_shape)."""
+        return self.raw[self.rows[indices.numpy()]]
 
     def blocks(self) -> Iterator[Tensor]:
         """Yield the rows in order, a block at a time."""
@@ -96,6 +100,8 @@ class Part:
             the rows have no season.
         actual: float64 (rows, outputs), in units, the values to predict as the source gives them,
             which float32 rounds; None = the targets are classes.
+        cells: The raw rows of a table with columns: NaN for a missing cell, the index of its level
+            for a category; None = the rows have no columns.
     """
 
     inputs: Tensor | LazyInputs
@@ -105,6 +111,7 @@ class Part:
     groups: Indices | None = None
     seasonal: Tensor | None = None
     actual: Tensor | None = None
+    cells: LazyInputs | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -175,6 +182,7 @@ class Content:
             groups=None if self.groups is None else self.groups[rows],
             seasonal=None if self.seasonal is None else torch.from_numpy(self.seasonal[rows]),
             actual=None if actual is None else torch.from_numpy(actual),
+            cells=None if schema.encoder is None else lazy,
         )
 
     def digest(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -58,6 +59,19 @@ class Prepared:
         """Number of rows of each part that exists."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: len(part) for name, part in parts.items() if part is not None}
+
+    def class_weights(self, setting: Sequence[float] | str | None) -> Sequence[float] | None:
+        """Return the weight of each class; `None` = equal weights.
+
+        `setting` is the value of `loss.class_weights`: weights, or `balanced` for weights with
+        which all classes count equally among the training rows.
+        """
+        if setting != "balanced":
+            assert not isinstance(setting, str)
+            return setting
+        counts = torch.bincount(self.train.targets, minlength=len(self.schema.classes))
+        weights: list[float] = (counts.sum() / (len(counts) * counts.clamp(min=1))).tolist()
+        return weights
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -48,9 +48,10 @@ def _has_something_to_learn(run: Evidence) -> bool:
         return True
     linear = run.gain("linear")
     test = run.findings.test
-    if test is None or test.linear is None or linear is None:
+    if test is None or linear is None:
         return False
-    line = replace(run.findings, threshold=0.5, test=replace(test, outputs=test.linear))
+    linear_test = replace(test, outputs=test.baselines["linear"])
+    line = replace(run.findings, threshold=0.5, test=linear_test)
     gain_of_line = Evidence(line).gain("naive")
     return gain_of_line is not None and gain_of_line.low > 0 and linear.high < 0
 

@@ -39,7 +39,8 @@ ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
 
 class _TestedTrial(BaseModel):
     metrics: dict[str, float] = {}
-    baselines: list[str] = []
+    baselines: dict[str, str] | list[str] = {}
+    comparison: str = ""
     intervals: dict[str, tuple[float, float]] = {}
     rows: str = ""
 

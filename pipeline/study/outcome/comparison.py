@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.ends import End
 from pipeline.base.errors import some
-from pipeline.base.markup import BASELINES, MISSING, interval_text
+from pipeline.base.markup import MISSING, interval_text
 from pipeline.base.terminal import number, rounded, significant
 from pipeline.metrics import (
     Direction,
@@ -19,6 +19,7 @@ from pipeline.metrics import (
     direction,
     widest_difference,
 )
+from pipeline.scoring.baselines import all_baselines
 from pipeline.study.ledger.rows import Row, best, state_word
 from pipeline.study.outcome.summary import point_words, short_names, shown_text, swept_keys
 
@@ -95,7 +96,7 @@ class ComparisonCell:
     """A network at one point of the grid, or a baseline, over all of its repeats.
 
     Args:
-        kind: `network`, or one of `BASELINES`.
+        kind: `network`, or the name of a baseline.
         settings: Hydra's texts of the varied keys; for a baseline, only those of the data and of
             keys that change its values.
         values: The value of each repeat, by metric.
@@ -230,7 +231,7 @@ def compare(
             cells.append(cell)
             measured.update(cell.values)
         block = list(_against_best(cells, by, better))
-        for kind in BASELINES:
+        for kind in all_baselines():
             block.extend(_baselines(data_rows, keys, repeated, kind))
         blocks.append(tuple(block))
     tested = []

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.pictures import style
 from pipeline.pictures.gallery import drawing, write
 from pipeline.pictures.style import NotDrawnError, Picture, label
+from pipeline.scoring.baselines import all_baselines
 from pipeline.study.outcome.comparison import (
     DATA,
     NETWORK,
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 #: Height of a cell in inches.
 CELL = 0.42
 MOST_CELLS_IN_ALT = 8
-#: Colours and lines of baselines.
-BASELINE_LINES = {
-    "naive": (style.NAIVE, ":"),
-    "linear": (style.LINEAR, "--"),
-    "seasonal": (style.NAIVE, "-."),
-}
 
 
 def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:
@@ -124,8 +119,9 @@ def _draw_baseline(
     heights = np.array(
         [height for height, cell in enumerate(cells) if settings <= cell.settings.items()]
     )
-    color, line = BASELINE_LINES[baseline.kind]
-    look: dict[str, Any] = {"color": color, "linestyle": line, "label": baseline.kind}
+    kind = all_baselines()[baseline.kind]
+    color = style.LINEAR if kind.is_fitted else style.NAIVE
+    look: dict[str, Any] = {"color": color, "linestyle": kind.line, "label": kind.name}
     axes.vlines(
         np.full(len(heights), values.mean), heights - 0.5, heights + 0.5, linewidth=1.6, **look
     )

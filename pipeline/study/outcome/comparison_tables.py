@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.ends import End
 from pipeline.base.errors import some
-from pipeline.base.markup import BASELINES, MISSING, TextTable, as_markdown, interval_text, latex
+from pipeline.base.markup import MISSING, TextTable, as_markdown, interval_text, latex
 from pipeline.base.paths import replace_text
 from pipeline.base.terminal import number
+from pipeline.scoring.baselines import all_baselines
 from pipeline.serving import files
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import (
@@ -152,7 +153,7 @@ def confirmation_table(
         values.setdefault(objective.name, {})[repeat] = row.values[0]
     runs = ComparisonCell(settings={}, values=values)
     stages = {metric.partition("/")[0] for metric in values if "/" in metric}
-    kinds = [kind for kind in BASELINES if kind in stages]
+    kinds = [kind for kind in all_baselines() if kind in stages]
     baselines = [replace(runs, kind=kind) for kind in kinds]
     lines = []
     tested = [key for key in values if key.startswith("test/")]

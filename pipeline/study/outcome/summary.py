@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.base.ends import End
 from pipeline.base.errors import text_override
+from pipeline.base.findings import named_baselines
 from pipeline.base.markup import (
     MISSING,
     NO_INTERVAL,
@@ -17,7 +18,6 @@ from pipeline.base.markup import (
     Command,
     Section,
     TextTable,
-    baseline_headings,
     score_rows,
     show,
 )
@@ -26,13 +26,15 @@ from pipeline.base.redaction import redact_word
 from pipeline.base.terminal import console, duration, headed, number, print_lines, say
 from pipeline.config.overrides import plainest
 from pipeline.metrics import Direction, all_metrics, direction, ranked
+from pipeline.scoring.baselines import baseline_headings
 from pipeline.study.ledger.rows import Row, RowState, best, count_words, pareto, winner
 from pipeline.study.space.ranges import text_of
 from pipeline.tracking.description import description, fits
 from pipeline.tracking.uri import uri_words
 
 if TYPE_CHECKING:
-    from pipeline.study.ledger.rows import Importances
+    from pipeline.scoring.baselines import baseline_headings
+from pipeline.study.ledger.rows import Importances
 
 OFF = "off"
 _NUMBER = re.compile(r"-?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
@@ -92,7 +94,9 @@ class StudySummary:
         yaml_command: The same command with the winner's experiment; empty = not known.
         tested: The winner's metrics `test/…`, `naive/…`, `linear/…`; empty = it was not tested.
         base_tested: The same metrics of the base trial.
-        baselines: Names of the baselines, in the order of `markup.BASELINES`; empty = not known.
+        baselines: What each baseline is, by name; empty = not known.
+        comparison: Whether the winner or the best baseline is better, in a sentence; empty = not
+            known.
         intervals: 95 % intervals of the winner's metrics: `f1`, …; empty = not known.
         tested_rows: The tested rows in words: `75 rows, mean over 4 classes`; empty = not known.
         confirm_seeds: Number of seeds with which the winner is trained again.
@@ -108,7 +112,8 @@ class StudySummary:
     yaml_command: str = ""
     tested: Mapping[str, float] = field(default_factory=dict)
     base_tested: Mapping[str, float] = field(default_factory=dict)
-    baselines: Sequence[str] = ()
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    comparison: str = ""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     tested_rows: str = ""
     confirm_seeds: int = 0
@@ -122,7 +127,8 @@ class StudySummary:
             self,
             tested=winner_test.get("metrics", {}),
             base_tested=base_test.get("metrics", {}),
-            baselines=winner_test.get("baselines", ()),
+            baselines=named_baselines(winner_test.get("baselines", {})),
+            comparison=winner_test.get("comparison", ""),
             intervals=winner_test.get("intervals", {}),
             tested_rows=winner_test.get("rows", ""),
         )
@@ -424,7 +430,7 @@ def figures_table(summary: StudySummary) -> TextTable:
     """Return a table of the test metrics of the best trial, the default and the baselines."""
     tested = summary.tested
     intervals = summary.intervals
-    kinds = baseline_headings(tested, ())
+    kinds = baseline_headings(tested, {})
     measured = [key.removeprefix("test/") for key in tested if key.startswith("test/")]
     order = dict.fromkeys([*all_metrics(), *(name for name in measured if name != "loss")])
     names = [name for name in order if name in measured]
@@ -435,10 +441,9 @@ def figures_table(summary: StudySummary) -> TextTable:
         base_lines = score_rows(summary.base_tested, intervals, names, ())
         for line, base_line in zip(lines, base_lines, strict=True):
             line.insert(3, base_line[1])
-    notes = []
+    notes = [summary.comparison] if summary.comparison else []
     if summary.baselines:
-        pairs = zip(kinds, summary.baselines, strict=False)
-        baselines = [f"{kind} = {name}" for kind, name in pairs]
+        baselines = [f"{name} = {words}" for name, words in summary.baselines.items()]
         notes.append(f"baselines: {', '.join(baselines)}")
     if any(line[2] == MISSING for line in lines):
         notes.append(NO_INTERVAL)

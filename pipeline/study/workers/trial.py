@@ -84,6 +84,7 @@ class TrialTrainer:
             return TestResult(
                 metrics=test.metrics,
                 baselines=test.baselines,
+                comparison=test.comparison,
                 intervals=ends,
                 rows=test.words(plan.prepared.schema),
                 figure=figure,

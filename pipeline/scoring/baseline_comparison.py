@@ -1,0 +1,98 @@
+"""Whether a network or the best of its baselines is better on the test rows, in a sentence."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipeline.base.findings import TestRows
+from pipeline.base.markup import interval_text
+from pipeline.base.terminal import rounded
+from pipeline.metrics import default_name, direction
+from pipeline.scoring.baselines import all_baselines
+from pipeline.scoring.bootstrap import PairedDifference, Units, paired_differences
+from pipeline.scoring.scores import task_of
+
+
+def compared_with_baselines(
+    rows: TestRows,
+    metrics: Mapping[str, float],
+    *,
+    metric: str,
+    threshold: float,
+    thresholds: Mapping[str, float],
+    units: Units,
+) -> str:
+    """Return the sentence; empty if there is no baseline, or nothing can be told.
+
+    Without an interval the figures stand alone, and only where the network is worse.
+
+    Args:
+        rows: Test rows with the outputs of the network and of the baselines.
+        metrics: Metrics by name: `test/f1`, `trees/f1`, …
+        metric: Name of the metric to compare by; the task's default one if it can't be compared.
+        threshold: Probability above which the network calls a row positive.
+        thresholds: The same for each baseline, by name.
+        units: What counts as independent among the rows.
+    """
+    default_metric = default_name(task_of(rows.outputs, rows.targets))
+    name = _best_baseline(metrics, metric, rows.baselines)
+    if name is None:
+        metric = default_metric
+        name = _best_baseline(metrics, metric, rows.baselines)
+    if name is None:
+        return ""
+    baseline_rows = replace(rows, outputs=rows.baselines[name])
+    differences = paired_differences(
+        rows,
+        baseline_rows,
+        thresholds=(threshold, thresholds[name]),
+        units=units,
+        names=[metric],
+    )
+    if metric not in differences:
+        return ""
+    return _sentence(name, metric, differences[metric], units)
+
+
+def _best_baseline(
+    metrics: Mapping[str, float], metric: str, names: Mapping[str, object]
+) -> str | None:
+    """Return the baseline with the best value of a metric; `None` if none has the metric."""
+    scores = {}
+    for name in names:
+        value = metrics.get(f"{name}/{metric}")
+        if value is not None and not math.isnan(value):
+            scores[name] = value
+    if not scores:
+        return None
+    choose_best = max if direction(metric) == "max" else min
+    return choose_best(scores, key=lambda name: scores[name])
+
+
+def _sentence(name: str, metric: str, difference: PairedDifference, units: Units) -> str:
+    """Return who is better, with both values, the one of the better side first."""
+    kind = all_baselines()[name]
+    gain = difference.value if direction(metric) == "max" else -difference.value
+    ends = difference.interval
+    if ends is None:
+        if not gain > 0:
+            return ""
+        first, second = rounded(difference.second), rounded(difference.first)
+        return (
+            f"on these {units.words}, {metric} is {first} for {kind.label} and {second} for the "
+            "network"
+        )
+    network = difference.first
+    baseline = difference.second
+    if direction(metric) == "min":
+        ends = (-ends[1], -ends[0])
+    if gain < 0:
+        ends = (-ends[1], -ends[0])
+    by = f"(difference {rounded(abs(difference.value), ends)}, 95 % CI {interval_text(ends)})"
+    of_network = f"{metric} {rounded(network, ends)} against {rounded(baseline, ends)} {by}"
+    if not ends[0] > 0:
+        return f"no clear difference between the network and {kind.label}: {of_network}"
+    if gain < 0:
+        return f"the network is better than {kind.label}, the best baseline: {of_network}"
+    of_baseline = f"{metric} {rounded(baseline, ends)} against {rounded(network, ends)} {by}"
+    return f"{kind.label} {'are' if kind.is_plural else 'is'} better: {of_baseline}"
