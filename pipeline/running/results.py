@@ -27,6 +27,7 @@ from pipeline.doctor.diagnosis import HEALTHY
 from pipeline.running.recording import RunJournal
 from pipeline.running.run_document import class_table
 from pipeline.running.scoring import metric_names
+from pipeline.scoring.baselines import baselines_note
 from pipeline.scoring.bootstrap import no_intervals_words
 from pipeline.scoring.scores import ClassScores
 from pipeline.serving.model import Decision
@@ -106,8 +107,7 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
         notes.append(intervals.note)
     has_numbers = any(letter.isdigit() for letter in "".join(kinds.values()))
     if details or has_numbers:
-        meanings = [f"{kind} = {name}" for kind, name in kinds.items()]
-        notes.append("baselines: " + ", ".join(meanings))
+        notes.append(baselines_note(kinds))
     ends = {} if intervals is None else intervals.ends
     table = TextTable(
         title=f"{part} results on {test.words(schema)}",

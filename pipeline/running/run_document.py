@@ -21,7 +21,7 @@ from pipeline.data.preparation.report_text import facts_of, few_rows, tables, wa
 from pipeline.metrics import default_name, direction, metric_label, ranked
 from pipeline.pictures.style import short
 from pipeline.running.scoring import no_interval_notes, tested_names
-from pipeline.scoring.baselines import all_baselines, baseline_headings
+from pipeline.scoring.baselines import all_baselines, baselines_note, shown_baselines
 from pipeline.scoring.bootstrap import no_intervals_words, units_of_test
 from pipeline.scoring.scores import ClassScores, class_scores, measured_words
 
@@ -153,12 +153,14 @@ def result_table(findings: Findings) -> TextTable | None:
     names = tested_names(findings.task, findings.metrics)
     if not names:
         return None
-    headings = baseline_headings(findings.metrics, findings.baselines)
-    lines = score_rows(findings.metrics, findings.intervals, names, headings)
+    baselines = shown_baselines(findings.metrics, findings.baselines)
+    lines = score_rows(findings.metrics, findings.intervals, names, baselines)
     units = units_of_test(findings)
     scores = scores_by_class(findings)
     measured = measured_words(findings.task, findings.classes, findings.units, scores)
     notes = [findings.comparison] if findings.comparison else []
+    if findings.baselines:
+        notes.append(baselines_note(findings.baselines))
     if findings.task == "multiclass":
         notes.append(MACRO)
     if findings.intervals:
@@ -173,7 +175,7 @@ def result_table(findings: Findings) -> TextTable | None:
         notes.append(no_intervals_words(units.words))
     return TextTable(
         title=f"test metrics, {measured}",
-        headings=["metric", "network", "95 % CI", *headings.values()],
+        headings=["metric", "network", "95 % CI", *baselines],
         lines=lines,
         notes=notes,
     )

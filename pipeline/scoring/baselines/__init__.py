@@ -119,16 +119,16 @@ def all_baselines() -> dict[str, BaselineKind]:
     return {kind.name: kind for kind in kinds}
 
 
-def baseline_headings(values: Iterable[str], words: Mapping[str, str]) -> dict[str, str]:
-    """Return the heading of each baseline that a run has, such as `naive: majority class`.
+def shown_baselines(values: Iterable[str], words: Mapping[str, str]) -> list[str]:
+    """Return the names of the baselines that a run has, in the order of tables.
 
     `values` are keys of metrics: `naive/f1`, …; `words` say what each baseline is, if known.
     """
     stages = {key.partition("/")[0] for key in values}
-    headings: dict[str, str] = {}
-    for name in all_baselines():
-        if name in words:
-            headings[name] = f"{name}: {words[name]}"
-        elif name in stages:
-            headings[name] = name
-    return headings
+    return [name for name in all_baselines() if name in words or name in stages]
+
+
+def baselines_note(words: Mapping[str, str]) -> str:
+    """Return what each baseline is, or why it was not fitted, in a line below a table."""
+    meanings = [f"{name} = {meaning}" for name, meaning in words.items()]
+    return f"baselines: {', '.join(meanings)}"

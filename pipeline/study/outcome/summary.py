@@ -26,14 +26,14 @@ from pipeline.base.redaction import redact_word
 from pipeline.base.terminal import console, duration, headed, number, print_lines, say
 from pipeline.config.overrides import plainest
 from pipeline.metrics import Direction, all_metrics, direction, ranked
-from pipeline.scoring.baselines import baseline_headings
+from pipeline.scoring.baselines import baselines_note, shown_baselines
 from pipeline.study.ledger.rows import Row, RowState, best, count_words, pareto, winner
 from pipeline.study.space.ranges import text_of
 from pipeline.tracking.description import description, fits
 from pipeline.tracking.uri import uri_words
 
 if TYPE_CHECKING:
-    from pipeline.scoring.baselines import baseline_headings
+    from pipeline.scoring.baselines import baselines_note, shown_baselines
 from pipeline.study.ledger.rows import Importances
 
 OFF = "off"
@@ -430,7 +430,7 @@ def figures_table(summary: StudySummary) -> TextTable:
     """Return a table of the test metrics of the best trial, the default and the baselines."""
     tested = summary.tested
     intervals = summary.intervals
-    kinds = baseline_headings(tested, {})
+    kinds = shown_baselines(tested, {})
     measured = [key.removeprefix("test/") for key in tested if key.startswith("test/")]
     order = dict.fromkeys([*all_metrics(), *(name for name in measured if name != "loss")])
     names = [name for name in order if name in measured]
@@ -443,8 +443,7 @@ def figures_table(summary: StudySummary) -> TextTable:
             line.insert(3, base_line[1])
     notes = [summary.comparison] if summary.comparison else []
     if summary.baselines:
-        baselines = [f"{name} = {words}" for name, words in summary.baselines.items()]
-        notes.append(f"baselines: {', '.join(baselines)}")
+        notes.append(baselines_note(summary.baselines))
     if any(line[2] == MISSING for line in lines):
         notes.append(NO_INTERVAL)
     title = "test results of the best trial"
