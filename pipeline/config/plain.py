@@ -130,12 +130,15 @@ def without_retired(config: Mapping[str, Any], prefix: str = "") -> dict[str, An
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
-    """Return all keys whose values differ, except retired ones, in the newer config's order."""
+    """Return all keys whose values differ, except retired ones, in the newer config's order.
+
+    A key that an older config lacks equals null, which leaves its value to the program.
+    """
     before = flatten(old)
     after = flatten(new)
     changes: list[ConfigDifference] = []
     for key in dict.fromkeys([*after, *before]):
-        if key not in RETIRED and before.get(key, ...) != after.get(key, ...):
+        if key not in RETIRED and before.get(key) != after.get(key):
             changes.append(ConfigDifference(key=key, old=before.get(key), new=after.get(key)))
     return changes
 
