@@ -103,7 +103,7 @@ def test_baselines_of_a_series_are_named(made: Made, capsys: Capture) -> None:
     run = made(*plain, "tracking=none", "verbose=2", "output=plain")
     assert "seasonal = value 12 steps before" in capsys.readouterr().out
     assert final_values(run)["seasonal/rmse"] == pytest.approx(41.85, abs=0.005)
-    assert "seasonal: value 12 steps before" in (run / "model/card.md").read_text(encoding="utf-8")
+    assert "seasonal = value 12 steps before" in (run / "model/card.md").read_text(encoding="utf-8")
 
 
 def test_garbage_collection_is_normal_during_training(made: Made) -> None:
