@@ -25,14 +25,14 @@ from pipeline.scoring.baselines import all_baselines
 MODELS = {"forecast": "lstm", "binary": "mlp", "multiclass": "mlp", "regression": "mlp"}
 
 
-def trained(data: DevelopmentSet, folder: Path, *words: str) -> Result:
-    """Train the default network and return its result."""
+def trained(data: DevelopmentSet, folder: Path, *words: str, model: str | None = None) -> Result:
+    """Train a network and return its result; `model` is its name, `None` = that of `MODELS`."""
     path = folder / f"{data.name}.csv"
     if not path.exists():
         data.frame().to_csv(path, index=False)
     options = [f"output={folder / 'runs'}", "verbose=0", "pictures=false", "tracking=none"]
     result: Result = run(
-        compose([f"model={MODELS[data.task]}", *data.words(path), *options, *words])
+        compose([f"model={model or MODELS[data.task]}", *data.words(path), *options, *words])
     )
     return result
 

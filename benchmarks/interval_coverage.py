@@ -23,12 +23,12 @@ from pipeline.base.findings import TestRows
 from pipeline.scoring import scores as scoring
 from pipeline.scoring.bootstrap import (
     Units,
-    flips,
     intervals,
     paired_differences,
     proportion_interval,
     units_of,
 )
+from pipeline.scoring.mcnemar import flips
 from pipeline.serving.model import conformal
 
 DRAWS = 200

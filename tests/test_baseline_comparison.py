@@ -106,6 +106,24 @@ def test_few_blocks_give_figures_only_where_worse() -> None:
     assert sentence(near, outputs) == ""
 
 
+def test_metric_without_pairs_gives_way_to_the_default() -> None:
+    """A run may follow a metric of the user's own, which is not drawn in pairs."""
+    targets = np.random.default_rng(0).integers(0, 2, size=ROWS)
+    network = classes_wrong_in(0.3, targets, seed=1)
+    trees = classes_wrong_in(0.1, targets, seed=2)
+    sentence = compared_with_baselines(
+        TestRows(
+            rows=np.arange(ROWS), targets=targets, outputs=network, baselines={"trees": trees}
+        ),
+        {"trees/cost": 3.0, "trees/f1": 0.9},
+        metric="cost",
+        threshold=0.5,
+        thresholds={"trees": 0.5},
+        units=units_of(ROWS),
+    )
+    assert sentence.startswith("boosted trees are better: f1 ")
+
+
 def test_unfitted_baseline_is_a_dash_with_its_reason(
     train: Callable[..., int], own_folder: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
@@ -116,6 +134,7 @@ def test_unfitted_baseline_is_a_dash_with_its_reason(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines if line.startswith("f1 ")] == ["–"]
     assert "trees: not fitted: a fit on 340 × 30 values takes too long" in lines
+    assert not any(line.startswith("baselines: ") for line in lines)
     assert "trees/f1" not in final_values(only_run(own_folder / "runs"))
 
 

@@ -289,10 +289,24 @@ def test_fit_that_takes_too_long_is_a_dash_with_a_reason(monkeypatch: Patch) -> 
     prepared = shipped("iris")
     with FittingProcess() as process:
         begin_fits(prepared, names=None, class_weights=None, limits=LIMITS, process=process)
-        late = predicted(prepared, "linear", process=process)
-    assert late is not None
-    assert late.outputs is None
-    assert late.words == "not fitted: no result within 0 s"
+        for name in ("linear", "trees"):
+            late = predicted(prepared, name, process=process)
+            assert late is not None
+            assert late.outputs is None
+            assert late.words == "not fitted: no result within 0 s"
+
+
+def test_fit_without_memory_is_a_dash_with_a_reason(monkeypatch: Patch) -> None:
+    """An error without a message, too, leaves the run its result."""
+
+    def raise_error(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pipeline.scoring.fitting_process.Fit.outputs", raise_error)
+    failed = predicted(shipped("iris"), "trees")
+    assert failed is not None
+    assert failed.outputs is None
+    assert failed.words.startswith("not fitted: MemoryError: no message (")
 
 
 @pytest.mark.parametrize("weights", [None, "balanced"])
@@ -329,6 +343,16 @@ def test_trees_of_regression_equal_scikit_learn() -> None:
     oracle.fit(pixels_of(train), train.actual[:, 0])
     fitted = outputs_of(predicted(prepared, "trees"))[:, 0]
     np.testing.assert_allclose(fitted, oracle.predict(pixels_of(test)), rtol=1e-3)
+
+
+def test_trees_predict_each_of_several_outputs() -> None:
+    inputs = np.random.default_rng(0).normal(size=(400, 3))
+    prepared = prepare(Given(valued(inputs, inputs[:, :2] * [1, -50])), options(validation=0.0))
+    outputs = outputs_of(predicted(prepared, "trees"))
+    actual = prepared.test.actual
+    assert actual is not None
+    explained = 1 - (outputs - actual).square().mean(0) / actual.var(0)
+    assert explained.min() > 0.9
 
 
 def test_trees_take_ten_thousand_categories() -> None:

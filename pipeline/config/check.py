@@ -38,9 +38,9 @@ from pipeline.config.targets import (
 from pipeline.config.values import as_tree, resolved, validate, written
 from pipeline.metrics import all_metrics, monitored
 
-#: Names that a user's own metric can't have, besides those of the program's metrics.
-#: Package of the baselines, which stands above this one.
+#: Package of the baselines, which lies in a higher layer, so that only its files are listed.
 BASELINES = "pipeline.scoring.baselines"
+#: Names that a user's own metric can't have, besides those of the program's metrics.
 TAKEN = {"loss", "time", "parameters", "epoch"}
 
 Run = TypeVar("Run", bound=RunConfig)

@@ -68,15 +68,16 @@ def fitted_to_words(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConf
 def _resolve_readout(tree: DictConfig) -> None:
     """Replace the read-out `null` of a recurrent network by what suits its data.
 
-    The last state forecasts better: `python -m benchmarks.forecast_readout`. On classes some seeds
-    never leave the plateau on which it begins (MNIST-1D).
+    The last state forecasts better (`python -m benchmarks.forecast_readout`). For classes, some
+    seeds that read it never leave the plateau on which the training begins (MNIST-1D).
     """
-    values = written(tree)  # references are not resolved
-    model = values.get("model")
-    data = values.get("data")
-    if isinstance(model, dict) and "readout" in model and model["readout"] is None:
-        has_window = isinstance(data, dict) and data.get("window") is not None
-        tree.model.readout = "last" if has_window else "mean"
+    model = tree.get("model")
+    if not isinstance(model, DictConfig) or "readout" not in model:
+        return
+    if written(model)["readout"] is None:  # references are not resolved
+        data = tree.get("data")
+        has_window = isinstance(data, DictConfig) and written(data).get("window") is not None
+        model.readout = "last" if has_window else "mean"
 
 
 def leave_out_fixed(sweep: DictConfig, words: Sequence[str]) -> None:

@@ -15,13 +15,8 @@ from pipeline.config.plain import differences, flatten
 from pipeline.metrics import direction, of_task
 from pipeline.reporting.subject import Subject
 from pipeline.running.scoring import tested_names
-from pipeline.scoring.bootstrap import (
-    Flips,
-    PairedDifference,
-    flips,
-    paired_differences,
-    units_of_test,
-)
+from pipeline.scoring.bootstrap import PairedDifference, paired_differences, units_of_test
+from pipeline.scoring.mcnemar import Flips, flips
 
 #: Groups of the config that can't make a run better.
 IGNORED = (

@@ -96,23 +96,27 @@ def print_figures(schema: Schema, test: ScoredTest, *, part: str, details: bool)
     baselines are is said with `details`, or if steps or numbers of rows are part of it.
     """
     intervals = test.intervals
-    kinds = test.baselines
     notes = [test.comparison] if test.comparison else []
-    for name, words in kinds.items():
-        if name not in test.rows.baselines:  # it was not fitted
-            notes.append(f"{name}: {words}")
+    fitted = {}
+    for name, words in test.baselines.items():
+        if name in test.rows.baselines:
+            fitted[name] = words
+        else:
+            notes.append(f"{name}: {words}")  # why it was not fitted
     if intervals is not None and not intervals.draws:
         notes.append(no_intervals_words(intervals.units))
     if intervals is not None and intervals.note:
         notes.append(intervals.note)
-    has_numbers = any(letter.isdigit() for letter in "".join(kinds.values()))
+    has_numbers = any(letter.isdigit() for letter in "".join(fitted.values()))
     if details or has_numbers:
-        notes.append(baselines_note(kinds))
+        notes.append(baselines_note(fitted))
     ends = {} if intervals is None else intervals.ends
     table = TextTable(
         title=f"{part} results on {test.words(schema)}",
-        headings=["", "network", "95 % CI", *kinds],
-        lines=score_rows(test.metrics, ends, metric_names(schema.task, test.metrics), kinds),
+        headings=["", "network", "95 % CI", *test.baselines],
+        lines=score_rows(
+            test.metrics, ends, metric_names(schema.task, test.metrics), test.baselines
+        ),
         notes=notes,
     )
     show(console(), table)

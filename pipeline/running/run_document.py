@@ -165,10 +165,10 @@ def result_table(findings: Findings) -> TextTable | None:
         notes.append(MACRO)
     if findings.intervals:
         resampled = "the test rows" if findings.test is None else units.words
-        notes.append(
-            f"95 % CI: bootstrap of {resampled}, exact for shares of independent rows; it does not "
-            "cover the variation between training runs"
-        )
+        method = f"bootstrap of {resampled}"
+        if findings.task != "regression" and units.kind == "row":
+            method += ", exact for shares of rows"
+        notes.append(f"95 % CI: {method}; it does not cover the variation between training runs")
         without_interval = [line[0] for line in lines if line[2] == MISSING]
         notes += no_interval_notes(findings.task, without_interval, own_reason=OWN_REASON)
     elif findings.test is not None and not units.are_enough:

@@ -35,23 +35,20 @@ def compared_with_baselines(
         units: What counts as independent among the rows.
     """
     default_metric = default_name(task_of(rows.outputs, rows.targets))
-    name = _best_baseline(metrics, metric, rows.baselines)
-    if name is None:
-        metric = default_metric
-        name = _best_baseline(metrics, metric, rows.baselines)
-    if name is None:
-        return ""
-    baseline_rows = replace(rows, outputs=rows.baselines[name])
-    differences = paired_differences(
-        rows,
-        baseline_rows,
-        thresholds=(threshold, thresholds[name]),
-        units=units,
-        names=[metric],
-    )
-    if metric not in differences:
-        return ""
-    return _sentence(name, metric, differences[metric], units)
+    for compared_metric in (metric, default_metric):
+        name = _best_baseline(metrics, compared_metric, rows.baselines)
+        if name is None:
+            continue
+        differences = paired_differences(
+            rows,
+            replace(rows, outputs=rows.baselines[name]),
+            thresholds=(threshold, thresholds[name]),
+            units=units,
+            names=[compared_metric],
+        )
+        if compared_metric in differences:  # a user's own metric and a costly one are not
+            return _sentence(name, compared_metric, differences[compared_metric], units)
+    return ""
 
 
 def _best_baseline(

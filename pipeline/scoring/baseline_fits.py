@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.base.errors import named
 from pipeline.base.processes.child import MAX_BYTES
 from pipeline.data.preparation.content import Part
 from pipeline.data.preparation.prepare import Prepared
@@ -94,7 +95,8 @@ def _fitted(
         if outputs is None:
             outputs = _fit(prepared, name, plan).outputs()
     except (FitTimeoutError, ValueError, MemoryError) as error:
-        return Prediction(words=f"not fitted: {str(error).splitlines()[0]}")
+        reason = str(error) if isinstance(error, FitTimeoutError) else named(error)
+        return Prediction(words=f"not fitted: {reason}")
     words = plan.words
     if len(plan.rows) < len(prepared.train):
         words = f"{words} on {len(plan.rows):,} of {len(prepared.train):,} rows"

@@ -80,6 +80,7 @@ class FittingProcess:
         self._child = Child(python_module("pipeline.scoring.fitting_process"))
         self._names: list[str] = []
         self._outputs: dict[int, Array] = {}
+        self._is_late = False
 
     def __enter__(self) -> Self:
         with suppress(OSError):  # no process can be started
@@ -107,7 +108,7 @@ class FittingProcess:
         """Wait for a fit that was begun and return its outputs; `None` if there are none.
 
         Raises:
-            FitTimeoutError: It does not end in time. The process is closed.
+            FitTimeoutError: It, or one before it, has not ended in time. The process is closed.
         """
         if name not in self._names:
             return None
@@ -117,8 +118,10 @@ class FittingProcess:
                 self._keep(self._child.answer(number, PATIENCE, others=self._keep))
             except ChildEndedError:
                 return None
-            except ChildGoneError as error:
-                raise FitTimeoutError(f"no result within {PATIENCE:.0f} s") from error
+            except ChildGoneError:
+                self._is_late = True
+        if number not in self._outputs and self._is_late:
+            raise FitTimeoutError(f"no result within {PATIENCE:.0f} s")
         return self._outputs.get(number)
 
     def _keep(self, message: Message) -> None:
@@ -130,9 +133,7 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # the run decides when to stop
     parent = Parent.claim()
-    # This takes seconds, before the data are known.
-    import sklearn.ensemble
-    import sklearn.linear_model  # noqa: F401
+    import sklearn.linear_model  # noqa: F401 # takes most of a second, before the data are known
 
     message, descriptor = parent.first_descriptor()
     parent.listen()

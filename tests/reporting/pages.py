@@ -12,7 +12,7 @@ from pipeline.base.ends import End
 from pipeline.base.findings import Findings, save_findings
 from pipeline.reporting.run_pair import RunPair
 from pipeline.reporting.subject import Subject
-from pipeline.scoring.bootstrap import Flips
+from pipeline.scoring.mcnemar import Flips
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.journal_events import Header
 from pipeline.tracking.ownership import adopt

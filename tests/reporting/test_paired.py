@@ -13,7 +13,8 @@ from sklearn.metrics import f1_score
 
 from pipeline.base.findings import Findings
 from pipeline.reporting.pair_page import verdict
-from pipeline.scoring.bootstrap import flips, paired_differences, units_of
+from pipeline.scoring.bootstrap import paired_differences, units_of
+from pipeline.scoring.mcnemar import flips
 
 
 def nearer(findings: Findings) -> Findings:

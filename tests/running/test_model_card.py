@@ -62,9 +62,7 @@ def test_score_stands_beside_interval_and_baselines() -> None:
     figures = section(card_text(), "Result")
     assert "| metric | network | 95 % CI | naive | linear |" in figures
     assert "| f1 | 0.81 | 0.70–0.90 | 0.00 | 0.75 |" in figures
-    assert (
-        "95 % CI: bootstrap of 125 rows, exact for shares of independent rows; it does" in figures
-    )
+    assert "95 % CI: bootstrap of 125 rows, exact for shares of rows; it does" in figures
 
 
 def test_first_sentences_describe_the_model() -> None:

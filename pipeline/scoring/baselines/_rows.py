@@ -1,4 +1,4 @@
-"""Rows on which a baseline is fitted, and the outputs that a fit gives."""
+"""Training rows on which a baseline is fitted."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def plan(
     has_cells = prepared.train.cells is not None and prepared.test.cells is not None
     codes = schema.encoder.codes if has_cells and schema.encoder is not None else ()
     columns = len(codes) or schema.input_shape[0]
-    trees = ITERATIONS * (schema.outputs if schema.task == "multiclass" else 1)
+    trees = ITERATIONS * schema.outputs
     leaves = min(LEAVES, 1 + len(prepared.train) // ROWS_A_LEAF)
     rows = chosen_rows(
         prepared,
@@ -77,7 +77,8 @@ def fit(
 
     Args:
         inputs: Training rows, (rows, columns); NaN = missing, a category is its index.
-        targets: Their classes, int64 (rows,), or values, (rows, 1).
+        targets: Their classes, int64 (rows,), or values, (rows, outputs): each output has trees of
+            its own.
         tests: Blocks of test rows, each (rows, columns).
         classes: Number of classes, which are the columns of the probabilities; 0 = values.
         class_weights: Weight of the rows of each class; `None` = equal weights.
@@ -87,22 +88,24 @@ def fit(
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     new = [_most_frequent(inputs[:, index], count) for index, count in enumerate(categories)]
-    is_category = np.array([count > 0 for count in categories] or [False] * inputs.shape[1])
-    model: Any = HistGradientBoostingRegressor(categorical_features=is_category, random_state=0)
+    rows = _with_categories(inputs, new)
+    options = {"categorical_features": np.flatnonzero(categories), "random_state": 0}
+    models: list[Any] = []
     if classes:
         weights = None if class_weights is None else dict(enumerate(class_weights))
-        model = HistGradientBoostingClassifier(
-            categorical_features=is_category, random_state=0, class_weight=weights
-        )
-    model.fit(_with_categories(inputs, new), targets if classes else targets[:, 0])
+        classifier = HistGradientBoostingClassifier(class_weight=weights, **options)
+        models.append(classifier.fit(rows, targets))
+    else:
+        for output in targets.T:
+            models.append(HistGradientBoostingRegressor(**options).fit(rows, output))
     outputs = []
     for block in tests:
-        rows = _with_categories(block, new)
+        test_rows = _with_categories(block, new)
         if classes:
             values = np.zeros((len(block), classes))
-            values[:, model.classes_] = model.predict_proba(rows)
+            values[:, models[0].classes_] = models[0].predict_proba(test_rows)
         else:
-            values = model.predict(rows)[:, None]
+            values = np.column_stack([model.predict(test_rows) for model in models])
         outputs.append(values)
     return np.concatenate(outputs)
 
