@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.signals import end_with_parent, stop
 from pipeline.base.terminal import announcing, shown_verbosity, waiting_for
 from pipeline.config.check import check
+from pipeline.config.options import RunConfig
 from pipeline.config.plain import plain
 from pipeline.running.command_line import Command
 from pipeline.running.datasets import Datasets
 from pipeline.running.helpers import Helpers, started_artist, started_helpers
 from pipeline.running.overview import print_overview
 from pipeline.running.peers import Peers, planned_peer, process_group, shared_start, starts_peers
-from pipeline.running.plan import Plan, RunContext, make_plan, torch_settings_kept
+from pipeline.running.plan import RunContext, make_plan, torch_settings_kept
 from pipeline.running.results import Result
 from pipeline.running.run_store import connecting, writable_store
 
@@ -81,29 +82,53 @@ def _carry_out(
 ) -> Any:
     """Check a config, start what the run needs, prepare it and return its result."""
     started_at = perf_counter()
-    with _reporting_stop():
-        options = check(config)
+    with ExitStack() as stack:
+        with _reporting_stop():
+            options = _checked(config, finds_lr=finds_lr)
+            uri = writable_store(options)
+            fits = options.test and not finds_lr
+            if helpers is None:
+                helpers = stack.enter_context(started_helpers(records=uri is not None, fits=fits))
+            context = RunContext(datasets=Datasets(fitting=helpers.fitting))
+            with (
+                announcing(shown_verbosity(options.verbose) > 0),
+                waiting_for("preparing the data", options.verbose),
+            ):
+                plan = make_plan(
+                    options, plain(config), context=context, started_at=started_at, command=command
+                )
+            if fits:
+                context.datasets.begin_baselines(plan.prepared, options)
+            for warning in plan.start.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+            peers = stack.enter_context(Peers(plan.rank.world)) if starts_peers(plan) else None
+            artist = None if finds_lr else stack.enter_context(started_artist(options))
+            if peers is not None:
+                peers.prepare(plan)
+            print_overview(plan)
+            # Lightning takes seconds to import, so it waits until the config is known to be right.
+            # MLflow takes as long, in the recorder's process on another core.
+            with (
+                waiting_for("loading Lightning", options.verbose),
+                connecting(helpers.recorder, options.tracking, plan.uri),
+            ):
+                from pipeline.running.range_test import range_test
+                from pipeline.running.training import train
+
+                stop.check()  # an import may have swallowed it
+        if finds_lr:
+            return range_test(plan, helpers.recorder)
+        return train(plan, helpers.recorder, peers, artist=artist, shows=shows)
+
+
+def _checked(config: DictConfig | Mapping[str, Any], *, finds_lr: bool) -> RunConfig:
+    """Return the checked options of a config that finds learning rates, or of one that trains."""
+    options = check(config)
     if options.find_lr != finds_lr:
         if finds_lr:
             raise ConfigError("find_lr=false trains: call run(config), or set find_lr=true")
         raise ConfigError("find_lr=true trains nothing: call find_lr(config), not run(config)")
-    uri = writable_store(options)
-    fits = options.test and not finds_lr
-    with ExitStack() as stack:
-        if helpers is None:
-            helpers = stack.enter_context(started_helpers(records=uri is not None, fits=fits))
-        context = RunContext(datasets=Datasets(fitting=helpers.fitting))
-        with (
-            _reporting_stop(),
-            announcing(shown_verbosity(options.verbose) > 0),
-            waiting_for("preparing the data", options.verbose),
-        ):
-            plan = make_plan(
-                options, plain(config), context=context, started_at=started_at, command=command
-            )
-        if fits:
-            context.datasets.begin_baselines(plan.prepared, options)
-        return _train(plan, helpers, shows)
+    return options
 
 
 @contextmanager
@@ -115,35 +140,6 @@ def _reporting_stop() -> Iterator[None]:
         if stop.signal_number is not None:
             stop.report("stopped before the training began; nothing was recorded")
         raise
-
-
-def _train(plan: Plan, helpers: Helpers, shows: Callable[[Result, str], None] | None) -> Any:
-    """Train a planned run, or test its learning rates, and return the result."""
-    options = plan.options
-    recorder = helpers.recorder
-    for warning in plan.start.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    with (
-        Peers(plan.rank.world) if starts_peers(plan) else nullcontext() as peers,
-        nullcontext() if options.find_lr else started_artist(options) as artist,
-    ):
-        if peers is not None:
-            peers.prepare(plan)
-        print_overview(plan)
-        # Lightning takes seconds to import, so it waits until the config is known to be right.
-        # MLflow takes as long, in the recorder's process on another core.
-        with (
-            _reporting_stop(),
-            waiting_for("loading Lightning", options.verbose),
-            connecting(recorder, options.tracking, plan.uri),
-        ):
-            from pipeline.running.range_test import range_test
-            from pipeline.running.training import train
-
-            stop.check()  # an import may have swallowed it
-        if options.find_lr:
-            return range_test(plan, recorder)
-        return train(plan, recorder, peers, artist=artist, shows=shows)
 
 
 def take_part(config: DictConfig | Mapping[str, Any]) -> None:
