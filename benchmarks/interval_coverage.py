@@ -11,13 +11,13 @@ of its own that lasts (autoregressive too). Rows of a group share an error.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings no types
-from scipy.stats import binom  # type: ignore[import-untyped] # scipy brings no types
+from scipy.stats import binom, norm  # type: ignore[import-untyped] # scipy brings no types
 
 from pipeline.base.findings import TestRows
 from pipeline.scoring import scores as scoring
@@ -101,6 +101,66 @@ class Forecasts:
         return Drawn(targets=targets, outputs=(known + own[0], known + own[1]), units=units)
 
 
+#: Draws errors, and the truth about them: the means of their squares and of their sizes.
+LAWS: Mapping[str, tuple[Callable[[np.random.Generator, int], np.ndarray], float, float]] = {
+    "normal": (
+        lambda generator, rows: generator.normal(size=rows),
+        1.0,
+        np.sqrt(2 / np.pi),
+    ),
+    "of uneven variance": (
+        lambda generator, rows: generator.normal(size=rows) * generator.lognormal(0, 0.75, rows),
+        np.exp(2 * 0.75**2),
+        np.sqrt(2 / np.pi) * np.exp(0.75**2 / 2),
+    ),
+    "Student's t(3)": (
+        lambda generator, rows: generator.standard_t(3, rows),
+        3.0,
+        2 * np.sqrt(3) / np.pi,
+    ),
+    "lognormal": (
+        lambda generator, rows: generator.lognormal(0, 1, rows) - np.exp(0.5),
+        np.e * (np.e - 1),
+        2 * np.exp(0.5) * (2 * norm.cdf(0.5) - 1),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """Tests of a regression.
+
+    Args:
+        rows: Independent rows.
+        law: Name of the errors' distribution, one of `LAWS`.
+        explained: R² of both networks; the rest of the targets is normal.
+        alike: Share of the rows on which both networks have the same error.
+    """
+
+    rows: int
+    law: str
+    explained: float
+    alike: float = 0.5
+
+    def __call__(self, generator: np.random.Generator, rows: int | None = None) -> Drawn:
+        rows = rows or self.rows
+        draw_errors, mean_square, _ = LAWS[self.law]
+        known_variance = mean_square * self.explained / (1 - self.explained)
+        known = generator.normal(size=rows) * np.sqrt(known_variance)
+        errors = draw_errors(generator, rows)
+        is_alike = generator.random(rows) < self.alike
+        other_errors = np.where(is_alike, errors, draw_errors(generator, rows))
+        # The targets contain the first network's errors, as a regression's do.
+        targets = known + errors
+        outputs = (known[:, None], (targets - other_errors)[:, None])
+        return Drawn(targets=targets[:, None], outputs=outputs, units=units_of(rows))
+
+    def truth(self) -> dict[str, float]:
+        """Return the true metrics."""
+        _, mean_square, mean_size = LAWS[self.law]
+        return {"rmse": np.sqrt(mean_square), "mae": mean_size, "r2": self.explained}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Classes:
     """Tests of a classification into two.
@@ -142,7 +202,7 @@ class Classes:
 
 
 def coverage(
-    draw: Forecasts | Classes, repetitions: int, *, true_rows: int = TRUE_ROWS
+    draw: Forecasts | Classes | Values, repetitions: int, *, true_rows: int = TRUE_ROWS
 ) -> Coverage:
     """Repeat a test and count how often its intervals hold the true value.
 
@@ -151,8 +211,10 @@ def coverage(
         repetitions: Tests.
         true_rows: Rows that the true values are measured on.
     """
-    many = draw(np.random.default_rng(10**6), true_rows)
-    true = _scores(many)
+    if isinstance(draw, Values):
+        true = draw.truth()
+    else:
+        true = _scores(draw(np.random.default_rng(10**6), true_rows))
     printed, held, better = (dict.fromkeys(true, 0) for _ in range(3))
     p = 0
     for seed in range(repetitions):
@@ -262,6 +324,11 @@ GROUPS = [
 ]
 SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995)
 PROPORTION_ROWS = (10, 20, 50, 100, 200, 500)
+VALUES = [
+    Values(rows=rows, law=law, explained=explained)
+    for law in LAWS
+    for rows, explained in ((50, 0.7), (50, 0.95), (100, 0.7), (300, 0.3), (300, 0.7), (1000, 0.7))
+]
 ROWS = [
     Classes(groups=50),
     Classes(groups=100, positive=0.2),
@@ -286,6 +353,13 @@ def _tables(repetitions: int) -> Iterator[str]:
         found = coverage(draw, repetitions)
         cells = [f"{draw.rows:,} / {draw.horizon}", f"{draw.memory}, {draw.lasting}", found.units]
         yield _line([*cells, *_held(found, ("rmse", "mae")), _share(found.better["rmse"])])
+    yield "\n| rows | errors | true R² | RMSE | MAE | R² | better (RMSE) |"
+    yield "|---|---|---|---|---|---|---|"
+    for value_case in VALUES:
+        found = coverage(value_case, repetitions)
+        cells = [f"{value_case.rows:,}", value_case.law, f"{value_case.explained}"]
+        shares = _held(found, ("rmse", "mae", "r2"))
+        yield _line([*cells, *shares, _share(found.better["rmse"])])
     yield "\n| rows | positive | units | accuracy | F1 | AUROC | better (F1) | p < 0.05 |"
     yield "|---|---|---|---|---|---|---|---|"
     for case in (*ROWS, *GROUPS):

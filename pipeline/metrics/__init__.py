@@ -51,6 +51,10 @@ class Metric:
         proportion: Maps `ClassCounts` to the hits and the rows, (draws,) each, that the value is
             the share of; `None` = it is a mean of several shares. A share of independent rows has
             an exact interval. Without this function the metric never has one.
+        row_terms: Maps `ScoredValues` to values of the rows, (rows,), whose mean the metric is made
+            of, and to others by whose mean that is divided; `None` = by 1. The interval of
+            independent rows then allows for a few large errors.
+        from_mean: Maps that mean or quotient to the metric.
         ranks_rows: Whether the score sorts the rows and compares pairs of them. Then the interval
             rests on the rows of the rarest class, and large tests have none.
         has_interval_in_time: Whether forecasts have an interval; a few stretches of time don't
@@ -73,6 +77,8 @@ class Metric:
     may_monitor: bool = True
     is_share: bool = False
     proportion: Callable[[Any], tuple[Any, Any] | None] | None = None
+    row_terms: Callable[[Any], tuple[Any, Any | None] | None] | None = None
+    from_mean: Callable[[float], float] = float
     ranks_rows: bool = False
     has_interval_in_time: bool = True
     scores_draws: bool = True

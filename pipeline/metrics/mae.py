@@ -11,6 +11,7 @@ METRIC = Metric(
     better="min",
     bounds=(0.0, inf),
     score=lambda rows: rows.mean(abs(rows.errors)),
+    row_terms=lambda rows: (abs(rows.errors).mean(1), None),
     glossary="mean absolute error, in the target's units",
     chinese="平均绝对误差",
     order=7,

@@ -1,10 +1,11 @@
 """95 % intervals of test figures and of the difference between two networks.
 
-A share of independent rows has the exact interval of Clopper and Pearson (1934). For all others,
-independent units are drawn with replacement: rows, whole groups, or blocks of neighbouring
-forecasts. Metrics are computed for all draws at once from how often each row was drawn (Efron and
-Tibshirani 1993). Their standard deviation gives an interval by Student's t, on a scale that keeps
-it inside the metric's range. `benchmarks/interval_coverage.py` measures how often an interval
+A share of independent rows has the exact interval of Clopper and Pearson (1934), and a mean of
+their errors one of `mean_intervals.py`. For all others, independent units are drawn with
+replacement: rows, whole groups, or blocks of neighbouring forecasts. Metrics are computed for all
+draws at once from how often each row was drawn (Efron and Tibshirani 1993). Their standard
+deviation gives an interval by Student's t, on a scale that keeps it inside the metric's range.
+`benchmarks/interval_coverage.py` measures how often an interval
 contains the true value.
 """
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.base.findings import Array, Findings, TestRows
 from pipeline.metrics import Metric, main_metrics, widest_difference
 from pipeline.metrics._rows import ScoredRows, Values
+from pipeline.scoring.mean_intervals import mean_interval, quotient_interval
 from pipeline.scoring.scores import drawn_rows, task_of
 
 LEVEL = 0.95
@@ -219,7 +221,8 @@ def intervals(
     metrics = _sampled([*main_metrics(task_of(outputs, targets)), *more], draws * outputs.size)
     ends = {}
     if units.kind == "row":
-        ends = _exact_intervals(metrics, outputs, targets, threshold=threshold)
+        ends = _computed_intervals(metrics, outputs, targets, threshold=threshold)
+        metrics = [metric for metric in metrics if metric.row_terms is None]
     sampled = [metric for metric in metrics if metric.name not in ends]
     scores = weighted_scores(sampled, outputs, targets, threshold=threshold)
     values = scores(np.ones((1, len(targets))))
@@ -245,21 +248,32 @@ def intervals(
     return Intervals(draws=draws, units=units.words, ends=ends, fewer=fewer)
 
 
-def _exact_intervals(
+def _computed_intervals(
     metrics: Iterable[Metric], outputs: Array, targets: Array, *, threshold: float
 ) -> dict[str, tuple[float, float]]:
-    """Return the intervals of the metrics that are shares of independent rows, by name."""
-    proportions = [metric for metric in metrics if metric.proportion is not None]
-    if not proportions:
-        return {}
-    rows = drawn_rows(outputs, targets, threshold=threshold)(np.ones((1, len(targets))))
+    """Return the intervals that need no draws, by name: of shares and means of independent rows."""
+    weighted_rows = drawn_rows(outputs, targets, threshold=threshold)
+    rows = weighted_rows(np.ones((1, len(targets))))
     ends = {}
-    for metric in proportions:
-        assert metric.proportion is not None
-        share = metric.proportion(rows)
-        if share is not None and share[1][0] > 0:
-            ends[metric.name] = proportion_interval(float(share[0][0]), float(share[1][0]))
+    for metric in metrics:
+        if metric.proportion is not None:
+            share = metric.proportion(rows)
+            if share is not None and share[1][0] > 0:
+                ends[metric.name] = proportion_interval(float(share[0][0]), float(share[1][0]))
+        elif metric.row_terms is not None:
+            terms = metric.row_terms(rows)
+            mean_ends = None if terms is None else _mean_ends(*terms)
+            if mean_ends is not None:
+                low, high = sorted(metric.from_mean(end) for end in mean_ends)
+                ends[metric.name] = low, high
     return ends
+
+
+def _mean_ends(parts: Values, wholes: Values | None) -> tuple[float, float] | None:
+    """Return both ends of a mean's interval, or of a quotient's of two means."""
+    if wholes is None:
+        return mean_interval(parts, level=LEVEL)
+    return quotient_interval(parts, wholes, level=LEVEL)
 
 
 def proportion_interval(hits: float, rows: float, *, level: float = LEVEL) -> tuple[float, float]:
@@ -371,7 +385,7 @@ def _sampled(metrics: Iterable[Metric], operations: int) -> list[Metric]:
 
 def _half_widths(
     scores: WeightedScores,
-    metrics: Iterable[Metric],
+    metrics: Sequence[Metric],
     units: Units,
     targets: Array,
     *,
@@ -382,6 +396,8 @@ def _half_widths(
 
     A metric that is undefined in at least half of the draws is left out; a constant one has 0.
     """
+    if not metrics:
+        return {}
     generator = np.random.default_rng(seed)
     portion = max(1, BLOCK_CELLS // len(units.of_row))
     parts = []
