@@ -166,8 +166,10 @@ def result_table(findings: Findings) -> TextTable | None:
     if findings.intervals:
         resampled = "the test rows" if findings.test is None else units.words
         method = f"bootstrap of {resampled}"
-        if findings.task != "regression" and units.kind == "row":
-            method += ", exact for shares of rows"
+        if units.kind == "row":
+            kind = "means of errors" if findings.task == "regression" else "shares of rows"
+            way = "corrected for skewness" if findings.task == "regression" else "exact"
+            method += f", {way} for {kind}"
         notes.append(f"95 % CI: {method}; it does not cover the variation between training runs")
         without_interval = [line[0] for line in lines if line[2] == MISSING]
         notes += no_interval_notes(findings.task, without_interval, own_reason=OWN_REASON)

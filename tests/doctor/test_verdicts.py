@@ -193,11 +193,11 @@ def diverged(steps: float) -> Findings:
 
 
 def test_only_causes_are_reported_worst_first() -> None:
-    """What chance explains is not reported."""
+    """What chance explains is not reported, other than that the rows are few."""
     assert names(no_better("naive", "regression")) == ["no_better_than_naive"]
     assert names(no_better("linear", "regression")) == ["no_better_than_linear"]
     assert names(gap(240)) == ["overfitting"]
-    assert names(gap(30)) == []
+    assert names(gap(30)) == ["noisy_metrics"]  # its RMSE may be 0.6 or 1.8
     assert names(diverged(20)) == ["lr_too_high"]
     assert names(diverged(1 / 20)) == ["exploding_gradient"]  # by small steps
     assert names(poorly(made_findings(activity=activity(dead=0.9)))) == ["dead_relu"]
