@@ -129,7 +129,7 @@ def many_batches_a_step(draw: Draw) -> Case:
 def few_batches(draw: Draw) -> Case:
     """A twentieth of the batches of an epoch, as left over from a trial."""
     base = f"{mlp(draw, epochs=20)} optimizer.lr=0.002"
-    return Case(teacher(draw), base, "trainer.limit_train_batches=0.03")
+    return Case(teacher(draw), base, "trainer.limit_train_batches=0.05")
 
 
 def step_limit(draw: Draw) -> Case:

@@ -294,6 +294,7 @@ class Findings:
         rows: Number of rows in the parts `train`, `validation`, `test`; of the first one, those
             that the network was trained on.
         repeated: Number of test rows whose inputs are also in the training part; `None` = unknown.
+        leading: Column of a series that holds the next value of what is predicted; empty = none.
         shares: Share of each class in the training rows; empty for a regression.
         parameters: Number of weights of the network.
         seconds: Duration of the training, with its parts before a resumption.
@@ -338,6 +339,7 @@ class Findings:
     comparison: str = ""
     rows: Mapping[str, int]
     repeated: int | None = None
+    leading: str = ""
     shares: tuple[float, ...] = ()
     parameters: int
     seconds: float

@@ -12,6 +12,7 @@ from pipeline.base.kinds import load_records
 from pipeline.base.markup import Block, Command, Section
 from pipeline.doctor.evidence import Evidence
 from pipeline.doctor.rule import Rule, Verdict
+from pipeline.doctor.unusual_settings import UnusualSetting, unusual_settings
 
 HEALTHY = "healthy"
 MOST_LINES = 2
@@ -110,15 +111,54 @@ def diagnose(findings: Findings) -> Diagnosis:
         verdict = rule.find(run)
         if verdict is not None:
             verdicts[rule] = verdict
-    is_shuffled = run.setting("data.shuffle_labels") is not None
+    causes = _verdicts_on_settings(run, verdicts)
     reported = []
-    for rule, verdict in verdicts.items():
-        if any(rule.is_explained_by(cause) for cause in verdicts if cause is not rule):
+    for rule, verdict in {**causes, **verdicts, **causes}.items():
+        if rule not in causes and _is_symptom(rule, verdicts, causes):
             continue
-        cures = run.applicable(verdict.cures)
-        advice = verdict.advice
-        if is_shuffled and rule.is_on_learning:  # nothing that holds for other rows
-            cures = ()
-            advice = _SHUFFLED
-        reported.append(replace(verdict, name=rule.name, cures=cures, advice=advice))
+        reported.append(_offered(run, rule, verdict))
     return Diagnosis(findings.name, tuple(reported))
+
+
+def _verdicts_on_settings(run: Evidence, verdicts: Mapping[Rule, Verdict]) -> dict[Rule, Verdict]:
+    """Return the verdicts that unusual settings lead to, which offer the usual values first."""
+    rules = load_rules()
+    by_rule: dict[Rule, list[UnusualSetting]] = {}
+    for setting in unusual_settings(run):
+        # A network that fits its training rows too well is not held down.
+        is_held_down = rules["overfitting"] not in verdicts
+        rule = rules[setting.verdict]
+        if run.applicable([setting.cure]) and (is_held_down or not rule.shows_little_learning):
+            by_rule.setdefault(rule, []).append(setting)
+    causes = {}
+    for rule in sorted(by_rule, key=lambda rule: rule.rank):
+        settings = by_rule[rule]
+        reasons = "; ".join(setting.reason for setting in settings)
+        known = verdicts.get(rule, Verdict(evidence=_result(run)))
+        cures = (*(setting.cure for setting in settings), *known.cures)
+        causes[rule] = replace(known, evidence=f"{known.evidence}; {reasons}", cures=cures)
+    return causes
+
+
+def _result(run: Evidence) -> str:
+    error = run.error("train")
+    if run.diverged or error is None:
+        return "the loss became NaN or infinite"
+    return f"{run.named_score(error)} on the training rows"
+
+
+def _is_symptom(
+    rule: Rule, verdicts: Mapping[Rule, Verdict], causes: Mapping[Rule, Verdict]
+) -> bool:
+    """Return whether another verdict explains this one, or a setting explains what it shows."""
+    others = [other for other in {**verdicts, **causes} if other is not rule]
+    is_explained = any(rule.is_explained_by(other) for other in others)
+    return is_explained or (bool(causes) and rule.shows_little_learning)
+
+
+def _offered(run: Evidence, rule: Rule, verdict: Verdict) -> Verdict:
+    """Return a verdict with its name and the overrides that apply to the run."""
+    if rule.is_on_learning and run.setting("data.shuffle_labels") is not None:
+        # Nothing holds for other rows.
+        return replace(verdict, name=rule.name, cures=(), advice=_SHUFFLED)
+    return replace(verdict, name=rule.name, cures=run.applicable(verdict.cures))

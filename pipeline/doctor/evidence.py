@@ -11,6 +11,8 @@ import numpy as np
 from pipeline.base.findings import Array, Findings, Vitals
 from pipeline.scoring.bootstrap import LEVEL, Units, units_of_test
 
+Part = Literal["train", "validation", "test"]
+
 #: Training error as a share of the naive error: less than a quarter of it is explained.
 #:
 #: In many tables, noise alone makes up half of the naive error.
@@ -78,12 +80,14 @@ class MissedClasses(NamedTuple):
         hits: Rows of each class that are predicted as it, (all classes,).
         support: Rows of each class, (all classes,).
         rare: Whether one of the missed classes is rare in the training rows.
+        is_one_for_all: Whether all test rows are predicted as one class.
     """
 
     classes: tuple[int, ...]
     hits: Array
     support: Array
     rare: bool
+    is_one_for_all: bool
 
 
 class Evidence:
@@ -124,6 +128,11 @@ class Evidence:
         return self.number("trainer.overfit_batches") > 0
 
     @property
+    def is_weighted(self) -> bool:
+        """Whether classes have weights in the loss."""
+        return self.setting("loss.class_weights") is not None and len(self.findings.classes) > 1
+
+    @property
     def is_linear(self) -> bool:
         """Whether the network is an MLP without a hidden layer."""
         return self.findings.model == "MLP" and self.setting("model.hidden") == []
@@ -152,17 +161,38 @@ class Evidence:
         updates = np.zeros(0) if vitals is None else vitals.updates
         return float(np.max(updates[np.isfinite(updates)], initial=0.0))
 
-    def error(self, part: Literal["train", "validation", "test"]) -> float | None:
-        """Return the share of wrong rows, or of unexplained variance, of the kept weights."""
+    def _figure(self, key: str, part: Part) -> float | None:
+        """Return a score of the kept weights; `None` if it is missing or not finite."""
         findings = self.findings
-        key = "r2" if self.is_regression else "accuracy"
         last = findings.history.get(findings.kept or findings.epochs, {})
         value = {
             "train": findings.training.get(key),
             "validation": findings.metrics.get(f"best/val/{key}", last.get(f"val/{key}")),
             "test": findings.metrics.get(f"test/{key}"),
         }[part]
-        return None if value is None or not math.isfinite(value) else 1 - value
+        return None if value is None or not math.isfinite(value) else value
+
+    def error(self, part: Part) -> float | None:
+        """Return the share of wrong rows, or of unexplained variance, of the kept weights.
+
+        Where classes have weights, each class counts as much as every other one.
+        """
+        if self.is_weighted:
+            return self.balanced_error(part)
+        score = self._figure("r2" if self.is_regression else "accuracy", part)
+        return None if score is None else 1 - score
+
+    def balanced_error(self, part: Part) -> float | None:
+        """Return the mean over the classes of the share of wrong rows."""
+        recall = self._figure("recall", part)
+        if self.findings.task == "binary":  # its recall is that of the positive class
+            accuracy = self._figure("accuracy", part)
+            shares = self.findings.shares
+            if recall is None or accuracy is None or len(shares) != 2 or min(shares) == 0:
+                return None if accuracy is None else 1 - accuracy
+            negatives, positives = shares
+            recall = (recall + (accuracy - positives * recall) / negatives) / 2
+        return None if recall is None else 1 - recall
 
     def score(self, error: float) -> str:
         """Return an error as the figure of its score: `93 %`, or `0.93` for R²."""
@@ -170,11 +200,14 @@ class Evidence:
 
     def named_score(self, error: float) -> str:
         """Return the score that belongs to an error with its name: `accuracy 93 %`, `R² 0.93`."""
-        return f"{'R²' if self.is_regression else 'accuracy'} {self.score(error)}"
+        balanced = "balanced " if self.is_weighted else ""
+        return f"{'R²' if self.is_regression else f'{balanced}accuracy'} {self.score(error)}"
 
     @property
     def naive_error(self) -> float:
         """Error of predicting the most frequent class or the mean."""
+        if self.is_weighted:
+            return 1 - 1 / len(self.findings.classes)
         return 1 - max(self.findings.shares) if self.findings.shares else 1.0
 
     @property
@@ -185,33 +218,28 @@ class Evidence:
         """
         if self.is_regression:
             return 1.0 if self.setting("data.scale") == "standard" else None
-        weights = self.setting("loss.class_weights")
         shares = self.findings.shares
-        if weights is not None or not shares:
-            # Balanced weights make all classes equally frequent.
-            return math.log(len(shares)) if weights == "balanced" else None
+        if not shares:
+            return None
+        weights = self.setting("loss.class_weights")
+        if weights == "balanced":  # all classes are equally frequent
+            return math.log(len(shares))
+        if weights is not None:
+            parts = np.multiply(weights, shares)
+            shares = (parts / parts.sum()).tolist()
         return -sum(share * math.log(share) for share in shares if share > 0)
 
     @property
     def is_unlearned(self) -> bool:
         """Whether training rows are predicted hardly better than naively; classes count equally."""
-        findings = self.findings
-        shares = findings.shares
-        classes = len(findings.classes)
+        classes = len(self.findings.classes)
         if self.diverged:
             return True
         if classes < 2:
             error = self.error("train")
             return error is not None and error >= UNLEARNED
-        recall = findings.training.get("recall")
-        accuracy = findings.training.get("accuracy")
-        if findings.task == "binary":  # the recall is that of the positive class
-            if recall is None or accuracy is None or len(shares) != 2 or min(shares) == 0:
-                recall = accuracy
-            else:
-                negatives, positives = shares
-                recall = (recall + (accuracy - positives * recall) / negatives) / 2
-        return recall is not None and 1 - recall >= UNLEARNED * (1 - 1 / classes)
+        error = self.balanced_error("train")
+        return error is not None and error >= UNLEARNED * (1 - 1 / classes)
 
     def gain(self, baseline: str, *, level: float = LEVEL) -> Gain | None:
         """Compare the network with a baseline row by row; `None` if there was no test.
@@ -291,7 +319,8 @@ class Evidence:
         rare = any(shares[index] * classes < RARE for index in missed)
         if not missed or not (rare or calls.max() >= ONE_FOR_ALL * calls.sum()):
             return None
-        return MissedClasses(tuple(missed), hits, support, rare)
+        is_one_for_all = int(np.count_nonzero(calls)) == 1
+        return MissedClasses(tuple(missed), hits, support, rare, is_one_for_all)
 
     # ── overrides ───────────────────────────────────────────────────────────────────────────────
 

@@ -1,14 +1,32 @@
 """The gain over a baseline on the test rows, in words."""
 
+from dataclasses import replace
+
 from pipeline.doctor.evidence import Evidence, Gain
+
+#: Baselines that are not fitted to the inputs: the majority class or the mean of a table; the last
+#: value, that of a season before and the mean of a series.
+NAIVE = ("naive", "seasonal", "mean")
+#: Those of a series whose changes are predicted: the mean change is fitted.
+NAIVE_OF_CHANGES = ("naive", "seasonal")
 
 
 def naive_gain(run: Evidence) -> Gain | None:
-    """Return the gain over the better of the naive and the seasonal baseline."""
-    naive = run.gain("naive")
-    seasonal = run.gain("seasonal")
-    is_seasonal_better = naive is not None and seasonal is not None and seasonal.mean < naive.mean
-    return seasonal if is_seasonal_better else naive
+    """Return the gain over the best of the baselines that are not fitted to the inputs."""
+    baselines = NAIVE_OF_CHANGES if run.setting("data.difference") else NAIVE
+    gains = [gain for baseline in baselines if (gain := run.gain(baseline)) is not None]
+    return min(gains, key=lambda gain: gain.mean, default=None)
+
+
+def learns_from_the_inputs(run: Evidence, baseline: str) -> bool:
+    """Return whether a fitted baseline is better than all that are not fitted to the inputs."""
+    test = run.findings.test
+    outputs = None if test is None else test.baselines.get(baseline)
+    if test is None or outputs is None:
+        return False
+    predicted = replace(run.findings, threshold=0.5, test=replace(test, outputs=outputs))
+    gain = naive_gain(Evidence(predicted))
+    return gain is not None and gain.low > 0
 
 
 def comparison(run: Evidence, gain: Gain) -> str:

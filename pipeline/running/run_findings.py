@@ -7,6 +7,7 @@ from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 
@@ -27,6 +28,11 @@ from pipeline.tracking.folders import read_state
 
 #: Outputs of test rows that are kept for pictures and reports: 40 MB before compression.
 MOST_NUMBERS = 10_000_000
+#: Unexplained share of the next value's variance, up to which a column of a series holds it, and
+#: the windows that it is measured on.
+LEADING = 0.002
+FEWEST_WINDOWS = 30
+MOST_WINDOWS = 2_000
 #: Prefixes of the values of an epoch that the findings keep.
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
 #: Fields of the data's schema that the findings repeat.
@@ -155,6 +161,7 @@ def _planned_findings(plan: Plan) -> Findings:
         intervals={},
         rows={**prepared.rows, "train": trained},
         repeated=None if prepared.report is None else prepared.report.repeated,
+        leading=_leading_column(plan),
         shares=shares,
         parameters=plan.parameters,
         seconds=0.0,
@@ -162,6 +169,28 @@ def _planned_findings(plan: Plan) -> Findings:
         data_hash=prepared.content_hash,
         history={},
     )
+
+
+def _leading_column(plan: Plan) -> str:
+    """Return the column of a series that holds the next value of what is predicted; empty = none.
+
+    Its last known value explains the next value of the target far better than that of the target.
+    """
+    schema = plan.prepared.schema
+    part = plan.prepared.train
+    others = [name for name in schema.features if name not in schema.targets]
+    if not schema.targets or not others or len(part) < FEWEST_WINDOWS:
+        return ""
+    some = evenly_spaced(len(part), MOST_WINDOWS)
+    last_values = part.take(some)[:, -1].double().numpy()
+    with np.errstate(all="ignore"):
+        correlations = np.corrcoef(last_values.T, part.targets[some, 0].double().numpy())[-1, :-1]
+    unexplained = dict(
+        zip(schema.features, np.nan_to_num(1 - correlations**2, nan=1.0), strict=True)
+    )
+    best = min(others, key=lambda name: unexplained[name])
+    own = min((unexplained[name] for name in schema.targets if name in unexplained), default=1.0)
+    return best if unexplained[best] <= min(LEADING, 0.1 * own) else ""
 
 
 def _sampled_rows(test: TestRows) -> TestRows:

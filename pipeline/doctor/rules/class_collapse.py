@@ -13,7 +13,9 @@ def find(run: Evidence) -> Verdict | None:
     further_classes = ""
     if count:
         further_classes = f", and misses {count} more {'class' if count == 1 else 'classes'}"
-    finds_threshold = run.findings.task == "binary" and run.findings.rows.get("validation")
+    # A network that predicts one class for all rows has learned nothing that a threshold divides.
+    is_divided = run.findings.task == "binary" and not missed.is_one_for_all
+    finds_threshold = is_divided and run.findings.rows.get("validation")
     return Verdict(
         evidence=f"the model found {missed.hits[largest] or 'none'} of the "
         f"{missed.support[largest]} {run.findings.classes[largest]!r} rows in the test set"

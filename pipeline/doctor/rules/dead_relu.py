@@ -16,12 +16,14 @@ def find(run: Evidence) -> Verdict | None:
     if worst.dead < DEAD:
         return None
     count = round(worst.dead * worst.units)
+    is_table = run.findings.kind == "table"  # its columns have units of their own
     alternatives = ("model.activation=leaky_relu", run.with_norm, "model.init=default")
     return Verdict(
         evidence=f"{count} of {worst.units} units in {short_name(worst.layer)} are zero for every "
         "training row",
         numbers={"dead": worst.dead, "units": worst.units},
         cures=(
+            run.standard_scale if is_table and run.setting("data.scale") == "none" else "",
             run.lower_learning_rate,
             *(alternatives if run.largest_update < REPLACED else ()),
             run.standard_scale,

@@ -20,6 +20,8 @@ LINEAR_ERROR = 0.05
 
 def find(run: Evidence) -> Verdict | None:
     """Return the verdict with the columns that reveal the target."""
+    if run.findings.leading:
+        return _of_series(run, run.findings.leading)
     error = run.error("test")
     if error is None or run.has_few_rows:
         return None
@@ -39,6 +41,17 @@ def find(run: Evidence) -> Verdict | None:
         numbers={"error": error, "share": share},
         cures=(override("data.drop", [*map(str, run.setting("data.drop") or ()), *columns]),),
         advice=f"drop the {word} unless the values are known before the target",
+    )
+
+
+def _of_series(run: Evidence, leading: str) -> Verdict:
+    """Return the verdict on a column that is ahead of the values to predict."""
+    columns = [name for name in run.findings.features if name != leading]
+    return Verdict(
+        evidence=f"column {leading!r} holds the next value of "
+        f"{' and '.join(map(repr, run.findings.targets))}",
+        cures=(override("data.columns", columns),),
+        advice="drop the column unless its values are known before the target",
     )
 
 
@@ -63,7 +76,6 @@ def _leaking_columns(run: Evidence, *, most: int) -> tuple[tuple[str, ...], floa
 RULE = Rule(
     rank=80,
     find=find,
-    needs=("importances",),
     hides=("no_better_than_linear",),
     glossary="one column reveals the target, or two do",
     chinese="数据泄漏",

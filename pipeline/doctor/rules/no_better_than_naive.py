@@ -1,6 +1,7 @@
 """A gain over the naive baseline that is zero or negative, on test rows that suffice to tell."""
 
-from pipeline.doctor.gains import comparison, least_loss, naive_gain
+from pipeline.doctor.evidence import Gain
+from pipeline.doctor.gains import comparison, learns_from_the_inputs, least_loss, naive_gain
 from pipeline.doctor.rule import Evidence, Rule, Verdict
 from pipeline.doctor.rules.noisy_metrics import vagueness
 
@@ -20,20 +21,34 @@ def find(run: Evidence) -> Verdict | None:
         difference = f"at most {100 * gain.high:.1f} points better"
     is_seasonal = gain.baseline == "seasonal"
     season = run.findings.season or 0
+    horizon = run.findings.horizon
     # What lies a season back has to be known, for most training rows as well.
-    can_differ = run.findings.horizon <= season < run.findings.rows["train"] / 2
+    can_differ = horizon <= season < run.findings.rows["train"] / 2
+    # The change is all that is left to learn where the last value is better.
+    is_behind = bool(run.findings.targets) and gain.baseline == "naive" and gain.high < 0
     return Verdict(
         evidence=f"{comparison(run, gain)}; {difference}",
         numbers=gain.numbers,
         cures=(
             f"data.difference={season}" if is_seasonal and can_differ else "",
+            f"data.difference={horizon}" if is_behind and not run.number("data.difference") else "",
             run.larger_network if run.is_linear else "",
             run.standard_scale,
         ),
-        advice=f"use {gain.name}"
-        if is_seasonal
-        else "check whether the inputs can predict the target at all",
+        advice=_advice(run, gain),
     )
+
+
+def _advice(run: Evidence, gain: Gain) -> str:
+    """Return the baseline to use; the inputs are doubted only where no baseline is good."""
+    if gain.baseline == "seasonal":
+        return f"use {gain.name}"
+    for baseline in ("trees", "linear"):
+        if learns_from_the_inputs(run, baseline):
+            return f"use {run.findings.baselines[baseline]}"
+    if gain.baseline == "mean":
+        return "values do not follow from earlier ones: check whether the rows are in order of time"
+    return "check whether the inputs can predict the target at all"
 
 
 RULE = Rule(

@@ -41,6 +41,8 @@ def find(run: Evidence) -> Verdict | None:
         held_out = run.error("test")
     if held_out is None or train is None or train >= run.naive_error:
         return None
+    if run.findings.targets:
+        held_out = _error_in_time(run, train) or held_out
     gap = held_out - train
     noise = DEVIATIONS * _standard_error(run, held_out, part)
     has_gap = gap >= max(GAP, noise) and gap >= GAP_SHARE * held_out
@@ -61,6 +63,17 @@ def find(run: Evidence) -> Verdict | None:
         ),
         advice="more rows, or a smaller network",
     )
+
+
+def _error_in_time(run: Evidence, train: float) -> float | None:
+    """Return the validation error of a series as a share of the variance of the training part.
+
+    Values with a trend vary less in the short validation part, so that shares of its own variance
+    are larger.
+    """
+    rmse = run.findings.metrics.get("best/val/rmse")
+    train_rmse = run.findings.training.get("rmse")
+    return train * (rmse / train_rmse) ** 2 if rmse and train_rmse else None
 
 
 def _rises(run: Evidence, held_out: float, *, least: float) -> bool:

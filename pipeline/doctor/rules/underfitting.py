@@ -1,9 +1,8 @@
 """Training rows that are predicted hardly better than naively, although they can be learned."""
 
-from dataclasses import replace
-
 import numpy as np
 
+from pipeline.doctor.gains import learns_from_the_inputs, naive_gain
 from pipeline.doctor.rule import Evidence, Rule, Verdict
 
 #: Loss of a linear network, as a share of the naive loss, from which it learns nothing, even if its
@@ -43,17 +42,11 @@ def _has_something_to_learn(run: Evidence) -> bool:
     """
     if run.is_memorizing:
         return True
-    naive = run.gain("naive")
+    naive = naive_gain(run)
     if (naive is not None and naive.low > 0) or (run.is_linear and run.orders_the_rows):
         return True
     linear = run.gain("linear")
-    test = run.findings.test
-    if test is None or linear is None:
-        return False
-    linear_test = replace(test, outputs=test.baselines["linear"])
-    line = replace(run.findings, threshold=0.5, test=linear_test)
-    gain_of_line = Evidence(line).gain("naive")
-    return gain_of_line is not None and gain_of_line.low > 0 and linear.high < 0
+    return linear is not None and linear.high < 0 and learns_from_the_inputs(run, "linear")
 
 
 RULE = Rule(
