@@ -187,8 +187,10 @@ def _lag_outside_the_window(run: Evidence) -> int | None:
     strengths = np.abs(np.array(correlations) - np.median(correlations))
     if strengths.max() < max(FOLLOWS, SURELY / math.sqrt(len(values))):
         return None
-    # Of a season and its multiples, the shortest.
-    return lags[int((strengths > 0.8 * strengths.max()).argmax())]
+    # Of a season and its multiples, the shortest. A window of most of a season tells where in it
+    # a forecast is.
+    lag = lags[int((strengths > 0.8 * strengths.max()).argmax())]
+    return lag if lag >= 2 * window else None
 
 
 def _number_of_steps(run: Evidence) -> Iterator[UnusualSetting]:
