@@ -74,6 +74,23 @@ def test_damaged_or_unknown_findings_are_one_line_error(file: str, tmp_path: Pat
             load_findings(tmp_path)
 
 
+def test_findings_of_the_format_before_are_read(tmp_path: Path) -> None:
+    made = made_findings()
+    assert made.test is not None
+    file = save_findings(made, tmp_path)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    outputs = content["test"].pop("baselines")
+    content["test"] |= {"naive": outputs["naive"], "linear": outputs["linear"], "seasonal": None}
+    content |= {"format": 2, "baselines": ["majority class", "logistic regression"]}
+    for added in ("leading", "comparison"):
+        del content[added]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    findings = load_findings(tmp_path)
+    assert findings.test is not None
+    assert findings.baselines == {"naive": "majority class", "linear": "logistic regression"}
+    assert np.array_equal(findings.test.baselines["linear"], made.test.baselines["linear"])
+
+
 def test_findings_of_another_format_are_refused(tmp_path: Path) -> None:
     file = save_findings(made_findings(), tmp_path)
     file.write_bytes(file.read_bytes().replace(b'"format": 3', b'"format": 99'))

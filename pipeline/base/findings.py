@@ -27,6 +27,8 @@ Floats = NDArray[np.float32]
 FORMAT = 3
 #: Format of older runs, whose test has a field for each of three baselines.
 THREE_BASELINES = 2
+#: Fields that files of either format may lack, since a later version added them.
+ADDED: Mapping[str, Any] = {"leading": ""}
 FIRST_BASELINES = ("naive", "linear", "seasonal")
 #: Folder among a run's artifacts, and the files in it.
 FINDINGS_FOLDER = "findings"
@@ -393,7 +395,7 @@ def load_findings(artifacts: Path) -> Findings:
     """
     folder = artifacts / FINDINGS_FOLDER
     try:
-        content = read_json(folder / FINDINGS_FILE)
+        content = {**ADDED, **read_json(folder / FINDINGS_FILE)}
         form = content["format"]
         if form == THREE_BASELINES:
             content = _with_all_baselines(content)
