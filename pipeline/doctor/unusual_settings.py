@@ -154,7 +154,9 @@ def _network(run: Evidence) -> Iterator[UnusualSetting]:
 
 
 def _data(run: Evidence) -> Iterator[UnusualSetting]:
-    if run.setting("data.shuffle") is False:
+    # Without shuffling, rows in order of their classes teach the last class alone.
+    is_one_sided = run.missed_classes is not None or (run.is_unlearned and not run.is_linear)
+    if run.setting("data.shuffle") is False and is_one_sided:
         effect = "trains on the same batches in the same order in every epoch"
         yield _unusual(run, "underfitting", "data.shuffle=true", effect)
     if run.setting("data.permute") is not None and run.findings.model != "MLP":
