@@ -43,7 +43,8 @@ RULE = Rule(
     glossary="a class is (almost) never predicted, or nearly all rows get the same class",
     chinese="类别坍缩",
     page="""\
-A rare class is (almost) never predicted, or nearly all rows get the same class.
+A rare class is (almost) never predicted, or nearly all rows get the same class. In a binary task
+`metrics.threshold=best_f1` is offered, unless all rows get one class: then no threshold helps.
 
     pipeline train model=cnn1d data=table data.path=rare_four.csv 'model.channels=[8]' \\
       model.kernel_size=3 optimizer=sgd optimizer.momentum=0.0 optimizer.lr=0.01 scheduler=none \\

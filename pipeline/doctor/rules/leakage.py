@@ -81,7 +81,8 @@ RULE = Rule(
     chinese="数据泄漏",
     page="""\
 The score is nearly perfect, and one of at least four columns has nearly all of the importance. Two
-of at least five count as well, if the linear baseline is nearly perfect, too.
+of at least five count as well, if the linear baseline is nearly perfect, too. A series leaks where
+a column holds the next value of what is predicted, such as a moving average that looks ahead.
 
     pipeline train model=mlp data=table data.path=leak_later.csv model.activation=tanh \\
       model.norm=none 'model.hidden=[32]' trainer.max_epochs=40

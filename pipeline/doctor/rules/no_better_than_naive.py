@@ -7,7 +7,7 @@ from pipeline.doctor.rules.noisy_metrics import vagueness
 
 
 def find(run: Evidence) -> Verdict | None:
-    """Return the verdict; the seasonal baseline takes the naive one's place if it is better."""
+    """Return the verdict on the best baseline that is not fitted to the inputs."""
     gain = naive_gain(run)
     if gain is None or gain.low > 0 or run.has_few_rows or run.orders_the_rows:
         return None
@@ -63,9 +63,11 @@ RULE = Rule(
     chinese="不比朴素基线好",
     page="""\
 With 95 % confidence the network is not shown to be better than the naive baseline, or it is clearly
-worse. For a series with a season, the better of the naive and the seasonal baseline counts; if it
-is the seasonal one, the advice is `data.difference=12` with the steps of that season. There is no
-verdict if the area under the ROC curve is above 0.5 with 95 % confidence. Example: a random walk:
+worse. For a series, the best of the last value, the value a season before and the mean counts. If
+it is the seasonal one, the advice is `data.difference=12` with the steps of that season; where the
+last value is clearly better, as with a trend, it is `data.difference=1`. The inputs are doubted
+only if neither boosted trees nor a linear model learns from them. There is no verdict if the area under
+the ROC curve is above 0.5 with 95 % confidence. Example: a random walk:
 
     pipeline train model=gru data=series data.path=walk.csv data.window=8 model.hidden=8 \\
       model.readout=last trainer.max_epochs=15

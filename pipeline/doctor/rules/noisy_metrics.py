@@ -14,8 +14,9 @@ WIDE = 0.2
 #: If none of n rows is wrong, the error rate is below 3 / n with 95 % confidence (the rule of
 #: three: Hanley and Lippman-Hand 1983).
 UNSEEN = 3.0
-#: The same width for an error in units, as a share of the error.
-WIDE_ERROR = 0.8
+#: The same width for an error in units, as a share of the error. Intervals that allow for a few
+#: rows with most of the error are half as wide again as those of a normal law.
+WIDE_ERROR = 1.0
 #: Width of the 95 % interval of the gain over the naive baseline. A wider interval that contains
 #: zero leaves open whether there is a gain; a narrower one means that there is none.
 WIDE_GAIN = 0.3
@@ -115,7 +116,7 @@ RULE = Rule(
     glossary="too few test rows to say how good the network is",
     chinese="测试样本太少，指标不可靠",
     page="""\
-The test part is too small: the 95 % interval of the score is wider than 0.2 (or 80 % of an error in
+The test part is too small: the 95 % interval of the score is wider than 0.2 (or than an error in
 units), or a gain over the naive baseline cannot be determined, as with fewer than 20 groups of rows
 or 20 blocks of forecasts ([why](../statistics.md)). With fewer than ten test rows there is no other
 verdict on the predictions.
