@@ -66,8 +66,8 @@ With 95 % confidence the network is not shown to be better than the naive baseli
 worse. For a series, the best of the last value, the value a season before and the mean counts. If
 it is the seasonal one, the advice is `data.difference=12` with the steps of that season; where the
 last value is clearly better, as with a trend, it is `data.difference=1`. The inputs are doubted
-only if neither boosted trees nor a linear model learns from them. There is no verdict if the area under
-the ROC curve is above 0.5 with 95 % confidence. Example: a random walk:
+only if neither boosted trees nor a linear model learns from them. There is no verdict if the
+area under the ROC curve is above 0.5 with 95 % confidence. Example: a random walk:
 
     pipeline train model=gru data=series data.path=walk.csv data.window=8 model.hidden=8 \\
       model.readout=last trainer.max_epochs=15
