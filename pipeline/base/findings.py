@@ -295,7 +295,8 @@ class Findings:
             unknown.
         rows: Number of rows in the parts `train`, `validation`, `test`; of the first one, those
             that the network was trained on.
-        repeated: Number of test rows whose inputs are also in the training part; `None` = unknown.
+        repeated: Number of test rows whose inputs are also in the training part, 0 if so few
+            different rows are possible that this is chance; `None` = unknown.
         leading: Column of a series that holds the next value of what is predicted; empty = none.
         shares: Share of each class in the training rows; empty for a regression.
         parameters: Number of weights of the network.

@@ -16,6 +16,7 @@ from pipeline.base.findings import Clipping, Findings, TestRows
 from pipeline.base.paths import conf_folder
 from pipeline.config.targets import TARGET
 from pipeline.data.parsing.times import season_of
+from pipeline.data.preparation.report import DataReport
 from pipeline.running.final_test import ScoredTest
 from pipeline.running.kept_weights import TrainedWeights
 from pipeline.running.participant import Participant
@@ -160,7 +161,7 @@ def _planned_findings(plan: Plan) -> Findings:
         metrics={},
         intervals={},
         rows={**prepared.rows, "train": trained},
-        repeated=None if prepared.report is None else prepared.report.repeated,
+        repeated=_repeated(prepared.report),
         leading=_leading_column(plan),
         shares=shares,
         parameters=plan.parameters,
@@ -169,6 +170,13 @@ def _planned_findings(plan: Plan) -> Findings:
         data_hash=prepared.content_hash,
         history={},
     )
+
+
+def _repeated(report: DataReport | None) -> int | None:
+    """Return the number of test rows that repeat a training row; 0 if rows do so by chance."""
+    if report is None:
+        return None
+    return 0 if report.is_repetitive else report.repeated
 
 
 def _leading_column(plan: Plan) -> str:

@@ -110,7 +110,7 @@ def test_constant_and_equal_columns_are_reported() -> None:
     told = [
         "constant in the training rows: flat (1 of 4 columns)",
         "duplicate columns: age = again",
-        "12 of 100 test rows have the inputs of a training row, so their results are optimistic",
+        "12 of 100 test rows have the inputs of a training row, as few different rows are possible",
     ]
     data, filled, *others = lines(found)
     assert (data[:8], filled[:8]) == ("data    ", "filled  ")
@@ -137,6 +137,22 @@ def test_nearly_equal_columns_are_not_equal() -> None:
     changes = {"inputs": inputs, "columns": columns, "features": ()}
     samples = labelled(np.arange(200) % 2, test=np.arange(100, 200), **changes)
     assert report(samples).equal == (("one", "same"),)
+
+
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_repeats_are_optimistic_unless_they_are_chance(is_copied: bool) -> None:
+    """Few rows are possible in two columns of four values that depend on each other."""
+    generator = np.random.default_rng(0)
+    levels = generator.integers(0, 4, 400).astype(float)
+    other = np.where(generator.random(400) < 0.5, levels, generator.integers(0, 4, 400))
+    columns = {"first": levels, "second": other}
+    if is_copied:
+        columns = {name: np.repeat(generator.normal(size=80), 5) for name in columns}
+    found = report(table(columns, np.arange(400) % 2))
+    assert found.repeated is not None
+    assert found.repeated > 90
+    (sentence,) = warned(found)
+    assert sentence.endswith("optimistic" if is_copied else "few different rows are possible")
 
 
 def test_classes_are_counted_in_each_part() -> None:

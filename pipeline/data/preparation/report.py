@@ -28,6 +28,11 @@ MOST_COLUMNS = 1_000
 MOST_UNNAMED = 100
 #: Most values of a channel that are measured.
 MOST_VALUES = 100_000
+#: Most test rows whose columns are permuted to see how often rows are equal by chance.
+MOST_PERMUTED = 2_000
+#: Such rows in the training part, as a share of the test rows in it, from which repeats are usual:
+#: columns that depend on each other make them likelier than chance does.
+USUAL = 0.1
 FEW_ROWS = 50
 COSTLY_ROWS = 200
 
@@ -107,6 +112,7 @@ class DataReport:
         equal: Pairs of columns that are equal in every cell, in column order.
         repeated: Number of test rows whose inputs are also in the training part; `None` = not
             counted.
+        is_repetitive: Whether rows with such cells are often equal by chance.
         left_out: Number of rows of the file that are in no part.
         notes: What was found and decided while reading.
     """
@@ -129,6 +135,7 @@ class DataReport:
     constant: tuple[str, ...]
     equal: tuple[tuple[str, str], ...]
     repeated: int | None
+    is_repetitive: bool = False
     left_out: int = 0
     notes: tuple[str, ...]
 
@@ -173,10 +180,14 @@ def data_report(
     parts = {name: rows for name, rows in split.parts().items() if len(rows)}
     part, rows = next(iter(parts.items()))
     repeated = None
+    is_repetitive = False
     if isinstance(raw, Samples) and (trained is not None or part == "train"):
         if trained is None:
             trained = fingerprints(content.inputs, split.train)
         repeated = count_among(fingerprints(content.inputs, split.test), trained)
+        if repeated and content.inputs.ndim == 2:
+            share = _repeated_by_chance(content.inputs[split.test[:MOST_PERMUTED]], trained)
+            is_repetitive = share >= USUAL * repeated / len(split.test)
     times = () if isinstance(raw, Samples) else raw.times
     return DataReport(
         kind=str(schema.reading["kind"]),
@@ -193,9 +204,16 @@ def data_report(
         classes=_classes(content, parts),
         constant=content.constant,
         repeated=repeated,
+        is_repetitive=is_repetitive,
         left_out=raw.left_out if isinstance(raw, Samples) else 0,
         notes=content.notes,
     )
+
+
+def _repeated_by_chance(cells: Array, trained: Array) -> float:
+    """Return how often a row with independently drawn cells of these rows is a training row."""
+    drawn = np.random.default_rng(0).permuted(cells, axis=0)
+    return count_among(fingerprints(drawn, np.arange(len(drawn))), trained) / len(drawn)
 
 
 def _classes(content: "Content", parts: Mapping[str, Indices]) -> tuple[ClassRows, ...]:

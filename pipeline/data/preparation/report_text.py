@@ -74,9 +74,12 @@ def warnings(report: DataReport) -> list[str]:
         sentences.append(f"duplicate {_unit(report)}s: {_listed(pairs)}")
     if report.repeated:
         part = _part_name(report, "test")
+        meaning = "as few different rows are possible"
+        if not report.is_repetitive:
+            meaning = "so their results are optimistic"
         sentences.append(
             f"{report.repeated} of {report.rows['test']:,} {part} rows have the inputs of a "
-            "training row, so their results are optimistic"
+            f"training row, {meaning}"
         )
     for part in report.rows:
         absent = [class_.name for class_ in report.classes if not class_.rows[part]]

@@ -28,7 +28,9 @@ RULE = Rule(
     chinese="测试行与训练行重复",
     page="""\
 A tenth of the test rows or more have the inputs of a training row, so the test rewards
-memorization. Here each of 200 rows with a random label occurs five times:
+memorization. Rows of few columns with few values are equal by chance, which is no fault: there
+is no verdict where rows with independently drawn cells of each column often repeat a training row,
+too. Here each of 200 rows with a random label occurs five times:
 
     pipeline train model=mlp data=table data.path=copies.csv data.id=row model.norm=none \\
       'model.hidden=[64,64]' trainer.max_epochs=60
