@@ -106,6 +106,18 @@ def _two_leaks(seed: int) -> Made:
     return _named(inputs, hidden.tolist(), ("gross", "tax"))
 
 
+def _quiet_days(seed: int) -> Made:
+    """Classes in order of time, one of which does not occur from day 600 to day 750."""
+    draw = np.random.default_rng(seed)
+    inputs = draw.normal(size=(1000, 4))
+    sums = inputs.sum(1) + 0.5 * draw.normal(size=1000)
+    is_turned = np.abs(np.arange(1000) - 675) <= 75
+    signs = np.where(is_turned & (sums > 0), -1, 1)
+    labels = [f"kind {int(one > 0)}" for one in signs * sums]
+    rows = np.column_stack([np.arange(1000), signs[:, None] * inputs])
+    return _named(rows, labels, ("day",))
+
+
 def _copies(seed: int) -> Made:
     """Random labels of rows that occur five times, with the number of each row."""
     draw = np.random.default_rng(seed)
@@ -145,6 +157,7 @@ TABLES: dict[str, Callable[[], Made]] = {
     "product": lambda: _product(22),
     "cosine": lambda: _cosine(23),
     "two_leaks": lambda: _two_leaks(24),
+    "quiet_days": lambda: _quiet_days(27),
     "copies": lambda: _copies(25),
     "noisy_few": lambda: _line(26, rows=260, columns=6, noise=1.5, classes=False),
 }

@@ -28,7 +28,7 @@ FORMAT = 3
 #: Format of older runs, whose test has a field for each of three baselines.
 THREE_BASELINES = 2
 #: Fields that files of either format may lack, since a later version added them.
-ADDED: Mapping[str, Any] = {"leading": ""}
+ADDED: Mapping[str, Any] = {"leading": "", "validated": ""}
 FIRST_BASELINES = ("naive", "linear", "seasonal")
 #: Folder among a run's artifacts, and the files in it.
 FINDINGS_FOLDER = "findings"
@@ -298,6 +298,7 @@ class Findings:
         repeated: Number of test rows whose inputs are also in the training part, 0 if so few
             different rows are possible that this is chance; `None` = unknown.
         leading: Column of a series that holds the next value of what is predicted; empty = none.
+        validated: What all validation rows have, such as `class 'a'`; empty = they differ.
         shares: Share of each class in the training rows; empty for a regression.
         parameters: Number of weights of the network.
         seconds: Duration of the training, with its parts before a resumption.
@@ -343,6 +344,7 @@ class Findings:
     rows: Mapping[str, int]
     repeated: int | None = None
     leading: str = ""
+    validated: str = ""
     shares: tuple[float, ...] = ()
     parameters: int
     seconds: float

@@ -16,6 +16,7 @@ from pipeline.base.findings import Clipping, Findings, TestRows
 from pipeline.base.paths import conf_folder
 from pipeline.config.targets import TARGET
 from pipeline.data.parsing.times import season_of
+from pipeline.data.preparation.prepare import Prepared
 from pipeline.data.preparation.report import DataReport
 from pipeline.running.final_test import ScoredTest
 from pipeline.running.kept_weights import TrainedWeights
@@ -163,6 +164,7 @@ def _planned_findings(plan: Plan) -> Findings:
         rows={**prepared.rows, "train": trained},
         repeated=_repeated(prepared.report),
         leading=_leading_column(plan),
+        validated=_validated(prepared),
         shares=shares,
         parameters=plan.parameters,
         seconds=0.0,
@@ -177,6 +179,15 @@ def _repeated(report: DataReport | None) -> int | None:
     if report is None:
         return None
     return 0 if report.is_repetitive else report.repeated
+
+
+def _validated(prepared: Prepared) -> str:
+    """Return the class of all validation rows, or words for one value; empty = they differ."""
+    part = prepared.validation
+    if part is None or bool((part.targets != part.targets[:1]).any()):
+        return ""
+    classes = prepared.schema.classes
+    return f"class {classes[int(part.targets[0])]!r}" if classes else "the same target"
 
 
 def _leading_column(plan: Plan) -> str:

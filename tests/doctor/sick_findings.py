@@ -171,6 +171,7 @@ SICK: Mapping[str, Callable[[], Findings]] = {
     "no_better_than_naive": lambda: no_better("naive"),
     "no_better_than_linear": lambda: no_better("linear"),
     "leakage": leaked,
+    "one_value_in_validation": lambda: made_findings(validated="class 'ash'"),
     "overlap": lambda: made_findings(repeated=30),
     "noisy_metrics": lambda: made_findings(rows=9),  # all of them right
 }
