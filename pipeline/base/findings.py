@@ -28,7 +28,7 @@ FORMAT = 3
 #: Format of older runs, whose test has a field for each of three baselines.
 THREE_BASELINES = 2
 #: Fields that files of either format may lack, since a later version added them.
-ADDED: Mapping[str, Any] = {"leading": "", "validated": ""}
+ADDED: Mapping[str, Any] = {"near_copies": 0, "leading": "", "validated": ""}
 FIRST_BASELINES = ("naive", "linear", "seasonal")
 #: Folder among a run's artifacts, and the files in it.
 FINDINGS_FOLDER = "findings"
@@ -297,6 +297,7 @@ class Findings:
             that the network was trained on.
         repeated: Number of test rows whose inputs are also in the training part, 0 if so few
             different rows are possible that this is chance; `None` = unknown.
+        near_copies: Number of test rows that are nearly training rows, if most numbers differ.
         leading: Column of a series that holds the next value of what is predicted; empty = none.
         validated: What all validation rows have, such as `class 'a'`; empty = they differ.
         shares: Share of each class in the training rows; empty for a regression.
@@ -343,6 +344,7 @@ class Findings:
     comparison: str = ""
     rows: Mapping[str, int]
     repeated: int | None = None
+    near_copies: int = 0
     leading: str = ""
     validated: str = ""
     shares: tuple[float, ...] = ()

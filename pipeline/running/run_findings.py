@@ -163,6 +163,7 @@ def _planned_findings(plan: Plan) -> Findings:
         intervals={},
         rows={**prepared.rows, "train": trained},
         repeated=_repeated(prepared.report),
+        near_copies=0 if prepared.report is None else prepared.report.near_copies,
         leading=_leading_column(plan),
         validated=_validated(prepared),
         shares=shares,

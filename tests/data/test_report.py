@@ -155,6 +155,26 @@ def test_repeats_are_optimistic_unless_they_are_chance(is_copied: bool) -> None:
     assert sentence.endswith("optimistic" if is_copied else "few different rows are possible")
 
 
+@pytest.mark.parametrize(("noise", "least", "most"), [(0.005, 45, 100), (None, 0, 5)])
+def test_rows_with_a_little_noise_are_near_copies(
+    noise: float | None, least: int, most: int
+) -> None:
+    generator = np.random.default_rng(0)
+    cells = generator.normal(size=(400, 4))
+    if noise is not None:
+        cells[200:] = cells[:200] + noise * generator.normal(size=(200, 4))
+    columns = {f"x{number}": column for number, column in enumerate(cells.T)}
+    found = report(table(columns, np.arange(400) % 2))
+    assert found.repeated == 0
+    assert least <= found.near_copies <= most
+
+
+def test_points_on_a_curve_are_no_copies() -> None:
+    positions = np.random.default_rng(0).uniform(size=400)
+    columns = {"x": positions, "y": positions**2, "z": np.sin(6 * positions)}
+    assert report(table(columns, np.arange(400) % 2)).near_copies == 0
+
+
 def test_classes_are_counted_in_each_part() -> None:
     """A warning names a class that a part lacks."""
     targets = np.array([0, 1] * 40 + [2] * 4)

@@ -422,6 +422,12 @@ def test_two_columns_leak_if_linear_baseline_agrees() -> None:
     )
 
 
+def test_near_copies_are_an_overlap() -> None:
+    verdict = only_verdict(made_findings(near_copies=60))
+    assert verdict.name == "overlap"
+    assert "60 of 240 test rows nearly have the inputs of a training row" in verdict.evidence
+
+
 def test_overlap_is_reported_from_ten_percent() -> None:
     verdict = only_verdict(made_findings(rows=240, repeated=24))
     assert verdict.line == (

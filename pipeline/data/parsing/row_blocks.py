@@ -46,6 +46,14 @@ def count_among(sought: NDArray[np.uint64], known: NDArray[np.uint64]) -> int:
     return count
 
 
+def evenly_spaced_rows(rows: Indices, most: int) -> Indices:
+    """Return the rows, or `most` of them that are evenly spaced."""
+    if len(rows) <= most:
+        return rows
+    chosen: Indices = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    return chosen
+
+
 def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
     """Return a 64-bit fingerprint of each given row, (rows,); equal rows have equal ones."""
     if isinstance(raw, OnDemand):

@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.data.parsing.cells.kind import UNKNOWN
-from pipeline.data.parsing.row_blocks import count_among, fingerprints
+from pipeline.data.parsing.row_blocks import count_among, evenly_spaced_rows, fingerprints
 from pipeline.data.preparation import checks
+from pipeline.data.preparation.near_copies import count_near_copies
 from pipeline.data.preparation.schema import MISSING_LEVEL, MOST_LEVELS, Code, axis_of, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
 
@@ -112,6 +113,7 @@ class DataReport:
         equal: Pairs of columns that are equal in every cell, in column order.
         repeated: Number of test rows whose inputs are also in the training part; `None` = not
             counted.
+        near_copies: Number of test rows that are nearly training rows.
         is_repetitive: Whether rows with such cells are often equal by chance.
         left_out: Number of rows of the file that are in no part.
         notes: What was found and decided while reading.
@@ -135,6 +137,7 @@ class DataReport:
     constant: tuple[str, ...]
     equal: tuple[tuple[str, str], ...]
     repeated: int | None
+    near_copies: int = 0
     is_repetitive: bool = False
     left_out: int = 0
     notes: tuple[str, ...]
@@ -181,6 +184,7 @@ def data_report(
     part, rows = next(iter(parts.items()))
     repeated = None
     is_repetitive = False
+    is_table = isinstance(raw, Samples) and part == "train" and content.inputs.ndim == 2
     if isinstance(raw, Samples) and (trained is not None or part == "train"):
         if trained is None:
             trained = fingerprints(content.inputs, split.train)
@@ -204,6 +208,7 @@ def data_report(
         classes=_classes(content, parts),
         constant=content.constant,
         repeated=repeated,
+        near_copies=count_near_copies(content.inputs, split) if is_table else 0,
         is_repetitive=is_repetitive,
         left_out=raw.left_out if isinstance(raw, Samples) else 0,
         notes=content.notes,
@@ -278,7 +283,7 @@ def _cells(
     if isinstance(raw, Series):  # the times that the windows see or predict
         end = int(content.numbers[rows[-1]]) + schema.horizon
         start = int(content.numbers[rows[0]]) if rows[0] else 0
-        rows = _evenly_spaced(np.arange(start, end), MOST_ROWS)
+        rows = evenly_spaced_rows(np.arange(start, end), MOST_ROWS)
         channels = [raw.names.index(name) for name in schema.features]
         cells = np.asarray(raw.values[rows][:, channels], dtype=np.float64)
         return schema.features, cells, len(rows), True
@@ -288,7 +293,7 @@ def _cells(
         most_rows = COSTLY_ROWS
     else:
         most_rows = max(FEW_ROWS, min(MOST_ROWS, MOST_CELLS // width))
-    rows = _evenly_spaced(rows, most_rows)
+    rows = evenly_spaced_rows(rows, most_rows)
     cells = np.asarray(inputs[rows])
     are_channels = cells.ndim > 2 or not (schema.features or width <= MOST_UNNAMED)
     if not are_channels:
@@ -303,13 +308,6 @@ def _cells(
     if are_channels and len(cells) > MOST_VALUES:
         cells = cells[np.random.default_rng(0).integers(0, len(cells), MOST_VALUES)]
     return names, cells.astype(np.float64), len(rows), are_channels
-
-
-def _evenly_spaced(rows: Indices, most: int) -> Indices:
-    if len(rows) <= most:
-        return rows
-    chosen: Indices = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-    return chosen
 
 
 def _targets(

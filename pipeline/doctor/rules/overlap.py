@@ -8,13 +8,17 @@ OVERLAP = 0.1
 
 def find(run: Evidence) -> Verdict | None:
     """Return the verdict with the number of such rows."""
-    repeated = run.findings.repeated or 0
     rows = run.findings.rows.get("test", 0)
+    verb = "have"
+    repeated = run.findings.repeated or 0
     if repeated < OVERLAP * rows:
+        verb = "nearly have"
+        repeated = run.findings.near_copies
+    if not rows or repeated < OVERLAP * rows:
         return None
     return Verdict(
-        evidence=f"{repeated} of {rows} test rows have the inputs of a training row, so their "
-        "results are optimistic",
+        evidence=f"{repeated} of {rows} test rows {verb} the inputs of a training row, so "
+        "their results are optimistic",
         numbers={"repeated": repeated, "rows": rows},
         advice="remove duplicates, or keep them in one part with data.group=COLUMN",
     )
@@ -23,14 +27,14 @@ def find(run: Evidence) -> Verdict | None:
 RULE = Rule(
     rank=90,
     find=find,
-    needs=("repeated",),
     glossary="test rows with the inputs of training rows",
     chinese="测试行与训练行重复",
     page="""\
-A tenth of the test rows or more have the inputs of a training row, so the test rewards
-memorization. Rows of few columns with few values are equal by chance, which is no fault: there
-is no verdict where rows with independently drawn cells of each column often repeat a training row,
-too. Here each of 200 rows with a random label occurs five times:
+A tenth of the test rows or more have the inputs of a training row, or nearly: in three columns or
+more whose numbers mostly differ, another row is twenty times nearer than the tenth nearest one. So
+the test rewards memorization. Rows of few columns with few values are equal by chance, which is no
+fault: there is no verdict where rows with independently drawn cells of each column often repeat a
+training row, too. Here each of 200 rows with a random label occurs five times:
 
     pipeline train model=mlp data=table data.path=copies.csv data.id=row model.norm=none \\
       'model.hidden=[64,64]' trainer.max_epochs=60
