@@ -197,8 +197,7 @@ def _lag_outside_the_window(run: Evidence) -> int | None:
 
 def _number_of_steps(run: Evidence) -> Iterator[UnusualSetting]:
     findings = run.findings
-    share = run.setting("trainer.limit_train_batches")
-    if share not in (None, 1.0) and not run.is_memorizing:
+    if run.setting("trainer.limit_train_batches") not in (None, 1.0) and not run.is_memorizing:
         effect = f"leaves {findings.steps} steps in an epoch"
         yield _unusual(run, "too_few_steps", "trainer.limit_train_batches=1.0", effect)
     if findings.epochs < findings.planned and run.number("trainer.max_steps") > 0:
@@ -206,26 +205,22 @@ def _number_of_steps(run: Evidence) -> Iterator[UnusualSetting]:
         yield _unusual(run, "too_few_steps", "trainer.max_steps=-1", effect)
     steps = findings.steps * findings.epochs
     rows = findings.rows.get("train", 0)
-    if steps < ENOUGH_STEPS and run.number("trainer.accumulate_grad_batches") > 1:
+    if steps < ENOUGH_STEPS:
         effect = f"leaves {steps} steps in all"
-        yield _unusual(run, "too_few_steps", "trainer.accumulate_grad_batches=1", effect)
-    if steps < ENOUGH_STEPS and run.number("data.batch_size") > max(32, rows / 4):
-        effect = f"of {rows} training rows leaves {steps} steps in all"
-        yield _unusual(run, "too_few_steps", "data.batch_size=32", effect)
-    yield from _average(run, steps)
-
-
-def _average(run: Evidence, steps: int) -> Iterator[UnusualSetting]:
-    if not run.setting("callbacks.ema"):
-        return
+        if run.number("trainer.accumulate_grad_batches") > 1:
+            yield _unusual(run, "too_few_steps", "trainer.accumulate_grad_batches=1", effect)
+        if run.number("data.batch_size") > max(32, rows / 4):
+            effect = f"of {rows} training rows {effect}"
+            yield _unusual(run, "too_few_steps", "data.batch_size=32", effect)
+    # Without `callbacks=ema`, both are 0.
+    effect = f"averages few of the {steps} steps"
     first = run.number("callbacks.ema.update_starting_at_step")
-    every = run.number("callbacks.ema.update_every_n_steps") or 1
+    every = run.number("callbacks.ema.update_every_n_steps")
     if first > steps / 2:
         cure = "callbacks.ema.update_starting_at_step=null"
-        yield _unusual(run, "too_few_steps", cure, f"averages few of the {steps} steps")
+        yield _unusual(run, "too_few_steps", cure, effect)
     elif every > 1 and (steps - first) / every < FEW_UPDATES:
-        cure = "callbacks.ema.update_every_n_steps=1"
-        yield _unusual(run, "too_few_steps", cure, f"averages few of the {steps} steps")
+        yield _unusual(run, "too_few_steps", "callbacks.ema.update_every_n_steps=1", effect)
 
 
 def _early_end(run: Evidence) -> Iterator[UnusualSetting]:

@@ -124,6 +124,7 @@ def _with_test(findings: Findings, test: ScoredTest | None) -> Findings:
         intervals={} if test.intervals is None else test.intervals.ends,
         baselines=test.baselines,
         comparison=test.comparison,
+        rows={**findings.rows, "test": len(test.rows.targets)},
         test=_sampled_rows(test.rows),
     )
 

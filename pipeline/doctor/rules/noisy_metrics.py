@@ -36,6 +36,7 @@ def find(run: Evidence) -> Verdict | None:
         # What a line can't learn, more rows do not show.
         cures=(
             run.larger_network if run.is_linear and run.is_unlearned else "",
+            "trainer.limit_test_batches=null" if run.number("trainer.limit_test_batches") else "",
             f"data.test={LARGER_TEST}" if _is_test_small(run) else "",
         ),
         advice=_more_rows(run),

@@ -14,7 +14,8 @@ def find(run: Evidence) -> Verdict | None:
     if repeated < OVERLAP * rows:
         verb = "nearly have"
         repeated = run.findings.near_copies
-    if not rows or repeated < OVERLAP * rows:
+    # A limited test has fewer rows than were compared.
+    if not rows or not OVERLAP * rows <= repeated <= rows:
         return None
     return Verdict(
         evidence=f"{repeated} of {rows} test rows {verb} the inputs of a training row, so "

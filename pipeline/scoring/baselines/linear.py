@@ -27,23 +27,18 @@ def plan(
 ) -> FitPlan | str | None:
     """Plan the fit; its words state the number of rows if it is fitted on only some of them."""
     schema = prepared.schema
-    is_regression = schema.task == "regression"
     features = math.prod(schema.input_shape)
-    if is_regression:
+    if schema.task == "regression":
+        method = "ridge regression" if schema.window is None else "least squares"
         rows = chosen_rows(prepared, limits, fixed=features**3, of_a_row=features**2)
     else:
+        method = "logistic regression"
         cost = 4 * features * schema.outputs * ITERATIONS
         rows = chosen_rows(prepared, limits, fixed=0, of_a_row=cost)
     if isinstance(rows, str):
         return rows
-    method = "ridge regression" if schema.window is None else "least squares"
-    if not is_regression:
-        method = "logistic regression"
-    words = method
-    if schema.window is not None and is_regression:
-        words = f"{words} on {schema.window} steps"
     return FitPlan(
-        words=words,
+        words=f"{method} on {schema.window} steps" if method == "least squares" else method,
         rows=rows,
         options={
             "method": method,
