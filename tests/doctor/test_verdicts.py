@@ -568,3 +568,63 @@ def test_auroc_without_interval_is_not_chance() -> None:
     metrics = {**made.metrics, "test/auroc": 0.98, "test/accuracy": 775 / 800}
     found = replace(made, metrics=metrics, intervals={"accuracy": (0.955, 0.981)})
     assert "no_better_than_naive" not in names(with_test(found, **arrays))
+
+
+def test_column_ahead_of_a_series_is_a_leak() -> None:
+    ahead = made_findings(task="regression", kind="series", leading="wind")
+    verdict = only_verdict(with_settings(ahead, data={"columns": ["load", "wind"]}))
+    assert verdict.name == "leakage"
+    assert verdict.evidence == "column 'wind' holds the next value of 'load'"
+    assert verdict.cures == ("data.columns=[load]",)
+
+
+def test_weighted_run_is_judged_by_equal_classes() -> None:
+    """Its accuracy may be below that of the most frequent class."""
+    made = made_findings(task="binary", shares=(0.95, 0.05))
+    made = replace(made, training={"accuracy": 0.94, "recall": 0.98})
+    validated = {"best/val/accuracy": 0.9, "best/val/recall": 0.3}
+    for weights, said in ((None, []), ([1, 19], ["overfitting"])):
+        weighted = replace(made, metrics={**made.metrics, **validated})
+        assert names(with_settings(weighted, loss={"class_weights": weights})) == said
+
+
+def test_one_class_for_all_rows_gets_no_threshold() -> None:
+    for predicted, is_offered in ((0.2, False), (0.6, True)):
+        made = made_findings(task="binary", shares=(0.9, 0.1))
+        test = scored_rows(made)
+        outputs = np.full_like(test.outputs, 0.2)
+        outputs[0] = predicted
+        verdict = diagnose(with_test(made, outputs=outputs)).verdicts[0]
+        assert verdict.name == "class_collapse"
+        assert ("metrics.threshold=best_f1" in verdict.cures) is is_offered
+
+
+def test_series_without_memory_is_checked_for_its_order() -> None:
+    made = replace(
+        worse_than("mean", network=8.0, theirs=5.0, rows=400),
+        kind="series",
+        targets=("load",),
+        baselines={"naive": "last value", "mean": "training mean"},
+    )
+    targets, noise = scored_rows(made).targets, np.random.default_rng(2).normal(size=(400, 1))
+    shuffled = with_test(made, naive=targets + 10 * noise, linear=None)
+    verdict = only_verdict(shuffled)
+    assert verdict.name == "no_better_than_naive"
+    assert verdict.advice.endswith("check whether the rows are in order of time")
+
+
+def test_forecast_behind_its_last_value_is_offered_changes() -> None:
+    for difference, is_offered in ((None, True), (1, False)):
+        made = worse_than("naive", network=8.0, theirs=4.0, rows=400)
+        trend = with_test(replace(made, kind="series", targets=("load",)), linear=None)
+        verdict = only_verdict(with_settings(trend, data={"difference": difference}))
+        assert verdict.name == "no_better_than_naive"
+        assert ("data.difference=1" in verdict.cures) is is_offered
+
+
+def test_limited_test_is_to_be_whole_first() -> None:
+    few = made_findings(rows=9)
+    for limit, cure in ((1, "trainer.limit_test_batches=null"), (None, "data.test=0.4")):
+        assert (
+            only_verdict(with_settings(few, trainer={"limit_test_batches": limit})).cures[0] == cure
+        )
