@@ -133,7 +133,7 @@ def _verdicts_on_settings(run: Evidence, verdicts: Mapping[Rule, Verdict]) -> di
     causes = {}
     for rule in sorted(by_rule, key=lambda rule: rule.rank):
         settings = by_rule[rule]
-        reasons = "; ".join(setting.reason for setting in settings)
+        reasons = "; ".join(setting.reason(run) for setting in settings)
         known = verdicts.get(rule, Verdict(evidence=_result(run)))
         cures = (*(setting.cure for setting in settings), *known.cures)
         causes[rule] = replace(known, evidence=f"{known.evidence}; {reasons}", cures=cures)

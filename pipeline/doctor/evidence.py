@@ -247,9 +247,9 @@ class Evidence:
         `level` is the probability with which the interval contains the true gain.
         """
         test = self.findings.test
-        outputs = None if test is None else test.baselines.get(baseline)
-        if test is None or outputs is None or self.tested < 2:
+        if test is None or baseline not in test.baselines or self.tested < 2:
             return None
+        outputs = test.baselines[baseline]
         name = self.findings.baselines.get(baseline, f"the {baseline} baseline")
         if self.is_regression:
             losses = np.square(test.outputs - test.targets).mean(1)

@@ -21,10 +21,10 @@ def naive_gain(run: Evidence) -> Gain | None:
 def learns_from_the_inputs(run: Evidence, baseline: str) -> bool:
     """Return whether a fitted baseline is better than all that are not fitted to the inputs."""
     test = run.findings.test
-    outputs = None if test is None else test.baselines.get(baseline)
-    if test is None or outputs is None:
+    if test is None or baseline not in test.baselines:
         return False
-    predicted = replace(run.findings, threshold=0.5, test=replace(test, outputs=outputs))
+    test = replace(test, outputs=test.baselines[baseline])
+    predicted = replace(run.findings, threshold=0.5, test=test)
     gain = naive_gain(Evidence(predicted))
     return gain is not None and gain.low > 0
 

@@ -35,13 +35,20 @@ class UnusualSetting:
 
     Args:
         verdict: Name of the rule whose verdict it leads to.
-        reason: The setting and what it does, a clause.
         cure: Override with a usual value.
+        effect: What the present value does.
     """
 
     verdict: str
-    reason: str
     cure: str
+    effect: str
+
+    def reason(self, run: Evidence) -> str:
+        """Return the setting with its present value and what that does, a clause."""
+        key, _, _ = self.cure.partition("=")
+        value = run.setting(key)
+        shown = f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
+        return f"{key}={shown} {self.effect}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +92,18 @@ def _numbers(run: Evidence) -> Iterator[UnusualSetting]:
     for usual in _USUAL:
         value = run.number(usual.key)
         if value > usual.most:
-            yield _unusual(run, usual.verdict, f"{usual.key}={usual.offered}", usual.effect)
-
-
-def _unusual(run: Evidence, verdict: str, cure: str, effect: str) -> UnusualSetting:
-    """Return the setting that an override would change, with what its present value does."""
-    key, _, _ = cure.partition("=")
-    value = run.setting(key)
-    shown = f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
-    return UnusualSetting(verdict, f"{key}={shown} {effect}", cure)
+            yield UnusualSetting(usual.verdict, f"{usual.key}={usual.offered}", usual.effect)
 
 
 def _learning_rate(run: Evidence) -> Iterator[UnusualSetting]:
     usual = HIGHEST.get(run.optimizer, HIGHEST_OF_OTHERS)
     if (run.rate or 0.0) >= FAR_TOO_HIGH * usual:
         effect = f"is far above the usual {usual:g}"
-        yield _unusual(run, "lr_too_high", run.lower_learning_rate, effect)
+        yield UnusualSetting("lr_too_high", run.lower_learning_rate, effect)
     betas = run.setting("optimizer.betas")
     if betas and betas[0] > 0.99:
         effect = "adds up the steps of many batches"
-        yield _unusual(run, "lr_too_high", "optimizer.betas=[0.9,0.999]", effect)
+        yield UnusualSetting("lr_too_high", "optimizer.betas=[0.9,0.999]", effect)
 
 
 def _weight_decay(run: Evidence) -> Iterator[UnusualSetting]:
@@ -112,7 +111,7 @@ def _weight_decay(run: Evidence) -> Iterator[UnusualSetting]:
     most, offered = (1.0, "0.01") if run.optimizer == "AdamW" else (0.05, "0.0")
     if run.number("optimizer.weight_decay") > most:
         effect = f"holds the weights near zero with {run.optimizer}"
-        yield _unusual(run, "underfitting", f"optimizer.weight_decay={offered}", effect)
+        yield UnusualSetting("underfitting", f"optimizer.weight_decay={offered}", effect)
 
 
 def _schedule(run: Evidence) -> Iterator[UnusualSetting]:
@@ -129,7 +128,7 @@ def _schedule(run: Evidence) -> Iterator[UnusualSetting]:
     ):
         if run.applicable([cure]):
             effect = f"leaves less than a hundredth of the rate after epoch {moving}"
-            yield _unusual(run, "lr_too_low", cure, effect)
+            yield UnusualSetting("lr_too_low", cure, effect)
             return
 
 
@@ -137,11 +136,11 @@ def _network(run: Evidence) -> Iterator[UnusualSetting]:
     hidden = run.setting("model.hidden")
     if run.setting("model.activation") == "identity" and hidden != []:
         effect = "makes all layers together a linear model"
-        yield _unusual(run, "underfitting", "model.activation=relu", effect)
+        yield UnusualSetting("underfitting", "model.activation=relu", effect)
     widths = hidden if isinstance(hidden, list) else []
     if any(width <= 2 and width < before for before, width in pairwise([math.inf, *widths])):
         effect = "lets at most two numbers through"
-        yield _unusual(run, "underfitting", run.larger_network, effect)
+        yield UnusualSetting("underfitting", run.larger_network, effect)
     gain = run.setting("model.gain")
     # With init=normal it is a standard deviation, and a norm undoes it.
     is_factor = run.setting("model.init") != "normal" and run.setting("model.norm") == "none"
@@ -150,7 +149,7 @@ def _network(run: Evidence) -> Iterator[UnusualSetting]:
         verdict = "saturated" if saturates else "exploding_gradient"
         verdict = "vanishing_gradient" if gain < 1 else verdict
         effect = f"makes the first weights {'tiny' if gain < 1 else 'huge'}"
-        yield _unusual(run, verdict, "model.gain=null", effect)
+        yield UnusualSetting(verdict, "model.gain=null", effect)
 
 
 def _data(run: Evidence) -> Iterator[UnusualSetting]:
@@ -158,14 +157,14 @@ def _data(run: Evidence) -> Iterator[UnusualSetting]:
     is_one_sided = run.missed_classes is not None or (run.is_unlearned and not run.is_linear)
     if run.setting("data.shuffle") is False and is_one_sided:
         effect = "trains on the same batches in the same order in every epoch"
-        yield _unusual(run, "underfitting", "data.shuffle=true", effect)
+        yield UnusualSetting("underfitting", "data.shuffle=true", effect)
     if run.setting("data.permute") is not None and run.findings.model != "MLP":
         effect = "takes values apart that lie side by side"
-        yield _unusual(run, "underfitting", "data.permute=null", effect)
+        yield UnusualSetting("underfitting", "data.permute=null", effect)
     lag = _lag_outside_the_window(run)
     if lag:
         effect = f"does not hold the value {lag} steps before, which the errors follow"
-        yield _unusual(run, "underfitting", f"data.window={lag + 1}", effect)
+        yield UnusualSetting("underfitting", f"data.window={lag + 1}", effect)
 
 
 def _lag_outside_the_window(run: Evidence) -> int | None:
@@ -199,28 +198,28 @@ def _number_of_steps(run: Evidence) -> Iterator[UnusualSetting]:
     findings = run.findings
     if run.setting("trainer.limit_train_batches") not in (None, 1.0) and not run.is_memorizing:
         effect = f"leaves {findings.steps} steps in an epoch"
-        yield _unusual(run, "too_few_steps", "trainer.limit_train_batches=1.0", effect)
+        yield UnusualSetting("too_few_steps", "trainer.limit_train_batches=1.0", effect)
     if findings.epochs < findings.planned and run.number("trainer.max_steps") > 0:
         effect = f"ends the training in epoch {findings.epochs}"
-        yield _unusual(run, "too_few_steps", "trainer.max_steps=-1", effect)
+        yield UnusualSetting("too_few_steps", "trainer.max_steps=-1", effect)
     steps = findings.steps * findings.epochs
     rows = findings.rows.get("train", 0)
     if steps < ENOUGH_STEPS:
         effect = f"leaves {steps} steps in all"
         if run.number("trainer.accumulate_grad_batches") > 1:
-            yield _unusual(run, "too_few_steps", "trainer.accumulate_grad_batches=1", effect)
+            yield UnusualSetting("too_few_steps", "trainer.accumulate_grad_batches=1", effect)
         if run.number("data.batch_size") > max(32, rows / 4):
             effect = f"of {rows} training rows {effect}"
-            yield _unusual(run, "too_few_steps", "data.batch_size=32", effect)
+            yield UnusualSetting("too_few_steps", "data.batch_size=32", effect)
     # Without `callbacks=ema`, both are 0.
     effect = f"averages few of the {steps} steps"
     first = run.number("callbacks.ema.update_starting_at_step")
     every = run.number("callbacks.ema.update_every_n_steps")
     if first > steps / 2:
         cure = "callbacks.ema.update_starting_at_step=null"
-        yield _unusual(run, "too_few_steps", cure, effect)
+        yield UnusualSetting("too_few_steps", cure, effect)
     elif every > 1 and (steps - first) / every < FEW_UPDATES:
-        yield _unusual(run, "too_few_steps", "callbacks.ema.update_every_n_steps=1", effect)
+        yield UnusualSetting("too_few_steps", "callbacks.ema.update_every_n_steps=1", effect)
 
 
 def _early_end(run: Evidence) -> Iterator[UnusualSetting]:
@@ -230,11 +229,11 @@ def _early_end(run: Evidence) -> Iterator[UnusualSetting]:
     effect = f"ended the training after {run.findings.epochs} epochs"
     is_loss = str(section.get("monitor", "")).endswith("loss")
     if is_loss and section.get("mode") == "max":
-        yield _unusual(run, "stopped_early", "callbacks.early_stopping.mode=min", effect)
+        yield UnusualSetting("stopped_early", "callbacks.early_stopping.mode=min", effect)
     elif run.number("callbacks.early_stopping.min_delta") > 0:
-        yield _unusual(run, "stopped_early", "callbacks.early_stopping.min_delta=0.0", effect)
+        yield UnusualSetting("stopped_early", "callbacks.early_stopping.min_delta=0.0", effect)
     elif run.number("callbacks.early_stopping.patience") < 3:
-        yield _unusual(run, "stopped_early", "callbacks.early_stopping.patience=10", effect)
+        yield UnusualSetting("stopped_early", "callbacks.early_stopping.patience=10", effect)
 
 
 def _classes(run: Evidence) -> Iterator[UnusualSetting]:
@@ -244,12 +243,12 @@ def _classes(run: Evidence) -> Iterator[UnusualSetting]:
         parts = [weight * share for weight, share in zip(weights, shares, strict=True) if share]
         if max(parts) > UNEVEN * min(parts):
             effect = f"makes one class count {max(parts) / min(parts):.0f} times as much"
-            yield _unusual(run, "class_collapse", "loss.class_weights=null", effect)
+            yield UnusualSetting("class_collapse", "loss.class_weights=null", effect)
     threshold = run.setting("metrics.threshold")
     is_missed = run.missed_classes is not None or run.is_unlearned
     if isinstance(threshold, float) and not 0.1 <= threshold <= 0.9 and is_missed:
         effect = "is far from a probability of one half"
-        yield _unusual(run, "class_collapse", "metrics.threshold=0.5", effect)
+        yield UnusualSetting("class_collapse", "metrics.threshold=0.5", effect)
 
 
 _FINDERS: tuple[Callable[[Evidence], Iterator[UnusualSetting]], ...] = (

@@ -221,6 +221,7 @@ def _sampled_rows(test: TestRows) -> TestRows:
     arrays: dict[str, Any] = {}
     for name in ("rows", "targets", "outputs", "groups"):
         values = getattr(test, name)
-        arrays[name] = None if values is None else values[positions]
+        if values is not None:
+            arrays[name] = values[positions]
     baselines = {name: outputs[positions] for name, outputs in test.baselines.items()}
     return TestRows(**arrays, baselines=baselines)

@@ -8,21 +8,18 @@ OVERLAP = 0.1
 
 def find(run: Evidence) -> Verdict | None:
     """Return the verdict with the number of such rows."""
-    rows = run.findings.rows.get("test", 0)
-    verb = "have"
-    repeated = run.findings.repeated or 0
-    if repeated < OVERLAP * rows:
-        verb = "nearly have"
-        repeated = run.findings.near_copies
-    # A limited test has fewer rows than were compared.
-    if not rows or not OVERLAP * rows <= repeated <= rows:
-        return None
-    return Verdict(
-        evidence=f"{repeated} of {rows} test rows {verb} the inputs of a training row, so "
-        "their results are optimistic",
-        numbers={"repeated": repeated, "rows": rows},
-        advice="remove duplicates, or keep them in one part with data.group=COLUMN",
-    )
+    findings = run.findings
+    rows = findings.rows.get("test", 0)
+    for verb, count in (("have", findings.repeated or 0), ("nearly have", findings.near_copies)):
+        # A limited test has fewer rows than were compared.
+        if rows and OVERLAP * rows <= count <= rows:
+            return Verdict(
+                evidence=f"{count} of {rows} test rows {verb} the inputs of a training row, so "
+                "their results are optimistic",
+                numbers={"repeated": count, "rows": rows},
+                advice="remove duplicates, or keep them in one part with data.group=COLUMN",
+            )
+    return None
 
 
 RULE = Rule(
