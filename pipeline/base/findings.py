@@ -293,8 +293,8 @@ class Findings:
         baselines: What each baseline is, by name: `majority class`; or why it was not fitted.
         comparison: Whether the network or the best baseline is better, in a sentence; empty =
             unknown.
-        rows: Number of rows in the parts `train`, `validation`, `test`; of the first one, those
-            that the network was trained on.
+        rows: Number of rows in the parts `train`, `validation`, `test`; of the first and the last
+            one, those that the network was trained and tested on.
         repeated: Number of test rows whose inputs are also in the training part, 0 if so few
             different rows are possible that this is chance; `None` = unknown.
         near_copies: Number of test rows that are nearly training rows, if most numbers differ.

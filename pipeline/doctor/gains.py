@@ -23,8 +23,11 @@ def learns_from_the_inputs(run: Evidence, baseline: str) -> bool:
     test = run.findings.test
     if test is None or baseline not in test.baselines:
         return False
-    test = replace(test, outputs=test.baselines[baseline])
-    predicted = replace(run.findings, threshold=0.5, test=test)
+    predicted = replace(
+        run.findings,
+        threshold=0.5,
+        test=replace(test, outputs=test.baselines[baseline]),
+    )
     gain = naive_gain(Evidence(predicted))
     return gain is not None and gain.low > 0
 

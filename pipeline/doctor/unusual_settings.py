@@ -139,8 +139,7 @@ def _network(run: Evidence) -> Iterator[UnusualSetting]:
         yield UnusualSetting("underfitting", "model.activation=relu", effect)
     widths = hidden if isinstance(hidden, list) else []
     if any(width <= 2 and width < before for before, width in pairwise([math.inf, *widths])):
-        effect = "lets at most two numbers through"
-        yield UnusualSetting("underfitting", run.larger_network, effect)
+        yield UnusualSetting("underfitting", run.larger_network, "lets at most two numbers through")
     gain = run.setting("model.gain")
     # With init=normal it is a standard deviation, and a norm undoes it.
     is_factor = run.setting("model.init") != "normal" and run.setting("model.norm") == "none"
@@ -172,10 +171,10 @@ def _lag_outside_the_window(run: Evidence) -> int | None:
     findings = run.findings
     window = int(run.number("data.window"))
     test = findings.test
-    if test is None or not findings.targets or not window or findings.stride != 1:
+    is_forecast = findings.targets and window and findings.stride == 1
+    # A window of differences holds no values.
+    if test is None or not is_forecast or run.setting("data.difference"):
         return None
-    if run.setting("data.difference"):
-        return None  # the window holds differences
     values = np.asarray(test.targets[:, 0], dtype=np.float64)
     errors = values - test.outputs[:, 0]
     lags = range(window + 1, min(LARGEST_LAG, len(values) // 4))
@@ -216,8 +215,7 @@ def _number_of_steps(run: Evidence) -> Iterator[UnusualSetting]:
     first = run.number("callbacks.ema.update_starting_at_step")
     every = run.number("callbacks.ema.update_every_n_steps")
     if first > steps / 2:
-        cure = "callbacks.ema.update_starting_at_step=null"
-        yield UnusualSetting("too_few_steps", cure, effect)
+        yield UnusualSetting("too_few_steps", "callbacks.ema.update_starting_at_step=null", effect)
     elif every > 1 and (steps - first) / every < FEW_UPDATES:
         yield UnusualSetting("too_few_steps", "callbacks.ema.update_every_n_steps=1", effect)
 
@@ -227,7 +225,7 @@ def _early_end(run: Evidence) -> Iterator[UnusualSetting]:
     if not section or run.findings.epochs >= run.findings.planned:
         return
     effect = f"ended the training after {run.findings.epochs} epochs"
-    is_loss = str(section.get("monitor", "")).endswith("loss")
+    is_loss = str(section.get("monitor")).endswith("loss")
     if is_loss and section.get("mode") == "max":
         yield UnusualSetting("stopped_early", "callbacks.early_stopping.mode=min", effect)
     elif run.number("callbacks.early_stopping.min_delta") > 0:

@@ -117,6 +117,9 @@ def _with_test(findings: Findings, test: ScoredTest | None) -> Findings:
     """Add a test to findings, without its outputs for most rows if there are very many."""
     if test is None:
         return findings
+    rows = {**findings.rows, "test": len(test.rows.targets)}
+    if rows != findings.rows:  # a limited test: which of its rows are repeated is unknown
+        findings = replace(findings, rows=rows, repeated=None, near_copies=0)
     return replace(
         findings,
         threshold=test.threshold,
@@ -124,7 +127,6 @@ def _with_test(findings: Findings, test: ScoredTest | None) -> Findings:
         intervals={} if test.intervals is None else test.intervals.ends,
         baselines=test.baselines,
         comparison=test.comparison,
-        rows={**findings.rows, "test": len(test.rows.targets)},
         test=_sampled_rows(test.rows),
     )
 

@@ -583,9 +583,9 @@ def test_weighted_run_is_judged_by_equal_classes() -> None:
     made = made_findings(task="binary", shares=(0.95, 0.05))
     made = replace(made, training={"accuracy": 0.94, "recall": 0.98})
     validated = {"best/val/accuracy": 0.9, "best/val/recall": 0.3}
-    for weights, said in ((None, []), ([1, 19], ["overfitting"])):
-        weighted = replace(made, metrics={**made.metrics, **validated})
-        assert names(with_settings(weighted, loss={"class_weights": weights})) == said
+    made = replace(made, metrics={**made.metrics, **validated})
+    for weights, verdict_names in ((None, []), ([1, 19], ["overfitting"])):
+        assert names(with_settings(made, loss={"class_weights": weights})) == verdict_names
 
 
 def test_one_class_for_all_rows_gets_no_threshold() -> None:
@@ -622,9 +622,8 @@ def test_forecast_behind_its_last_value_is_offered_changes() -> None:
         assert ("data.difference=1" in verdict.cures) is is_offered
 
 
-def test_limited_test_is_to_be_whole_first() -> None:
+def test_whole_test_is_offered_before_a_larger_share() -> None:
     few = made_findings(rows=9)
     for limit, cure in ((1, "trainer.limit_test_batches=null"), (None, "data.test=0.4")):
-        assert (
-            only_verdict(with_settings(few, trainer={"limit_test_batches": limit})).cures[0] == cure
-        )
+        verdict = only_verdict(with_settings(few, trainer={"limit_test_batches": limit}))
+        assert verdict.cures[0] == cure

@@ -143,6 +143,7 @@ def test_limited_test_scores_baselines_on_same_rows(made: Made) -> None:
     run = made(*IRIS, "data.batch_size=10", "trainer.limit_test_batches=1")
     truth = [line["target"] for line in predictions(run)]
     assert len(truth) == 10
+    assert "10 rows)" in (run / "artifacts" / "card.md").read_text(encoding="utf-8")
     majority = final_values(run)["naive/accuracy"]
     assert majority in [pytest.approx(truth.count(name) / 10) for name in set(truth)] + [0.0]
     run = made(*IRIS, "trainer.limit_test_batches=0", "output=none")

@@ -11,8 +11,7 @@ def find(run: Evidence) -> Verdict | None:
     findings = run.findings
     rows = findings.rows.get("test", 0)
     for verb, count in (("have", findings.repeated or 0), ("nearly have", findings.near_copies)):
-        # A limited test has fewer rows than were compared.
-        if rows and OVERLAP * rows <= count <= rows:
+        if rows and count >= OVERLAP * rows:
             return Verdict(
                 evidence=f"{count} of {rows} test rows {verb} the inputs of a training row, so "
                 "their results are optimistic",
