@@ -1,6 +1,6 @@
 """How often the first advice of the doctor, typed as it is printed, cures a sick run.
 
-    python -m benchmarks.doctor_cures [--seeds 0 1 2] [--kinds original|seen|unseen]
+    python -m benchmarks.doctor_cures [--seeds 0 1 2] [--kinds original|seen|unseen|fresh]
                                       [--only KIND …] [--keep FOLDER]
 
 Each seed draws 8 cases of each kind of sickness: a table, a healthy run and the same run made sick.
@@ -10,7 +10,8 @@ no twin: they count as cured if nothing is offered. A run that its fault did not
 A fault is named if one of its `VERDICTS` is told of the sick run; most have a single one. The
 healthy twins count the false alarms. The rules of the doctor were changed on the seeds 0, 1, 101 to
 103, 201 to 203 and 301 to 303. Those seeds are of the original kinds; of the further ones
-(`more_sick_kinds`), half may be looked at when rules change (`seen`) and half may not (`unseen`).
+(`more_sick_kinds`), half were looked at when rules changed (`seen`) and half were not (`unseen`)
+until those rules were thought to be final. The `fresh` ones (`fresh_sick_kinds`) came after that.
 `--keep` works as in `benchmarks.doctor_cases`.
 """
 
@@ -28,7 +29,7 @@ from zlib import crc32
 
 import numpy as np
 
-from benchmarks import more_sick_kinds
+from benchmarks import fresh_sick_kinds, more_sick_kinds
 from benchmarks.doctor_cases import findings_of, merged
 from benchmarks.more_sick_kinds import is_unseen
 from benchmarks.sick_runs import Case, Draw, Table, into_classes, mlp, power, teacher
@@ -239,8 +240,9 @@ VERDICTS: Mapping[Callable[[Draw], Case], tuple[str, ...]] = {
 #: The kinds on which the rules were changed, and those that came later.
 ORIGINAL = {kind.__name__: kind for kind in VERDICTS}
 FURTHER = {kind.__name__: kind for kind in more_sick_kinds.VERDICTS}
-KINDS = {**ORIGINAL, **FURTHER}
-ALL_VERDICTS = {**VERDICTS, **more_sick_kinds.VERDICTS}
+FRESH = {kind.__name__: kind for kind in fresh_sick_kinds.VERDICTS}
+KINDS = {**ORIGINAL, **FURTHER, **FRESH}
+ALL_VERDICTS = {**VERDICTS, **more_sick_kinds.VERDICTS, **fresh_sick_kinds.VERDICTS}
 
 
 # ── the figures ───────────────────────────────────────────────────────────────────────────────
@@ -386,6 +388,7 @@ GROUPS: Mapping[str, Callable[[], list[str]]] = {
     "original": lambda: list(ORIGINAL),
     "seen": lambda: [kind for kind in FURTHER if not is_unseen(kind)],
     "unseen": lambda: [kind for kind in FURTHER if is_unseen(kind)],
+    "fresh": lambda: list(FRESH),
 }
 
 

@@ -2,7 +2,8 @@
 
 `benchmarks.doctor_cures --kinds seen` or `unseen` trains them. Each kind has a table or a series, a
 healthy run, and the same run made sick, mostly by one setting that a user changed. Half of the
-kinds, by a hash of their name, are unseen: no rule is changed after a look at one of them.
+kinds, by a hash of their name, were not looked at until the rules were thought to be final; since
+then, rules have been changed for them as well, and `fresh_sick_kinds` take their place.
 """
 
 import math
@@ -17,7 +18,7 @@ Kind = Callable[[Draw], Case]
 
 
 def is_unseen(kind: str) -> bool:
-    """Return whether no rule may be changed after a look at a kind of this name."""
+    """Return whether no rule was changed for a kind of this name until the first look at it."""
     return crc32(kind.encode()) % 2 == 1
 
 
