@@ -298,7 +298,8 @@ class Findings:
         repeated: Number of test rows whose inputs are also in the training part, 0 if so few
             different rows are possible that this is chance; `None` = unknown.
         near_copies: Number of test rows that are nearly training rows, if most numbers differ.
-        leading: Column of a series that holds the next value of what is predicted; empty = none.
+        leading: Column that holds the next value of what is predicted, of a series or of a table in
+            order of time; empty = none.
         validated: What all validation rows have, such as `class 'a'`; empty = they differ.
         shares: Share of each class in the training rows; empty for a regression.
         parameters: Number of weights of the network.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,12 +34,10 @@ from pipeline.data.preparation.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
 from pipeline.data.ucr import read_series, stack
 
-Role = Literal["x", "y"]
-
 EXPECTED = "x_train, y_train, x_test, y_test (and x_val, y_val), or x and y"
-_ROLES: Mapping[str, Role] = {
-    **dict.fromkeys(("x", "inputs", "images"), "x"),
-    **dict.fromkeys(("y", "labels", "targets"), "y"),
+_ROLES = {
+    **dict.fromkeys(("x", "inputs", "images"), "inputs"),
+    **dict.fromkeys(("y", "labels", "targets"), "targets"),
 }
 _ROLE = "|".join(_ROLES)
 _PART = "|".join(files.PARTS)
@@ -218,39 +216,19 @@ def _pairs(
         return {"train": (x, y)}
     by_part = _names_by_part([name for name in names if name not in (x, y)], file)
     if x is not None or y is not None:
-        inputs = x or by_part.get(("train", "x"))
-        targets = y or by_part.get(("train", "y"))
-        if inputs and targets:
-            return {"train": (inputs, targets)}
-        missing = "targets" if inputs else "inputs"
-        raise DataError(f"{file} has no {missing}; {listed}; name both: data.x=NAME data.y=NAME")
-    return _pairs_by_part(by_part, file, listed)
+        by_part = {
+            ("train", "inputs"): x or by_part.get(("train", "inputs")),
+            ("train", "targets"): y or by_part.get(("train", "targets")),
+        }
+    hint = f"{listed}; expected {EXPECTED}, or set data.x=NAME data.y=NAME"
+    return files.complete_pairs(by_part, ("inputs", "targets"), file, hint)
 
 
-def _pairs_by_part(
-    by_part: Mapping[tuple[files.PartName, Role], str], file: str, listed: str
-) -> dict[files.PartName, tuple[str, str]]:
-    pairs: dict[files.PartName, tuple[str, str]] = {}
-    for part in dict.fromkeys(files.PARTS.values()):
-        inputs = by_part.get((part, "x"))
-        targets = by_part.get((part, "y"))
-        if inputs and targets:
-            pairs[part] = (inputs, targets)
-        elif inputs:
-            raise DataError(f"{file} has {inputs} but no targets; {listed}; expected {EXPECTED}")
-        elif targets:
-            raise DataError(f"{file} has {targets} but no inputs; {listed}; expected {EXPECTED}")
-    if "train" not in pairs:
-        raise DataError(
-            f"{file} has no inputs to train on; {listed}; expected {EXPECTED}, or set data.x=NAME "
-            "data.y=NAME"
-        )
-    return pairs
-
-
-def _names_by_part(names: Iterable[str], file: str) -> dict[tuple[files.PartName, Role], str]:
+def _names_by_part(
+    names: Iterable[str], file: str
+) -> Mapping[tuple[files.PartName, str], str | None]:
     """Return the names by part and role; one-letter roles (`x`) win over words (`images`)."""
-    by_part: dict[tuple[files.PartName, Role], str] = {}
+    by_part: dict[tuple[files.PartName, str], str] = {}
     has_letter: dict[str, bool] = {}
     for name in names:
         match = _NAME.fullmatch(name)
@@ -321,7 +299,7 @@ def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
         has_part = match is not None and bool(match["before"] or match["after"])
         if name == trained and not has_part:
             return trained
-        if match is not None and _ROLES[match["role"].lower()] == "x":
+        if match is not None and _ROLES[match["role"].lower()] == "inputs":
             inputs.append(name)
             if not has_part:
                 inputs_of_all_rows.append(name)

@@ -90,11 +90,13 @@ def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
     """Return the files of images and labels of each part, given their folder or one of them."""
     folder = place if place.is_dir() else place.parent
     match = None if place.is_dir() else _NAME.fullmatch(place.name)
-    sets: dict[str, dict[tuple[str, str], Path]] = {}  # by prefix, such as `emnist-letters-`
+    sets: dict[
+        str, dict[tuple[files.PartName, str], Path]
+    ] = {}  # by prefix, such as `emnist-letters-`
     for file in files.files_in(folder):
         name = _NAME.fullmatch(file.name)
         if name is not None:
-            part = "train" if name["part"].lower() == "train" else "test"
+            part: files.PartName = "train" if name["part"].lower() == "train" else "test"
             # An unpacked file precedes its `.gz` in sorted order, so it is the one that is read.
             sets.setdefault(name["prefix"], {}).setdefault((part, name["role"].lower()), file)
     if folder != place and match is None:
@@ -107,23 +109,6 @@ def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
             f"one: data.path={place}/FILE, the training images"
         )
     set_files = sets[match["prefix"]] if match else next(iter(sets.values()))
-    return _pairs_of_set(set_files, folder)
-
-
-def _pairs_of_set(
-    set_files: Mapping[tuple[str, str], Path], folder: Path
-) -> dict[files.PartName, tuple[Path, Path]]:
-    pairs: dict[files.PartName, tuple[Path, Path]] = {}
-    part_names: tuple[files.PartName, ...] = ("train", "test")
-    for part_name in part_names:
-        images = set_files.get((part_name, "images"))
-        labels = set_files.get((part_name, "labels"))
-        if images and labels:
-            pairs[part_name] = (images, labels)
-        elif images:
-            raise DataError(f"{images} has no labels; expected {EXPECTED}")
-        elif labels:
-            raise DataError(f"{labels} has no images; expected {EXPECTED}")
-    if "train" not in pairs:
-        raise DataError(f"{folder} has no training images; expected {EXPECTED}")
-    return pairs
+    return files.complete_pairs(
+        set_files, ("images", "labels"), str(folder), f"expected {EXPECTED}"
+    )

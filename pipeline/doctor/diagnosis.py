@@ -17,10 +17,6 @@ from pipeline.doctor.unusual_settings import UnusualSetting, unusual_settings
 HEALTHY = "healthy"
 MOST_LINES = 2
 
-_SHUFFLED = (
-    "the training labels are shuffled (data.shuffle_labels), so only memorization is possible"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
@@ -160,5 +156,12 @@ def _offered(run: Evidence, rule: Rule, verdict: Verdict) -> Verdict:
     """Return a verdict with its name and the overrides that apply to the run."""
     if rule.is_on_learning and run.setting("data.shuffle_labels") is not None:
         # Nothing holds for other rows.
-        return replace(verdict, name=rule.name, cures=(), advice=_SHUFFLED)
+        return replace(
+            verdict,
+            name=rule.name,
+            evidence=f"{verdict.evidence}; the training labels are shuffled, so only memorization "
+            "is possible",
+            cures=("data.shuffle_labels=null",),
+            advice="",
+        )
     return replace(verdict, name=rule.name, cures=run.applicable(verdict.cures))

@@ -4,14 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.base.findings import Array, Findings, Vitals
 from pipeline.scoring.bootstrap import LEVEL, Units, units_of_test
-
-Part = Literal["train", "validation", "test"]
 
 #: Training error as a share of the naive error: less than a quarter of it is explained.
 #:
@@ -161,28 +159,30 @@ class Evidence:
         updates = np.zeros(0) if vitals is None else vitals.updates
         return float(np.max(updates[np.isfinite(updates)], initial=0.0))
 
-    def _figure(self, key: str, part: Part) -> float | None:
+    def _figure(self, key: str, part: str) -> float | None:
         """Return a score of the kept weights; `None` if it is missing or not finite."""
         findings = self.findings
-        last = findings.history.get(findings.kept or findings.epochs, {})
-        value = {
-            "train": findings.training.get(key),
-            "validation": findings.metrics.get(f"best/val/{key}", last.get(f"val/{key}")),
-            "test": findings.metrics.get(f"test/{key}"),
-        }[part]
+        if part == "train":
+            value = findings.training.get(key)
+        elif part == "validation":
+            last = findings.history.get(findings.kept or findings.epochs, {})
+            value = findings.metrics.get(f"best/val/{key}", last.get(f"val/{key}"))
+        else:
+            value = findings.metrics.get(f"{part}/{key}")
         return None if value is None or not math.isfinite(value) else value
 
-    def error(self, part: Part) -> float | None:
-        """Return the share of wrong rows, or of unexplained variance, of the kept weights.
+    def error(self, part: str) -> float | None:
+        """Return the share of wrong rows, or of unexplained variance.
 
-        Where classes have weights, each class counts as much as every other one.
+        `part` is `train`, `validation` or `test`, or the name of a baseline for its error on the
+        test rows. Where classes have weights, each class counts as much as every other one.
         """
         if self.is_weighted:
             return self.balanced_error(part)
         score = self._figure("r2" if self.is_regression else "accuracy", part)
         return None if score is None else 1 - score
 
-    def balanced_error(self, part: Part) -> float | None:
+    def balanced_error(self, part: str) -> float | None:
         """Return the mean over the classes of the share of wrong rows."""
         recall = self._figure("recall", part)
         if self.findings.task == "binary":  # its recall is that of the positive class

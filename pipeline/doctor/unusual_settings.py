@@ -27,6 +27,8 @@ SURELY = 3.5
 LARGEST_LAG = 60
 #: Fewest forecasts for such a correlation.
 FEWEST_FORECASTS = 60
+#: What a momentum close to 1 does.
+ADDS_UP = "adds up the steps of many batches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +45,32 @@ class UnusualSetting:
     cure: str
     effect: str
 
+    @property
+    def key(self) -> str:
+        """Key of the setting."""
+        return self.cure.partition("=")[0]
+
     def reason(self, run: Evidence) -> str:
         """Return the setting with its present value and what that does, a clause."""
-        key, _, _ = self.cure.partition("=")
-        value = run.setting(key)
+        value = run.setting(self.key)
         shown = f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
-        return f"{key}={shown} {self.effect}"
+        return f"{self.key}={shown} {self.effect}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Usual:
-    """Values of a number that are usual.
-
-    Args:
-        key: Key of the setting.
-        verdict: Name of the rule whose verdict a value above `most` leads to.
-        most: The largest usual value.
-        offered: Value that is offered.
-        effect: What a larger value does.
-    """
-
-    key: str
-    verdict: str
-    most: float
-    offered: str
-    effect: str
-
-
+#: Largest usual values of numbers, and what larger ones are.
 _USUAL = (
-    _Usual("optimizer.momentum", "lr_too_high", 0.99, "0.9", "adds up the steps of many batches"),
-    _Usual("optimizer.dampening", "lr_too_low", 0.9, "0.0", "leaves little of each gradient"),
-    _Usual("optimizer.eps", "lr_too_low", 0.01, "1e-8", "is larger than most gradients"),
-    _Usual("optimizer.lr_decay", "lr_too_low", 0.01, "0.0", "lowers the rate with every step"),
-    _Usual("model.dropout", "underfitting", 0.5, "0.0", "zeroes most values"),
-    _Usual("loss.label_smoothing", "underfitting", 0.5, "0.0", "hides most of the labels"),
+    (0.99, UnusualSetting("lr_too_high", "optimizer.momentum=0.9", ADDS_UP)),
+    (
+        0.9,
+        UnusualSetting("lr_too_low", "optimizer.dampening=0.0", "leaves little of each gradient"),
+    ),
+    (0.01, UnusualSetting("lr_too_low", "optimizer.eps=1e-8", "is larger than most gradients")),
+    (
+        0.01,
+        UnusualSetting("lr_too_low", "optimizer.lr_decay=0.0", "lowers the rate with every step"),
+    ),
+    (0.5, UnusualSetting("underfitting", "model.dropout=0.0", "zeroes most values")),
+    (0.5, UnusualSetting("underfitting", "loss.label_smoothing=0.0", "hides most of the labels")),
 )
 
 
@@ -89,29 +83,31 @@ def unusual_settings(run: Evidence) -> list[UnusualSetting]:
 
 
 def _numbers(run: Evidence) -> Iterator[UnusualSetting]:
-    for usual in _USUAL:
-        value = run.number(usual.key)
-        if value > usual.most:
-            yield UnusualSetting(usual.verdict, f"{usual.key}={usual.offered}", usual.effect)
+    for most, setting in _USUAL:
+        if run.number(setting.key) > most:
+            yield setting
 
 
 def _learning_rate(run: Evidence) -> Iterator[UnusualSetting]:
     usual = HIGHEST.get(run.optimizer, HIGHEST_OF_OTHERS)
     if (run.rate or 0.0) >= FAR_TOO_HIGH * usual:
-        effect = f"is far above the usual {usual:g}"
-        yield UnusualSetting("lr_too_high", run.lower_learning_rate, effect)
+        yield UnusualSetting(
+            "lr_too_high", run.lower_learning_rate, f"is far above the usual {usual:g}"
+        )
     betas = run.setting("optimizer.betas")
     if betas and betas[0] > 0.99:
-        effect = "adds up the steps of many batches"
-        yield UnusualSetting("lr_too_high", "optimizer.betas=[0.9,0.999]", effect)
+        yield UnusualSetting("lr_too_high", "optimizer.betas=[0.9,0.999]", ADDS_UP)
 
 
 def _weight_decay(run: Evidence) -> Iterator[UnusualSetting]:
     # AdamW multiplies it by the learning rate, and apart from the gradient.
     most, offered = (1.0, "0.01") if run.optimizer == "AdamW" else (0.05, "0.0")
     if run.number("optimizer.weight_decay") > most:
-        effect = f"holds the weights near zero with {run.optimizer}"
-        yield UnusualSetting("underfitting", f"optimizer.weight_decay={offered}", effect)
+        yield UnusualSetting(
+            "underfitting",
+            f"optimizer.weight_decay={offered}",
+            f"holds the weights near zero with {run.optimizer}",
+        )
 
 
 def _schedule(run: Evidence) -> Iterator[UnusualSetting]:
@@ -121,22 +117,25 @@ def _schedule(run: Evidence) -> Iterator[UnusualSetting]:
         return
     # A rate that ends at a tenth of its first value.
     gamma = 0.1 ** (1 / len(rates))
-    for cure in (
-        "scheduler.patience=10",
-        f"scheduler.step_size={len(rates) // 2}",
-        f"scheduler.gamma={gamma:.2g}",
-    ):
-        if run.applicable([cure]):
-            effect = f"leaves less than a hundredth of the rate after epoch {moving}"
-            yield UnusualSetting("lr_too_low", cure, effect)
-            return
+    cures = run.applicable(
+        (
+            "scheduler.patience=10",
+            f"scheduler.step_size={len(rates) // 2}",
+            f"scheduler.gamma={gamma:.2g}",
+        )
+    )
+    for cure in cures[:1]:
+        yield UnusualSetting(
+            "lr_too_low", cure, f"leaves less than a hundredth of the rate after epoch {moving}"
+        )
 
 
 def _network(run: Evidence) -> Iterator[UnusualSetting]:
     hidden = run.setting("model.hidden")
     if run.setting("model.activation") == "identity" and hidden != []:
-        effect = "makes all layers together a linear model"
-        yield UnusualSetting("underfitting", "model.activation=relu", effect)
+        yield UnusualSetting(
+            "underfitting", "model.activation=relu", "makes all layers together a linear model"
+        )
     widths = hidden if isinstance(hidden, list) else []
     if any(width <= 2 and width < before for before, width in pairwise([math.inf, *widths])):
         yield UnusualSetting("underfitting", run.larger_network, "lets at most two numbers through")
@@ -147,23 +146,31 @@ def _network(run: Evidence) -> Iterator[UnusualSetting]:
         saturates = run.setting("model.activation") in ("sigmoid", "tanh")
         verdict = "saturated" if saturates else "exploding_gradient"
         verdict = "vanishing_gradient" if gain < 1 else verdict
-        effect = f"makes the first weights {'tiny' if gain < 1 else 'huge'}"
-        yield UnusualSetting(verdict, "model.gain=null", effect)
+        yield UnusualSetting(
+            verdict, "model.gain=null", f"makes the first weights {'tiny' if gain < 1 else 'huge'}"
+        )
 
 
 def _data(run: Evidence) -> Iterator[UnusualSetting]:
     # Without shuffling, rows in order of their classes teach the last class alone.
     is_one_sided = run.missed_classes is not None or (run.is_unlearned and not run.is_linear)
     if run.setting("data.shuffle") is False and is_one_sided:
-        effect = "trains on the same batches in the same order in every epoch"
-        yield UnusualSetting("underfitting", "data.shuffle=true", effect)
+        yield UnusualSetting(
+            "underfitting",
+            "data.shuffle=true",
+            "trains on the same batches in the same order in every epoch",
+        )
     if run.setting("data.permute") is not None and run.findings.model != "MLP":
-        effect = "takes values apart that lie side by side"
-        yield UnusualSetting("underfitting", "data.permute=null", effect)
+        yield UnusualSetting(
+            "underfitting", "data.permute=null", "takes values apart that lie side by side"
+        )
     lag = _lag_outside_the_window(run)
     if lag:
-        effect = f"does not hold the value {lag} steps before, which the errors follow"
-        yield UnusualSetting("underfitting", f"data.window={lag + 1}", effect)
+        yield UnusualSetting(
+            "underfitting",
+            f"data.window={lag + 1}",
+            f"does not hold the value {lag} steps before, which the errors follow",
+        )
 
 
 def _lag_outside_the_window(run: Evidence) -> int | None:
@@ -196,20 +203,28 @@ def _lag_outside_the_window(run: Evidence) -> int | None:
 def _number_of_steps(run: Evidence) -> Iterator[UnusualSetting]:
     findings = run.findings
     if run.setting("trainer.limit_train_batches") not in (None, 1.0) and not run.is_memorizing:
-        effect = f"leaves {findings.steps} steps in an epoch"
-        yield UnusualSetting("too_few_steps", "trainer.limit_train_batches=1.0", effect)
+        yield UnusualSetting(
+            "too_few_steps",
+            "trainer.limit_train_batches=1.0",
+            f"leaves {findings.steps} steps in an epoch",
+        )
     if findings.epochs < findings.planned and run.number("trainer.max_steps") > 0:
-        effect = f"ends the training in epoch {findings.epochs}"
-        yield UnusualSetting("too_few_steps", "trainer.max_steps=-1", effect)
+        yield UnusualSetting(
+            "too_few_steps", "trainer.max_steps=-1", f"ends the training in epoch {findings.epochs}"
+        )
     steps = findings.steps * findings.epochs
     rows = findings.rows.get("train", 0)
     if steps < ENOUGH_STEPS:
-        effect = f"leaves {steps} steps in all"
         if run.number("trainer.accumulate_grad_batches") > 1:
-            yield UnusualSetting("too_few_steps", "trainer.accumulate_grad_batches=1", effect)
+            yield UnusualSetting(
+                "too_few_steps", "trainer.accumulate_grad_batches=1", f"leaves {steps} steps in all"
+            )
         if run.number("data.batch_size") > max(32, rows / 4):
-            effect = f"of {rows} training rows {effect}"
-            yield UnusualSetting("too_few_steps", "data.batch_size=32", effect)
+            yield UnusualSetting(
+                "too_few_steps",
+                "data.batch_size=32",
+                f"of {rows} training rows leaves {steps} steps in all",
+            )
     # Without `callbacks=ema`, both are 0.
     effect = f"averages few of the {steps} steps"
     first = run.number("callbacks.ema.update_starting_at_step")
@@ -240,13 +255,17 @@ def _classes(run: Evidence) -> Iterator[UnusualSetting]:
     if isinstance(weights, Sequence) and not isinstance(weights, str) and len(shares):
         parts = [weight * share for weight, share in zip(weights, shares, strict=True) if share]
         if max(parts) > UNEVEN * min(parts):
-            effect = f"makes one class count {max(parts) / min(parts):.0f} times as much"
-            yield UnusualSetting("class_collapse", "loss.class_weights=null", effect)
+            yield UnusualSetting(
+                "class_collapse",
+                "loss.class_weights=null",
+                f"makes one class count {max(parts) / min(parts):.0f} times as much",
+            )
     threshold = run.setting("metrics.threshold")
     is_missed = run.missed_classes is not None or run.is_unlearned
     if isinstance(threshold, float) and not 0.1 <= threshold <= 0.9 and is_missed:
-        effect = "is far from a probability of one half"
-        yield UnusualSetting("class_collapse", "metrics.threshold=0.5", effect)
+        yield UnusualSetting(
+            "class_collapse", "metrics.threshold=0.5", "is far from a probability of one half"
+        )
 
 
 _FINDERS: tuple[Callable[[Evidence], Iterator[UnusualSetting]], ...] = (

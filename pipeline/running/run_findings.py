@@ -30,11 +30,11 @@ from pipeline.tracking.folders import read_state
 
 #: Outputs of test rows that are kept for pictures and reports: 40 MB before compression.
 MOST_NUMBERS = 10_000_000
-#: Unexplained share of the next value's variance, up to which a column of a series holds it, and
-#: the windows that it is measured on.
+#: Unexplained share of the next value's variance, up to which a column holds it, and the windows or
+#: rows that it is measured on.
 LEADING = 0.002
-FEWEST_WINDOWS = 30
-MOST_WINDOWS = 2_000
+FEWEST_VALUES = 30
+MOST_VALUES = 2_000
 #: Prefixes of the values of an epoch that the findings keep.
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
 #: Fields of the data's schema that the findings repeat.
@@ -195,25 +195,34 @@ def _validated(prepared: Prepared) -> str:
 
 
 def _leading_column(plan: Plan) -> str:
-    """Return the column of a series that holds the next value of what is predicted; empty = none.
+    """Return the column that holds the next value of what is predicted; empty = none.
 
-    Its last known value explains the next value of the target far better than that of the target.
+    The last known value of a series, or that of the row before in a table, explains the next target
+    far better than the last known target does.
     """
     schema = plan.prepared.schema
     part = plan.prepared.train
-    others = [name for name in schema.features if name not in schema.targets]
-    if not schema.targets or not others or len(part) < FEWEST_WINDOWS:
+    targets = part.targets.view(len(part), -1)[:, :1]
+    names = schema.features
+    own_names = schema.targets or (schema.label,)
+    if schema.targets:
+        following = evenly_spaced(len(part), MOST_VALUES)
+        values = part.take(following)[:, -1]
+    elif schema.input_shape == (len(names),):
+        _, before, after = np.intersect1d(part.rows, part.rows - 1, return_indices=True)
+        present, following = map(torch.from_numpy, (before[:MOST_VALUES], after[:MOST_VALUES]))
+        values = torch.cat([part.take(present).flatten(1), targets[present]], 1)
+        names = (*names, *own_names)
+    else:
         return ""
-    some = evenly_spaced(len(part), MOST_WINDOWS)
-    last_values = part.take(some)[:, -1].double().numpy()
+    if len(following) < FEWEST_VALUES:
+        return ""
     with np.errstate(all="ignore"):
-        correlations = np.corrcoef(last_values.T, part.targets[some, 0].double().numpy())[-1, :-1]
-    unexplained = dict(
-        zip(schema.features, np.nan_to_num(1 - correlations**2, nan=1.0), strict=True)
-    )
-    best = min(others, key=lambda name: unexplained[name])
-    own = min((unexplained[name] for name in schema.targets if name in unexplained), default=1.0)
-    return best if unexplained[best] <= min(LEADING, 0.1 * own) else ""
+        correlations = np.corrcoef(torch.cat([values, targets[following]], 1).double().T)[-1, :-1]
+    unexplained = dict(zip(names, 1 - np.nan_to_num(correlations) ** 2, strict=True))
+    own = min(unexplained.pop(name, 1.0) for name in own_names)
+    best = min(unexplained, key=lambda name: unexplained[name], default="")
+    return best if unexplained.get(best, 1.0) <= min(LEADING, 0.1 * own) else ""
 
 
 def _sampled_rows(test: TestRows) -> TestRows:

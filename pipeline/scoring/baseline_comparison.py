@@ -55,11 +55,8 @@ def _best_baseline(
     metrics: Mapping[str, float], metric: str, names: Mapping[str, object]
 ) -> str | None:
     """Return the baseline with the best value of a metric; `None` if none has the metric."""
-    scores = {}
-    for name in names:
-        value = metrics.get(f"{name}/{metric}")
-        if value is not None and not math.isnan(value):
-            scores[name] = value
+    values = {name: metrics.get(f"{name}/{metric}", math.nan) for name in names}
+    scores = {name: value for name, value in values.items() if not math.isnan(value)}
     if not scores:
         return None
     choose_best = max if direction(metric) == "max" else min
@@ -71,25 +68,24 @@ def _sentence(name: str, metric: str, difference: PairedDifference, units: Units
     kind = all_baselines()[name]
     gain = difference.value if direction(metric) == "max" else -difference.value
     ends = difference.interval
-    if ends is None:
+    network, baseline = difference.first, difference.second
+    if ends is None or ends[0] == ends[1]:
         if not gain > 0:
             return ""
-        first, second = rounded(difference.second), rounded(difference.first)
         return (
-            f"on these {units.words}, {metric} is {first} for {kind.label} and {second} for the "
-            "network"
+            f"on these {units.words}, {metric} is {rounded(baseline)} for {kind.label} and "
+            f"{rounded(network)} for the network"
         )
-    network = difference.first
-    baseline = difference.second
-    if direction(metric) == "min":
+    if difference.value < 0:
         ends = (-ends[1], -ends[0])
-    if gain < 0:
-        ends = (-ends[1], -ends[0])
-    by = f"(difference {rounded(abs(difference.value), ends)}, 95 % CI {interval_text(ends)})"
-    of_network = f"{metric} {rounded(network, ends)} against {rounded(baseline, ends)} {by}"
-    if not ends[0] > 0:
-        return f"no clear difference between the network and {kind.label}: {of_network}"
-    if gain < 0:
-        return f"the network is better than {kind.label}, the best baseline: {of_network}"
-    of_baseline = f"{metric} {rounded(baseline, ends)} against {rounded(network, ends)} {by}"
-    return f"{kind.label} {'are' if kind.is_plural else 'is'} better: {of_baseline}"
+    is_clear = ends[0] > 0
+    first, second = (baseline, network) if is_clear and gain > 0 else (network, baseline)
+    figures = (
+        f"{metric} {rounded(first, ends)} against {rounded(second, ends)} (difference "
+        f"{rounded(abs(difference.value), ends)}, 95 % CI {interval_text(ends)})"
+    )
+    if not is_clear:
+        return f"no clear difference between the network and {kind.label}: {figures}"
+    if gain > 0:
+        return f"{kind.label} {'are' if kind.is_plural else 'is'} better: {figures}"
+    return f"the network is better than {kind.label}, the best baseline: {figures}"

@@ -287,8 +287,8 @@ WHOLE = idx(PICTURES[:20])
         ),
         (TEST, idx(PICTURES[20:, :5]), f"has shape (20, 6, 5) and set/{TEST} has shape (10, 5, 5)"),
         (KINDS, idx(LABELS[:20] * 0), "class '7' is in the test part but not"),
-        (KINDS, None, f"{IMAGES} has no labels; expected train-im"),
-        (TEST, None, "t10k-labels-idx1-ubyte has no images"),
+        (KINDS, None, f"{IMAGES} but no labels; expected train-im"),
+        (TEST, None, "t10k-labels-idx1-ubyte but no images"),
     ],
 )
 def test_unfitting_idx_files_are_refused_by_name(
@@ -340,7 +340,7 @@ def test_decompression_bomb_is_refused() -> None:
 def test_folder_without_training_files_names_expected_files() -> None:
     mnist()
     for pattern, problem in (
-        ("train-*", "set has no training images; ex"),
+        ("train-*", "set has no images to train on; ex"),
         ("*", "no idx files"),
     ):
         for file in Path("set").glob(pattern):

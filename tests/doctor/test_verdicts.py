@@ -213,6 +213,30 @@ def test_only_causes_are_reported_worst_first() -> None:
     assert names(blind) == ["no_better_than_naive"]
 
 
+def test_what_no_baseline_predicts_is_no_underfitting() -> None:
+    """Noise explains it, unless trees or a line predict test rows better than those trained on."""
+    weak = poorly(made_findings())
+    known = scored_rows(weak).baselines["linear"]
+    unknown = known[::-1].copy()
+
+    def verdicts(**recalls: float) -> list[str]:
+        outputs = {name: known if recall > 0.5 else unknown for name, recall in recalls.items()}
+        scores = {f"{name}/recall": recall for name, recall in recalls.items()}
+        return names(replace(with_test(weak, **outputs), metrics={**weak.metrics, **scores}))
+
+    assert verdicts(linear=0.3) == ["underfitting"]  # without trees
+    assert verdicts(linear=0.3, trees=0.3) == []
+    assert verdicts(linear=0.3, trees=0.9) == ["underfitting"]
+    assert verdicts(linear=0.9, trees=0.3) == ["underfitting"]
+
+
+def test_values_cut_to_little_are_offered_a_threshold() -> None:
+    """The same threshold for the norm would leave even less."""
+    sick = clipped(1e-6, grad__clipped=1.0, grad__norm_clipped=0.001)
+    sick = replace(sick, clipping=replace(sick.clipping, algorithm="value"))
+    assert only_verdict(sick).cures[0].startswith("trainer.gradient_clip_val=")
+
+
 UNCLIPPED = Clipping(threshold=None, algorithm="norm", chosen=True)
 
 
@@ -540,10 +564,10 @@ def test_memorizing_run_is_judged_on_its_batches() -> None:
     assert names(useless) == ["underfitting"]
 
 
-def test_shuffled_labels_are_named_without_cures() -> None:
+def test_true_labels_are_offered_instead_of_shuffled_ones() -> None:
     for sick in (no_better("naive"), poorly(made_findings()), overfitted()):
         verdict = only_verdict(with_settings(sick, data={"shuffle_labels": 3}))
-        assert verdict.cures == ()
+        assert verdict.cures == ("data.shuffle_labels=null",)
         assert "shuffled" in verdict.line
 
 
@@ -576,6 +600,10 @@ def test_column_ahead_of_a_series_is_a_leak() -> None:
     assert verdict.name == "leakage"
     assert verdict.evidence == "column 'wind' holds the next value of 'load'"
     assert verdict.cures == ("data.columns=[load]",)
+    table = made_findings(task="regression", leading="tomorrow", targets=(), label="price")
+    verdict = only_verdict(with_settings(table, data={"drop": ["id"]}))
+    assert verdict.evidence == "column 'tomorrow' holds the next value of 'price'"
+    assert verdict.cures == ("data.drop=[id,tomorrow]",)
 
 
 def test_weighted_run_is_judged_by_equal_classes() -> None:

@@ -32,6 +32,22 @@ def tags(run: Path) -> dict[str, str]:
     return {event["key"]: event["value"] for event in events(run) if event["event"] == "tag"}
 
 
+@pytest.mark.parametrize("is_in_order", [True, False])
+def test_next_value_of_target_is_found_in_a_table(
+    made: Made, tmp_path: Path, is_in_order: bool
+) -> None:
+    generator = np.random.default_rng(0)
+    levels = generator.normal(size=301)
+    rows = np.column_stack([generator.normal(size=300), levels[1:], levels[:-1]])
+    if not is_in_order:
+        rows = generator.permutation(rows)
+    path = tmp_path / "levels.csv"
+    np.savetxt(path, rows, delimiter=",", header="wind,tomorrow,level", comments="")
+    words = ("model=mlp", "data=table", f"data.path={path}", "trainer.max_epochs=1")
+    leading = findings_of(made(*words, "tracking=none")).leading
+    assert leading == ("tomorrow" if is_in_order else "")
+
+
 def test_findings_agree_with_tables_and_model(run: Path) -> None:
     iris, lines = findings_of(run), predictions(run)
     test = scored_rows(iris)

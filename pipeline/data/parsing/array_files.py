@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,40 @@ PARTS: Mapping[str, PartName] = {
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     "test": "test",
 }
+
+
+#: An array by its name, or a file.
+Entry = TypeVar("Entry")
+
+
+def complete_pairs(
+    entries: Mapping[tuple[PartName, str], Entry | None],
+    roles: tuple[str, str],
+    place: str,
+    hint: str,
+) -> dict[PartName, tuple[Entry, Entry]]:
+    """Return the inputs and the targets of each part that has them.
+
+    Args:
+        entries: Inputs and targets by part and role.
+        roles: What the inputs and the targets are called.
+        place: File or folder with the entries, for messages.
+        hint: What was found, or is expected, for messages.
+
+    Raises:
+        DataError: One of a pair is missing, or there is no training part.
+    """
+    pairs: dict[PartName, tuple[Entry, Entry]] = {}
+    for part in dict.fromkeys(PARTS.values()):
+        inputs, targets = (entries.get((part, role)) for role in roles)
+        if inputs and targets:
+            pairs[part] = (inputs, targets)
+        elif inputs or targets:
+            missing = roles[1] if inputs else roles[0]
+            raise DataError(f"{place} has {inputs or targets} but no {missing}; {hint}")
+    if "train" not in pairs:
+        raise DataError(f"{place} has no {roles[0]} to train on; {hint}")
+    return pairs
 
 
 def readable(path: str | Path, *, key: str = "data.path") -> Path:

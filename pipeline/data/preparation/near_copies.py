@@ -1,6 +1,7 @@
 """Test rows whose numbers are nearly those of a training row."""
 
 import numpy as np
+import torch
 
 from pipeline.data.parsing.row_blocks import evenly_spaced_rows
 from pipeline.data.preparation.split import Split
@@ -33,9 +34,9 @@ def count_near_copies(inputs: Array | OnDemand, split: Split) -> int:
     center = np.nanmean(train[:, columns], axis=0)
     deviation = np.nanstd(train[:, columns], axis=0)
     train, test = (np.nan_to_num((part[:, columns] - center) / deviation) for part in (train, test))
-    squares = (test**2).sum(1)[:, None] + (train**2).sum(1) - 2 * test @ train.T
-    nearest = np.partition(squares, (0, 9, 19), axis=1).clip(0)
-    first, tenth, twentieth = np.sqrt(nearest[:, [0, 9, 19]]).T
+    distances = torch.cdist(torch.from_numpy(test), torch.from_numpy(train))
+    nearest = distances.topk(20, largest=False).values
+    first, tenth, twentieth = nearest[:, [0, 9, 19]].numpy().T
     if np.median(twentieth) > FILLED * np.median(tenth):
         return 0
     return round(float((first < NEAR * tenth).mean()) * len(split.test))

@@ -32,7 +32,6 @@ def find(run: Evidence) -> Verdict | None:
     if run.optimizer != "SGD" and run.largest_update < TOO_SHORT:
         return None  # the optimizer rescales what is left, so the rate is too low
     norm = float(median_over_epochs(before))
-    by_norm = run.findings.clipping.algorithm == "norm"
     return Verdict(
         evidence=(
             f"{math.floor(100 * share.mean())} % of steps are clipped, to "
@@ -41,8 +40,7 @@ def find(run: Evidence) -> Verdict | None:
         ),
         numbers={"share": float(share.min()), "left": share_left, "norm": norm},
         cures=(
-            "" if by_norm else "trainer.gradient_clip_algorithm=norm",
-            run.clip_at(2 * norm) if by_norm else "",
+            run.clip_at(2 * norm),
             "trainer.gradient_clip_val=1.0" if norm < 1 else "",
             run.standard_scale,
             "trainer.gradient_clip_val=null",
@@ -67,8 +65,8 @@ less: the threshold acts as a learning rate.
       trainer.gradient_clip_algorithm=value trainer.max_epochs=40
 
 > doctor  clipping always: 100 % of steps are clipped, to 0.05 % of the gradient (median norm \
-0.21); try trainer.gradient_clip_algorithm=norm or trainer.gradient_clip_val=1.0
+0.21); try trainer.gradient_clip_val=0.5 or trainer.gradient_clip_val=1.0
 
-With both: `healthy`.
+With either: `healthy`.
 """,
 )

@@ -1,5 +1,7 @@
 """Almost no error, and one or two columns with almost all of the importance."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline.base.errors import override
@@ -21,7 +23,7 @@ LINEAR_ERROR = 0.05
 def find(run: Evidence) -> Verdict | None:
     """Return the verdict with the columns that reveal the target."""
     if run.findings.leading:
-        return _of_series(run, run.findings.leading)
+        return _of_next_value(run, run.findings.leading)
     error = run.error("test")
     if error is None or run.has_few_rows:
         return None
@@ -39,20 +41,27 @@ def find(run: Evidence) -> Verdict | None:
         evidence=f"test {score}, and {word} {' and '.join(map(repr, columns))} {have} "
         f"{100 * share:.0f} % of the importance",
         numbers={"error": error, "share": share},
-        cures=(override("data.drop", [*map(str, run.setting("data.drop") or ()), *columns]),),
+        cures=(_without(run, columns),),
         advice=f"drop the {word} unless the values are known before the target",
     )
 
 
-def _of_series(run: Evidence, leading: str) -> Verdict:
+def _of_next_value(run: Evidence, leading: str) -> Verdict:
     """Return the verdict on a column that is ahead of the values to predict."""
-    columns = [name for name in run.findings.features if name != leading]
+    targets = run.findings.targets or (run.findings.label,)
     return Verdict(
-        evidence=f"column {leading!r} holds the next value of "
-        f"{' and '.join(map(repr, run.findings.targets))}",
-        cures=(override("data.columns", columns),),
+        evidence=f"column {leading!r} holds the next value of {' and '.join(map(repr, targets))}",
+        cures=(_without(run, (leading,)),),
         advice="drop the column unless its values are known before the target",
     )
+
+
+def _without(run: Evidence, columns: Sequence[str]) -> str:
+    """Return the override that leaves columns out."""
+    if run.findings.targets:
+        kept = [name for name in run.findings.features if name not in columns]
+        return override("data.columns", kept)
+    return override("data.drop", [*map(str, run.setting("data.drop") or ()), *columns])
 
 
 def _leaking_columns(run: Evidence, *, most: int) -> tuple[tuple[str, ...], float]:
@@ -81,8 +90,9 @@ RULE = Rule(
     chinese="数据泄漏",
     page="""\
 The score is nearly perfect, and one of at least four columns has nearly all of the importance. Two
-of at least five count as well, if the linear baseline is nearly perfect, too. A series leaks where
-a column holds the next value of what is predicted, such as a moving average that looks ahead.
+of at least five count as well, if the linear baseline is nearly perfect, too. A series, or a table
+in order of time, leaks where a column holds the next value of what is predicted, such as a moving
+average that looks ahead.
 
     pipeline train model=mlp data=table data.path=leak_later.csv model.activation=tanh \\
       model.norm=none 'model.hidden=[32]' trainer.max_epochs=40

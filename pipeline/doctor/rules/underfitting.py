@@ -8,6 +8,9 @@ from pipeline.doctor.rule import Evidence, Rule, Verdict
 #: Loss of a linear network, as a share of the naive loss, from which it learns nothing, even if its
 #: accuracy is above that of the naive baseline by chance.
 USELESS = 0.95
+#: Test error of a baseline, as a share of the network's training error, up to which there is more
+#: to learn.
+CLEARLY = 0.9
 
 
 def find(run: Evidence) -> Verdict | None:
@@ -36,17 +39,28 @@ def find(run: Evidence) -> Verdict | None:
 
 
 def _has_something_to_learn(run: Evidence) -> bool:
-    """Return whether the network beats the naive baseline, or loses to a line that beats it.
+    """Return whether a fitted baseline shows that the inputs hold more than was learned.
 
-    A few batches can be memorized whatever they hold.
+    Where no trees were fitted, a network that beats the naive baseline counts as well. A few
+    batches can be memorized whatever they hold.
     """
     if run.is_memorizing:
         return True
-    naive = naive_gain(run)
-    if (naive is not None and naive.low > 0) or (run.is_linear and run.orders_the_rows):
+    if any(_finds_more(run, baseline) for baseline in ("trees", "linear")):
         return True
-    linear = run.gain("linear")
-    return linear is not None and linear.high < 0 and learns_from_the_inputs(run, "linear")
+    if run.gain("trees") is not None:
+        return False
+    naive = naive_gain(run)
+    return (naive is not None and naive.low > 0) or (run.is_linear and run.orders_the_rows)
+
+
+def _finds_more(run: Evidence, baseline: str) -> bool:
+    """Return whether a baseline predicts test rows better than the network its training rows."""
+    measure = run.error if run.is_regression else run.balanced_error
+    train, error = measure("train"), measure(baseline)
+    if train is None or error is None or error >= CLEARLY * train:
+        return False
+    return learns_from_the_inputs(run, baseline)
 
 
 RULE = Rule(
@@ -60,11 +74,13 @@ RULE = Rule(
     chinese="欠拟合",
     page="""\
 Even on the training rows, less than a quarter of the possible gain over the naive baseline is
-reached, although the network or the linear baseline shows that there is something to learn. For a
-linear network, a hidden layer is suggested. With shuffled training labels (`data.shuffle_labels`)
-only memorization is possible: verdicts on learning then say so and suggest nothing. With
-`debug=overfit`, or `trainer.overfit_batches`, the rows of these batches are the training rows, and
-there are no verdicts on other rows: `healthy` means that the batches are learned.
+reached, although boosted trees or the linear baseline predict test rows clearly better than that.
+Where they do not, noise explains it, and there is no verdict; where no trees were fitted, it is
+enough that the network beats the naive baseline. For a linear network, a hidden layer is suggested.
+With shuffled training labels (`data.shuffle_labels`) only memorization is possible: verdicts on
+learning then say so and suggest the true labels. With `debug=overfit`, or
+`trainer.overfit_batches`, the rows of these batches are the training rows, and there are no
+verdicts on other rows: `healthy` means that the batches are learned.
 
     pipeline train model=mlp data=digits 'model.hidden=[1]' model.activation=tanh \\
       model.norm=none model.init=torch
