@@ -8,11 +8,13 @@ A case is cured if the test score of the sick run with the first advice is at le
 healthy twin less `TOLERANCE` (of a leak, no further from it on either side). Random labels have
 no twin: they count as cured if nothing is offered. A run that its fault did not harm is left out.
 A fault is named if one of its `VERDICTS` is told of the sick run; most have a single one. The
-healthy twins count the false alarms; an alarm whose first advice makes the twin better by `BETTER`
-was not false. The rules of the doctor were changed on the seeds 0, 1, 101 to
-103, 201 to 203 and 301 to 303. Those seeds are of the original kinds; of the further ones
-(`more_sick_kinds`), half were looked at when rules changed (`seen`) and half were not (`unseen`)
-until those rules were thought to be final. The `fresh` ones (`fresh_sick_kinds`) came after that.
+healthy twins count the alarms; one was right if what it says to try makes the twin better by
+`BETTER`, or if the baseline that it says to use is better by that.
+
+The rules of the doctor were changed on the seeds 0, 1, 101 to 103, 201 to 203 and 301 to 303. Those
+seeds are of the original kinds; of the further ones (`more_sick_kinds`), half were looked at when
+rules changed (`seen`) and half were not (`unseen`) until those rules were thought to be final. The
+`fresh` ones (`fresh_sick_kinds`) came after that.
 `--keep` works as in `benchmarks.doctor_cases`.
 """
 
@@ -261,7 +263,7 @@ class Outcome(NamedTuple):
         line: First line of the doctor on the sick run.
         scores: Scores of the sick, the cured and the healthy run, in words.
         alarm: Line of the doctor on the healthy twin; empty = none, `None` = there is no twin.
-        is_right: Whether its first advice makes the twin better.
+        is_right: Whether what it says to try or to use makes the twin better.
     """
 
     end: str
@@ -343,13 +345,20 @@ def outcome(kind: str, *, seed: int, number: int, folder: Path) -> Outcome:
     is_right = False
     if twin_diagnosis.names not in (HEALTHY, case.right):
         alarm = twin_diagnosis.lines()[0]
-        advised = advice_of(alarm)[:1]
-        if advised:
-            bettered = score(trained(*case.healthy.split(), *advised))
-            is_right = bettered > target + BETTER
-            alarm += f"; {target:.2f} → {bettered:.2f}"
+        tried = [score(trained(*case.healthy.split(), advice)) for advice in advice_of(alarm)]
+        best = max([*tried, _score_of_advised_baseline(alarm, twin, case)])
+        is_right = best > target + BETTER
+        alarm += f"; {target:.2f} → {best:.2f}"
     # A column that tells the target is better than the truth, so a lower score is no harm.
     return Outcome(end, is_named, is_harmed and not case.is_leak, line, scores, alarm, is_right)
+
+
+def _score_of_advised_baseline(line: str, findings: Findings, case: Case) -> float:
+    """Return the test score of the baseline that a line of the doctor says to use."""
+    for baseline, name in findings.baselines.items():
+        if line.endswith(f"use {name}"):
+            return findings.metrics.get(case.metric.replace("test/", f"{baseline}/"), -math.inf)
+    return -math.inf
 
 
 def outcomes(kind: str, seeds: Sequence[int], folder: Path) -> Iterator[Outcome]:
