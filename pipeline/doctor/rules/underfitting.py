@@ -44,14 +44,14 @@ def _has_something_to_learn(run: Evidence) -> bool:
     Where no trees were fitted, a network that beats the naive baseline counts as well. A few
     batches can be memorized whatever they hold.
     """
-    if run.is_memorizing:
+    if run.is_memorizing or _finds_more(run, "linear"):
         return True
-    if any(_finds_more(run, baseline) for baseline in ("trees", "linear")):
-        return True
-    if run.gain("trees") is not None:
-        return False
     naive = naive_gain(run)
-    return (naive is not None and naive.low > 0) or (run.is_linear and run.orders_the_rows)
+    learns = (naive is not None and naive.low > 0) or (run.is_linear and run.orders_the_rows)
+    # A line that learns nothing is no better than naive, which offers a hidden layer.
+    if run.gain("trees") is None or (run.is_linear and not learns):
+        return learns
+    return _finds_more(run, "trees")
 
 
 def _finds_more(run: Evidence, baseline: str) -> bool:
