@@ -202,7 +202,7 @@ def _leading_column(plan: Plan) -> str:
     """
     schema = plan.prepared.schema
     part = plan.prepared.train
-    targets = part.targets.view(len(part), -1)[:, :1]
+    targets = part.targets.unsqueeze(1).flatten(1)[:, :1]
     names = schema.features
     own_names = schema.targets or (schema.label,)
     if schema.targets:
