@@ -1,7 +1,6 @@
 """Test rows whose numbers are nearly those of a training row."""
 
 import numpy as np
-import torch
 
 from pipeline.data.parsing.row_blocks import evenly_spaced_rows
 from pipeline.data.preparation.split import Split
@@ -25,6 +24,8 @@ def count_near_copies(inputs: Array | OnDemand, split: Split) -> int:
 
     Compared are columns of a table (rows, columns) most of whose values differ.
     """
+    import torch  # reports read what was counted, and need no torch
+
     train = np.asarray(inputs[evenly_spaced_rows(split.train, MOST_TRAINED)], dtype=np.float64)
     test = np.asarray(inputs[evenly_spaced_rows(split.test, MOST_TESTED)], dtype=np.float64)
     steps = np.diff(np.sort(train[:, :MOST_COLUMNS], axis=0), axis=0)
