@@ -10,6 +10,7 @@ fitted while the network trains: what is left of that when the training ends is 
 import argparse
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import numpy as np
 from sklearn.datasets import make_classification
 
 WITHOUT = "baselines=[naive,linear]"
+RESULT = re.compile(r" .*\bnaive +linear")
 #: Rows, columns and classes of the generated tables.
 SHAPES = {"20,000 × 20, 2 classes": (20_000, 20, 2), "3,000 × 40, 10 classes": (3_000, 40, 10)}
 SETS = {"breast_cancer": ["data=breast_cancer"]} | {
@@ -59,7 +61,7 @@ def timed(words: Sequence[str]) -> Seconds:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if not table and "naive" in line and "linear" in line:
+            if not table and RESULT.match(line):
                 table = perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
