@@ -44,6 +44,13 @@ def sentence_of(targets: Array, outputs: Array, **baselines: Array) -> str:
     )
 
 
+def test_nothing_is_said_of_networks_that_predict_as_the_baseline() -> None:
+    """Their difference is zero in every draw of rows, which has no interval."""
+    targets = np.random.default_rng(0).integers(0, 2, size=ROWS)
+    outputs = classes_wrong_in(0.1, targets, seed=1)
+    assert sentence_of(targets, outputs, trees=outputs) == ""
+
+
 @pytest.mark.parametrize(
     ("of_network", "of_trees", "who"),
     [
